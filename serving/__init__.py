@@ -1,0 +1,1 @@
+"""Model Server: a gRPC-first prediction server that mirrors TensorFlow Serving."""

@@ -1,0 +1,1 @@
+"""The words every other package speaks: ids, states, handles, loaders, sources, errors, time."""

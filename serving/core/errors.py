@@ -1,0 +1,120 @@
+"""The one tree of errors, each with its canonical status code (google.rpc.Code)."""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+
+class Code(enum.IntEnum):
+    """Canonical status codes; the numbers are those of gRPC and of google.rpc.Code."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class ServingError(Exception):
+    """An error that may be shown to a client: a canonical code and a message in plain words.
+
+    Everything that fails on purpose raises a subclass. Any other exception is a defect and is
+    answered as INTERNAL without its text.
+    """
+
+    code: ClassVar[Code] = Code.UNKNOWN
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.message}"
+
+
+class Cancelled(ServingError):
+    code = Code.CANCELLED
+
+
+class Unknown(ServingError):
+    code = Code.UNKNOWN
+
+
+class InvalidArgument(ServingError):
+    code = Code.INVALID_ARGUMENT
+
+
+class DeadlineExceeded(ServingError):
+    code = Code.DEADLINE_EXCEEDED
+
+
+class NotFound(ServingError):
+    code = Code.NOT_FOUND
+
+
+class AlreadyExists(ServingError):
+    code = Code.ALREADY_EXISTS
+
+
+class PermissionDenied(ServingError):
+    code = Code.PERMISSION_DENIED
+
+
+class ResourceExhausted(ServingError):
+    code = Code.RESOURCE_EXHAUSTED
+
+
+class FailedPrecondition(ServingError):
+    code = Code.FAILED_PRECONDITION
+
+
+class Aborted(ServingError):
+    code = Code.ABORTED
+
+
+class OutOfRange(ServingError):
+    code = Code.OUT_OF_RANGE
+
+
+class Unimplemented(ServingError):
+    code = Code.UNIMPLEMENTED
+
+
+class Internal(ServingError):
+    code = Code.INTERNAL
+
+
+class Unavailable(ServingError):
+    code = Code.UNAVAILABLE
+
+
+class DataLoss(ServingError):
+    code = Code.DATA_LOSS
+
+
+class Unauthenticated(ServingError):
+    code = Code.UNAUTHENTICATED
+
+
+_BY_CODE: dict[Code, type[ServingError]] = {cls.code: cls for cls in ServingError.__subclasses__()}
+
+
+def error_for(code: int, message: str) -> ServingError:
+    """The error with this canonical code; an unknown code becomes UNKNOWN, as gRPC prescribes."""
+    try:
+        return _BY_CODE[Code(code)](message)
+    except (KeyError, ValueError):
+        return Unknown(message)

@@ -1,0 +1,43 @@
+"""Which models to serve: names, where their versions lie, which versions, which labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class LatestVersions:
+    """Serve the ``count`` highest versions."""
+
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"the number of latest versions must be at least 1, not {self.count}")
+
+
+@dataclass(frozen=True, slots=True)
+class AllVersions:
+    """Serve every version found."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpecificVersions:
+    """Serve exactly these versions."""
+
+    versions: frozenset[int]
+
+
+VersionPolicy = LatestVersions | AllVersions | SpecificVersions
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One configured model. ``base_path`` is the parent of the version directories."""
+
+    name: str
+    base_path: str
+    platform: str = "tensorflow"
+    version_policy: VersionPolicy = LatestVersions()
+    version_labels: Mapping[str, int] = field(default_factory=dict)

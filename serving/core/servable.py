@@ -1,0 +1,100 @@
+"""What a loaded model can do, whatever framework runs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from serving.core.dtypes import DType
+from serving.core.errors import ServingError
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One input or output of a signature: the engine's tensor name, element type and shape.
+
+    ``shape`` holds None for a dimension of any size, and is None when even the rank is unknown.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A named way to call a servable: aliases that clients use, and the tensors behind them.
+
+    ``defaults`` supply inputs that a request leaves out (SignatureDef field 4). ``encoded`` is the
+    platform's own description, a serialized tensorflow.SignatureDef where there is one, for APIs
+    that hand it on unchanged.
+    """
+
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
+    method_name: str = ""
+    defaults: Mapping[str, np.ndarray] = field(default_factory=dict)
+    encoded: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How one run is to be done; ``deadline`` is a point on the clock's monotonic seconds."""
+
+    deadline: float | None = None
+
+
+Outputs = Sequence[np.ndarray]
+RunCallback = Callable[[Outputs | ServingError], None]
+
+
+class Servable(Protocol):
+    """A loaded version. Everything but :meth:`close` may be called from any thread at any time."""
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """The ways to call it, by name."""
+
+    def run(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        options: RunOptions,
+        done: RunCallback,
+    ) -> None:
+        """Compute ``fetches`` from ``feeds``, both by the engine's own tensor names.
+
+        Never raises: ``done`` is called exactly once, on this thread or another, with one array
+        for each fetch in order, or with the error. Dimension 0 of a batchable tensor counts rows.
+        """
+
+    def close(self) -> None:
+        """Free everything it holds. Called once, after the last run has completed."""
+
+
+def run_and_wait(
+    servable: Servable,
+    feeds: Mapping[str, np.ndarray],
+    fetches: Sequence[str],
+    options: RunOptions | None = None,
+) -> Outputs:
+    """The blocking face of :meth:`Servable.run`; raises the run's error."""
+    finished = threading.Event()
+    results: list[Outputs | ServingError] = []
+
+    def done(result: Outputs | ServingError) -> None:
+        results.append(result)
+        finished.set()
+
+    servable.run(feeds, fetches, options or RunOptions(), done)
+    finished.wait()
+    (result,) = results
+    if isinstance(result, ServingError):
+        raise result
+    return result
