@@ -1,0 +1,1 @@
+"""What clients ask of a model: predict, classify, regress, metadata, status. No wire format."""

@@ -1,0 +1,146 @@
+"""Predict: named tensors in, named tensors out, through any signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.core.errors import FailedPrecondition, Internal, InvalidArgument, ServingError, Unknown
+from serving.core.servable import DEFAULT_SIGNATURE, Outputs, RunOptions, Signature
+from serving.core.servable_handle import ServableHandle
+from serving.core.servable_id import ServableId
+from serving.inference.attempt import attempt, run_then
+from serving.inference.signatures import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
+
+_METHODS = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """Inputs by alias, and which outputs are wanted (none named: all of the signature's).
+
+    An empty ``signature_name`` means ``serving_default``. ``inputs`` may convert values when they
+    are looked up, and may then raise InvalidArgument; nothing but the inputs that the signature
+    knows is looked up.
+    """
+
+    signature_name: str
+    inputs: Mapping[str, np.ndarray]
+    output_filter: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PredictResult:
+    """The outputs by alias, and the version and signature that made them."""
+
+    servable_id: ServableId
+    signature_name: str
+    outputs: Mapping[str, np.ndarray]
+
+
+def predict(
+    handle: ServableHandle,
+    request: PredictRequest,
+    options: RunOptions,
+    done: Callable[[PredictResult | ServingError], None],
+    *,
+    check_method_name: bool = False,
+) -> None:
+    """Check the request against its signature, run, and call ``done`` once with what came of it.
+
+    Shapes and element types are not compared with the signature: the engine judges them, and its
+    error is the client's. Never raises; does not release the handle.
+    """
+    name = request.signature_name or DEFAULT_SIGNATURE
+
+    def prepare() -> tuple[Mapping[str, np.ndarray], Sequence[str], Sequence[str]]:
+        signature = handle.servable.signatures.get(name)
+        if signature is None:
+            raise FailedPrecondition(f'Serving signature key "{name}" not found.')
+        if check_method_name:
+            _check_method_name(signature)
+        _check_input_count(signature, request.inputs)
+        feeds = _feeds(signature, request.inputs)
+        aliases = _output_aliases(signature, request.output_filter)
+        return feeds, aliases, [signature.outputs[alias].name for alias in aliases]
+
+    prepared = attempt(prepare)
+    if isinstance(prepared, ServingError):
+        done(prepared)
+        return
+    feeds, aliases, fetches = prepared
+
+    def convert(outputs: Outputs) -> PredictResult:
+        if len(outputs) != len(aliases):
+            raise Unknown("Predict internal error")
+        return PredictResult(handle.id, name, dict(zip(aliases, outputs, strict=True)))
+
+    run_then(handle.servable, feeds, fetches, options, convert=convert, done=done)
+
+
+def _check_method_name(signature: Signature) -> None:
+    if signature.method_name not in _METHODS:
+        raise Internal(
+            f"Expected prediction signature method_name to be one of {{{', '.join(_METHODS)}}}. "
+            f"Was: {signature.method_name}"
+        )
+
+
+def _check_input_count(signature: Signature, inputs: Mapping[str, np.ndarray]) -> None:
+    """Refuse more inputs than the signature has, and fewer unless it has defaults."""
+    sent, known = len(inputs), len(signature.inputs)
+    if sent == known or (sent < known and signature.defaults):
+        return
+    raise InvalidArgument(
+        f"input size does not match signature: {sent}!={known} "
+        f"len({{{_joined(inputs)}}}) != len({{{_joined(signature.inputs)}}}). "
+        f"Sent extra: {{{_joined(inputs.keys() - signature.inputs.keys())}}}. "
+        f"Missing but required: {{{_joined(signature.inputs.keys() - inputs.keys())}}}."
+    )
+
+
+def _feeds(signature: Signature, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """What to feed, by the engine's tensor names: the request's inputs, completed by defaults."""
+    feeds: dict[str, np.ndarray] = {}
+    used: list[str] = []
+    for alias, info in signature.inputs.items():
+        if alias in inputs:
+            feeds[info.name] = inputs[alias]
+            used.append(alias)
+        elif alias in signature.defaults:
+            feeds[info.name] = signature.defaults[alias]
+        else:
+            raise InvalidArgument(
+                f"Signature input alias: {alias}(feed name: {info.name}) not found in request "
+                "and no default value provided. Inputs expected to be in the request "
+                f"{{{_joined(inputs)}}}, or default input alias set: {_joined(signature.defaults)}"
+            )
+    if len(used) != len(inputs):
+        raise InvalidArgument(
+            f"Inputs contains invalid name. Used request inputs: {_joined(used)}, "
+            f"request input: {_joined(inputs)}"
+        )
+    return feeds
+
+
+def _output_aliases(signature: Signature, output_filter: Sequence[str]) -> Sequence[str]:
+    """The aliases of the outputs to fetch, in the order of the filter where there is one."""
+    if not output_filter:
+        return tuple(signature.outputs)
+    seen: set[str] = set()
+    for alias in output_filter:
+        if alias not in signature.outputs:
+            raise InvalidArgument(
+                f"output tensor alias not found in signature: {alias} "
+                f"Outputs expected to be in the set {{{_joined(signature.outputs)}}}."
+            )
+        if alias in seen:
+            raise InvalidArgument(f"duplicate output tensor alias: {alias}")
+        seen.add(alias)
+    return output_filter
+
+
+def _joined(aliases: Iterable[str]) -> str:
+    return ",".join(sorted(aliases))

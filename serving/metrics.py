@@ -1,0 +1,68 @@
+"""Numbers that the server keeps about itself, by name and labels."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+
+class Counter:
+    """A number that only grows, one for each combination of label values. Thread-safe."""
+
+    def __init__(self, name: str, description: str, labels: Sequence[str]) -> None:
+        self.name = name
+        self.description = description
+        self.labels = tuple(labels)
+        self._lock = threading.Lock()
+        self._cells: dict[tuple[str, ...], int] = {}
+
+    def increment(self, *label_values: str, by: int = 1) -> None:
+        """Add to the cell with these label values, given in the order of ``labels``."""
+        if len(label_values) != len(self.labels):
+            raise ValueError(f"{self.name} takes the labels {self.labels}, not {label_values}")
+        with self._lock:
+            self._cells[label_values] = self._cells.get(label_values, 0) + by
+
+    def cells(self) -> Mapping[tuple[str, ...], int]:
+        """A copy of every cell, by label values, in order of those."""
+        with self._lock:
+            return dict(sorted(self._cells.items()))
+
+
+class Metrics:
+    """The metrics of one server. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counters: dict[str, Counter] = {}
+
+    def counter(self, name: str, description: str, labels: Sequence[str]) -> Counter:
+        """The counter with this name, made when first asked for.
+
+        Raises ValueError when the name is taken by a counter with other labels.
+        """
+        with self._lock:
+            counter = self._counters.setdefault(name, Counter(name, description, labels))
+        if counter.labels != tuple(labels):
+            raise ValueError(f"{name} has the labels {counter.labels}, not {tuple(labels)}")
+        return counter
+
+    def counters(self) -> Sequence[Counter]:
+        """Every counter, in order of names."""
+        with self._lock:
+            return [self._counters[name] for name in sorted(self._counters)]
+
+    def first_value(self, name: str) -> int:
+        """The value of the first cell of a metric; 0 when there is no such metric or cell."""
+        with self._lock:
+            counter = self._counters.get(name)
+        return next(iter(counter.cells().values()), 0) if counter else 0
+
+
+def request_count(metrics: Metrics) -> Counter:
+    """Requests answered, by model and by the name of the status code they ended with."""
+    return metrics.counter(
+        "/tensorflow/serving/request_count",
+        "The total number of requests.",
+        ("model_name", "status"),
+    )
