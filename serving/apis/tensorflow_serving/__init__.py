@@ -1,0 +1,1 @@
+"""The API of TensorFlow Serving, over gRPC and REST."""

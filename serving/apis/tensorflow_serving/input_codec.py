@@ -1,0 +1,23 @@
+"""The Input message of classify, regress and multi-inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tensorflow_serving.apis import input_pb2
+
+
+def serialized_examples(message: input_pb2.Input) -> Sequence[bytes]:
+    """Each example as the bytes of a tensorflow.Example; none when the input holds no list.
+
+    A context is put in front of every example: protobuf reads the two joined as one merged
+    message.
+    """
+    kind = message.WhichOneof("kind")
+    if kind == "example_list":
+        return [example.SerializeToString() for example in message.example_list.examples]
+    if kind == "example_list_with_context":
+        both = message.example_list_with_context
+        context = both.context.SerializeToString()
+        return [context + example.SerializeToString() for example in both.examples]
+    return []

@@ -1,0 +1,78 @@
+"""The ModelServerConfig message, of a config file or a reload request, as configured models."""
+
+from __future__ import annotations
+
+import logging
+
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving.core.errors import InvalidArgument
+from serving.core.model_config import (
+    AllVersions,
+    LatestVersions,
+    ModelConfig,
+    SpecificVersions,
+    VersionPolicy,
+)
+
+log = logging.getLogger(__name__)
+
+
+def decode_model_configs(
+    config: model_server_config_pb2.ModelServerConfig,
+) -> list[ModelConfig] | None:
+    """The models listed, in order; None when the message says nothing at all.
+
+    Only what the message alone can tell is checked: names and paths are the server's business.
+    Raises InvalidArgument for a custom config, and for a model whose platform is missing, set
+    twice or of an unknown type.
+    """
+    kind = config.WhichOneof("config")
+    if kind is None:
+        return None
+    if kind != "model_config_list":
+        raise InvalidArgument(f"ModelServerConfig must hold a model_config_list, not {kind}")
+    return [_decode_model_config(model) for model in config.model_config_list.config]
+
+
+def _decode_model_config(model: model_server_config_pb2.ModelConfig) -> ModelConfig:
+    if model.HasField("logging_config"):
+        log.warning("model %s: logging_config is ignored", model.name)
+    return ModelConfig(
+        name=model.name,
+        base_path=model.base_path,
+        platform=_platform(model),
+        version_policy=_version_policy(model),
+        version_labels=dict(model.version_labels),
+    )
+
+
+def _platform(model: model_server_config_pb2.ModelConfig) -> str:
+    """The platform's name, also from the older ``model_type`` field."""
+    kind, platform = model.model_type, str(model.model_platform)
+    if kind == model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
+        if not platform:
+            raise InvalidArgument(
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) "
+                f"nor ModelServerConfig::model_platform, model name is {model.name}"
+            )
+        return platform
+    if platform:
+        raise InvalidArgument(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) "
+            "and ModelServerConfig::model_platform."
+        )
+    if kind != model_server_config_pb2.TENSORFLOW:
+        raise InvalidArgument(f"ModelServerConfig::model_type choice {kind} not supported.")
+    log.warning("model %s: model_type is deprecated, set model_platform", model.name)
+    return "tensorflow"
+
+
+def _version_policy(model: model_server_config_pb2.ModelConfig) -> VersionPolicy:
+    policy = model.model_version_policy
+    kind = policy.WhichOneof("policy_choice")
+    if kind == "all":
+        return AllVersions()
+    if kind == "specific":
+        return SpecificVersions(frozenset(policy.specific.versions))
+    return LatestVersions(policy.latest.num_versions or 1)  # 0 is a field left out

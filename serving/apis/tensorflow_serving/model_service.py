@@ -1,0 +1,76 @@
+"""tensorflow.serving.ModelService: the states of models, and a new configuration."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import cast
+
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
+
+from serving.apis.tensorflow_serving.messages import parse
+from serving.apis.tensorflow_serving.model_server_config import decode_model_configs
+from serving.apis.tensorflow_serving.model_spec import requested_model
+from serving.apis.tensorflow_serving.status_codec import encode_model_status, fill_status
+from serving.core.call import CallContext, Reply, UnaryHandler
+from serving.core.errors import InvalidArgument, ServingError
+from serving.core.models import Models
+from serving.inference.attempt import attempt
+from serving.inference.model_status import model_status
+from serving.metrics import Metrics
+
+_SERVICE = "tensorflow.serving.ModelService"
+
+log = logging.getLogger(__name__)
+
+
+class ModelService:
+    """Answers the calls of ModelService. Thread-safe.
+
+    A reload waits until models are loaded, so it runs on ``executor`` and not on the thread that
+    brought the request.
+    """
+
+    def __init__(self, models: Models, metrics: Metrics, executor: Executor) -> None:
+        self._models = models
+        self._metrics = metrics
+        self._executor = executor
+
+    def methods(self) -> Mapping[str, UnaryHandler]:
+        """The handler of each method, by its full path."""
+        return {
+            f"/{_SERVICE}/GetModelStatus": self._get_model_status,
+            f"/{_SERVICE}/HandleReloadConfigRequest": self._handle_reload_config,
+        }
+
+    def _get_model_status(self, data: bytes, _context: CallContext, reply: Reply) -> None:
+        message = parse(get_model_status_pb2.GetModelStatusRequest, data)
+        states = model_status(self._models, requested_model(message))
+        reply(encode_model_status(states).SerializeToString())
+
+    def _handle_reload_config(self, data: bytes, _context: CallContext, reply: Reply) -> None:
+        message = parse(model_management_pb2.ReloadConfigRequest, data)
+
+        def reload() -> None:
+            answer = attempt(lambda: self._reload(message))
+            if isinstance(answer, ServingError):
+                log.error("a requested reload failed: %s", answer)
+            reply(answer)
+
+        self._executor.submit(reload)
+
+    def _reload(self, message: model_management_pb2.ReloadConfigRequest) -> bytes:
+        if message.config.WhichOneof("config") != "model_config_list":
+            raise InvalidArgument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
+            )
+        before = {name: self._metrics.first_value(name) for name in message.metric_names}
+        self._models.reload(decode_model_configs(message.config) or [])
+        response = model_management_pb2.ReloadConfigResponse()
+        fill_status(None, response.status)
+        for name, value in before.items():
+            increase = self._metrics.first_value(name) - value
+            response.metric.add(name=name, int64_value_increase=increase)
+        return cast("bytes", response.SerializeToString())

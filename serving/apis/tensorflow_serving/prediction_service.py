@@ -1,0 +1,256 @@
+"""tensorflow.serving.PredictionService: Predict, Classify, Regress, MultiInference, metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, cast
+
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    inference_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+from serving.apis.tensorflow_serving.input_codec import serialized_examples
+from serving.apis.tensorflow_serving.messages import parse
+from serving.apis.tensorflow_serving.model_spec import (
+    decode_model_spec,
+    encode_model_spec,
+    requested_model,
+)
+from serving.apis.tensorflow_serving.result_codec import encode_classification, encode_regression
+from serving.apis.tensorflow_serving.signature_codec import encode_signatures
+from serving.apis.tensorflow_serving.tensor_codec import TensorMap, encode_tensor
+from serving.core.call import CallContext, Reply, UnaryHandler
+from serving.core.errors import Code, ServingError
+from serving.core.models import Models, ModelSpec
+from serving.core.servable import RunOptions
+from serving.core.servable_handle import ServableHandle
+from serving.inference.attempt import attempt
+from serving.inference.classify import ClassifyResult, classify
+from serving.inference.model_metadata import SIGNATURE_DEF, model_metadata
+from serving.inference.multi_inference import InferenceTask, TaskResult, multi_inference
+from serving.inference.predict import PredictRequest, PredictResult, predict
+from serving.inference.regress import RegressResult, regress
+from serving.metrics import Metrics, request_count
+
+_SERVICE = "tensorflow.serving.PredictionService"
+
+T = TypeVar("T")
+Done = Callable[[T | ServingError], None]
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _ExampleVerb(Protocol[T_co]):
+    """Classify or regress."""
+
+    def __call__(
+        self,
+        handle: ServableHandle,
+        signature_name: str,
+        examples: Sequence[bytes],
+        options: RunOptions,
+        done: Done[T_co],
+        *,
+        check_method_name: bool = False,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionOptions:
+    """Choices that hold for every call.
+
+    ``check_method_name`` refuses signatures whose method_name does not fit the call.
+    ``tensor_content`` writes the outputs of Predict there instead of in the typed fields.
+    """
+
+    check_method_name: bool = False
+    tensor_content: bool = False
+
+
+class PredictionService:
+    """Answers the calls of PredictionService. Thread-safe.
+
+    Replies come on the thread that completes the run. A leased model is given back as soon as its
+    run has completed and the response is encoded.
+    """
+
+    def __init__(
+        self, models: Models, metrics: Metrics, options: PredictionOptions | None = None
+    ) -> None:
+        self._models = models
+        self._request_count = request_count(metrics)
+        self._options = options or PredictionOptions()
+
+    def methods(self) -> Mapping[str, UnaryHandler]:
+        """The handler of each method, by its full path."""
+        return {
+            f"/{_SERVICE}/Predict": self._predict,
+            f"/{_SERVICE}/Classify": self._classify,
+            f"/{_SERVICE}/Regress": self._regress,
+            f"/{_SERVICE}/MultiInference": self._multi_inference,
+            f"/{_SERVICE}/GetModelMetadata": self._get_model_metadata,
+        }
+
+    def _predict(self, data: bytes, context: CallContext, reply: Reply) -> None:
+        message = parse(predict_pb2.PredictRequest, data)
+        request = PredictRequest(
+            message.model_spec.signature_name,
+            TensorMap(message.inputs),
+            tuple(message.output_filter),
+        )
+
+        def start(handle: ServableHandle, done: Done[PredictResult]) -> None:
+            check = self._options.check_method_name
+            predict(handle, request, _run_options(context), done, check_method_name=check)
+
+        self._answer(
+            lambda: requested_model(message),
+            start,
+            self._encode_predict,
+            self._counted(message.model_spec.name, reply),
+        )
+
+    def _classify(self, data: bytes, context: CallContext, reply: Reply) -> None:
+        message = parse(classification_pb2.ClassificationRequest, data)
+        self._evaluate_examples(classify, _encode_classify, message, context, reply)
+
+    def _regress(self, data: bytes, context: CallContext, reply: Reply) -> None:
+        message = parse(regression_pb2.RegressionRequest, data)
+        self._evaluate_examples(regress, _encode_regress, message, context, reply)
+
+    def _evaluate_examples(
+        self,
+        verb: _ExampleVerb[T],
+        encode: Callable[[T], bytes],
+        message: classification_pb2.ClassificationRequest | regression_pb2.RegressionRequest,
+        context: CallContext,
+        reply: Reply,
+    ) -> None:
+        """Classify or regress: the two requests have the same fields."""
+        examples = serialized_examples(message.input)
+
+        def start(handle: ServableHandle, done: Done[T]) -> None:
+            verb(
+                handle,
+                message.model_spec.signature_name,
+                examples,
+                _run_options(context),
+                done,
+                check_method_name=self._options.check_method_name,
+            )
+
+        self._answer(
+            lambda: requested_model(message),
+            start,
+            encode,
+            self._counted(message.model_spec.name, reply),
+        )
+
+    def _multi_inference(self, data: bytes, context: CallContext, reply: Reply) -> None:
+        message = parse(inference_pb2.MultiInferenceRequest, data)
+        examples = serialized_examples(message.input)
+        tasks = [
+            InferenceTask(task.model_spec.name, task.model_spec.signature_name, task.method_name)
+            for task in message.tasks
+        ]
+
+        def start(handle: ServableHandle, done: Done[Sequence[TaskResult]]) -> None:
+            check = self._options.check_method_name
+            options = _run_options(context)
+            multi_inference(handle, tasks, examples, options, done, check_method_name=check)
+
+        self._answer(lambda: _first_model(message), start, _encode_multi_inference, reply)
+
+    def _get_model_metadata(self, data: bytes, _context: CallContext, reply: Reply) -> None:
+        message = parse(get_model_metadata_pb2.GetModelMetadataRequest, data)
+        metadata = model_metadata(
+            self._models, requested_model(message), tuple(message.metadata_field)
+        )
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        encode_model_spec(metadata.servable_id, response.model_spec)
+        response.metadata[SIGNATURE_DEF].Pack(encode_signatures(metadata.signatures))
+        reply(response.SerializeToString())
+
+    def _answer(
+        self,
+        find_model: Callable[[], ModelSpec],
+        start: Callable[[ServableHandle, Done[T]], None],
+        encode: Callable[[T], bytes],
+        reply: Reply,
+    ) -> None:
+        """Lease the model, start the verb, and when that is done give back the lease and reply."""
+        handle = attempt(lambda: self._models.lease(find_model()))
+        if isinstance(handle, ServingError):
+            reply(handle)
+            return
+
+        def done(result: T | ServingError) -> None:
+            if isinstance(result, ServingError):
+                answer: bytes | ServingError = result
+            else:
+                answer = attempt(lambda: encode(result))
+            handle.release()
+            reply(answer)
+
+        start(handle, done)
+
+    def _counted(self, model_name: str, reply: Reply) -> Reply:
+        """A reply that counts the request with the status it ends with."""
+
+        def count_and_reply(answer: bytes | ServingError) -> None:
+            code = answer.code if isinstance(answer, ServingError) else Code.OK
+            self._request_count.increment(model_name, code.name)
+            reply(answer)
+
+        return count_and_reply
+
+    def _encode_predict(self, result: PredictResult) -> bytes:
+        response = predict_pb2.PredictResponse()
+        encode_model_spec(result.servable_id, response.model_spec, result.signature_name)
+        as_content = self._options.tensor_content
+        for alias, array in result.outputs.items():
+            encode_tensor(array, response.outputs[alias], as_content=as_content)
+        return cast("bytes", response.SerializeToString())
+
+
+def _encode_classify(result: ClassifyResult) -> bytes:
+    response = classification_pb2.ClassificationResponse()
+    encode_model_spec(result.servable_id, response.model_spec, result.signature_name)
+    response.result.SetInParent()
+    encode_classification(result, response.result)
+    return cast("bytes", response.SerializeToString())
+
+
+def _encode_regress(result: RegressResult) -> bytes:
+    response = regression_pb2.RegressionResponse()
+    encode_model_spec(result.servable_id, response.model_spec, result.signature_name)
+    response.result.SetInParent()
+    encode_regression(result, response.result)
+    return cast("bytes", response.SerializeToString())
+
+
+def _encode_multi_inference(results: Sequence[TaskResult]) -> bytes:
+    response = inference_pb2.MultiInferenceResponse()
+    for result in results:
+        entry = response.results.add()
+        encode_model_spec(result.servable_id, entry.model_spec, result.signature_name)
+        if isinstance(result, ClassifyResult):
+            entry.classification_result.SetInParent()
+            encode_classification(result, entry.classification_result)
+        else:
+            entry.regression_result.SetInParent()
+            encode_regression(result, entry.regression_result)
+    return cast("bytes", response.SerializeToString())
+
+
+def _first_model(message: inference_pb2.MultiInferenceRequest) -> ModelSpec:
+    """The model and version of the first task, which answer for all; nameless without tasks."""
+    return decode_model_spec(message.tasks[0].model_spec) if message.tasks else ModelSpec("")
+
+
+def _run_options(context: CallContext) -> RunOptions:
+    return RunOptions(deadline=context.deadline)

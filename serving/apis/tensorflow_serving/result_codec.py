@@ -1,0 +1,40 @@
+"""Results of classifications and regressions as messages."""
+
+from __future__ import annotations
+
+from tensorflow_serving.apis import classification_pb2, regression_pb2
+
+from serving.inference.classify import ClassifyResult
+from serving.inference.regress import RegressResult
+
+
+def encode_classification(
+    result: ClassifyResult, proto: classification_pb2.ClassificationResult
+) -> None:
+    """A list of label and score for each row; the part that a model does not give stays empty.
+
+    Labels are text on the wire: bytes that are not UTF-8 are replaced.
+    """
+    labels = result.classes.tolist() if result.classes is not None else None
+    scores = result.scores.tolist() if result.scores is not None else None
+    columns = next(
+        (part.shape[1] for part in (result.classes, result.scores) if part is not None), 0
+    )
+    for row in range(result.rows):
+        classes = proto.classifications.add().classes
+        for column in range(columns):
+            entry = classes.add()
+            if labels is not None:
+                entry.label = _text(labels[row][column])
+            if scores is not None:
+                entry.score = scores[row][column]
+
+
+def encode_regression(result: RegressResult, proto: regression_pb2.RegressionResult) -> None:
+    """One value for each row."""
+    for value in result.values.tolist():
+        proto.regressions.add(value=value)
+
+
+def _text(label: bytes | str) -> str:
+    return label if isinstance(label, str) else label.decode("utf-8", "replace")
