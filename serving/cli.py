@@ -1,0 +1,91 @@
+"""The command ``model_server``: read the command line, start the server, say what went wrong."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Sequence
+
+from serving.config.command_line import CommandLine, help_text, parse_command_line, warnings
+from serving.core.errors import InvalidArgument, ServingError
+
+log = logging.getLogger(__name__)
+
+FAILURE = 255
+"""The exit status of a server that could not start: upstream's -1."""
+
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server until it is told to stop; the process's exit status.
+
+    ``argv`` lacks the program's name and defaults to the process's own arguments.
+    """
+    try:
+        flags = parse_command_line(sys.argv[1:] if argv is None else argv)
+    except InvalidArgument as error:
+        sys.stdout.write(f"{help_text()}\n{error.message}\n")
+        return FAILURE
+    if flags.help_wanted:
+        # TensorFlow Serving exits with 255 here, a side effect of its parser: asking for help
+        # is no failure, and scripts that ask whether the command works get the right answer.
+        sys.stdout.write(help_text())
+        return 0
+    if flags["version"]:
+        sys.stdout.write(_versions())
+        return 0
+    _report_unknown(flags)
+    try:
+        _set_up_logging(flags["log_level"])
+        return _run(flags)
+    except ServingError as error:
+        sys.stdout.write(f"Failed to start server. Error: {error}\n")
+        return FAILURE
+
+
+def _run(flags: CommandLine) -> int:
+    # gRPC and numpy take their time to import, which --help and a mistyped flag need not wait for.
+    from serving.config.options import server_options  # noqa: PLC0415
+
+    options = server_options(flags)
+    for warning in warnings(flags):
+        log.warning("%s", warning)
+    from serving.model_server import run  # noqa: PLC0415  # as above
+
+    return run(options)
+
+
+def _report_unknown(flags: CommandLine) -> None:
+    """Name what is no flag, and go on: clusters pass flags of other versions of the server."""
+    for argument in flags.unknown:
+        sys.stdout.write(f"unknown argument: {argument}\n")
+    if flags.unknown:
+        sys.stdout.write("(--help lists the flags there are)\n")
+        sys.stdout.flush()
+
+
+def _set_up_logging(level: str) -> None:
+    if level not in _LOG_LEVELS:
+        raise InvalidArgument(f"log_level must be one of {', '.join(_LOG_LEVELS)}, not '{level}'")
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _versions() -> str:
+    return (
+        f"TensorFlow ModelServer: {_version_of('model-server')}\n"
+        f"TensorFlow Library: {_version_of('tensorflow', 'tensorflow-cpu')}\n"
+    )
+
+
+def _version_of(*distributions: str) -> str:
+    """The version of the first distribution that is installed; none is imported."""
+    for distribution in distributions:
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "unknown"

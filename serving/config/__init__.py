@@ -1,0 +1,1 @@
+"""From command line and files to the frozen options of every part."""

@@ -1,0 +1,314 @@
+"""The one table of command-line flags.
+
+Names, types and defaults are those of ``tensorflow_model_server``; the ones it does not have are
+``grpc_bind_address``, ``rest_bind_address``, ``shutdown_grace_seconds`` and ``log_level``.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Value = str | int | float | bool
+
+
+class FlagType(enum.Enum):
+    """How a flag's value is written."""
+
+    STRING = "string"
+    INT32 = "int32"
+    INT64 = "int64"
+    FLOAT = "float"
+    BOOL = "bool"
+
+
+class Support(enum.Enum):
+    """How far a flag is honoured."""
+
+    FULL = "does what it says"
+    LATER = "not supported by this version yet"
+    NO_EFFECT = "accepted, without a meaning in this server"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One row of the table. ``default`` has the type that ``type`` names."""
+
+    name: str
+    type: FlagType
+    default: Value
+    help: str
+    support: Support = Support.FULL
+
+
+def _schedulable_cpus() -> int:
+    """The CPUs this process may run on, which a container or taskset may have reduced."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+CPUS = _schedulable_cpus()
+"""What the defaults that depend on the machine are counted from."""
+
+_STRING, _INT32, _INT64 = FlagType.STRING, FlagType.INT32, FlagType.INT64
+_FLOAT, _BOOL = FlagType.FLOAT, FlagType.BOOL
+_LATER, _NO_EFFECT = Support.LATER, Support.NO_EFFECT
+
+GROUPS: Mapping[str, tuple[Flag, ...]] = {
+    "Models": (
+        Flag(
+            "model_base_path",
+            _STRING,
+            "",
+            "Directory of the model's version directories; absolute or a URI.",
+        ),
+        Flag(
+            "model_name",
+            _STRING,
+            "default",
+            "Name under which the one model of --model_base_path is served.",
+        ),
+        Flag(
+            "model_config_file",
+            _STRING,
+            "",
+            "Text-format ModelServerConfig: several models; replaces the two flags above.",
+        ),
+        Flag(
+            "model_config_file_poll_wait_seconds",
+            _INT32,
+            0,
+            "Read --model_config_file again every so many seconds; 0 or less: never.",
+        ),
+        Flag(
+            "file_system_poll_wait_seconds",
+            _INT32,
+            1,
+            "Seconds between two looks for new versions; 0: look once; negative: never look.",
+        ),
+        Flag(
+            "saved_model_tags",
+            _STRING,
+            "serve",
+            "Comma-separated tags of the graph to load from a SavedModel.",
+        ),
+        Flag(
+            "allow_version_labels_for_unavailable_models",
+            _BOOL,
+            False,
+            "Let a label that is not in use yet point to a version that is not available.",
+        ),
+        Flag(
+            "enable_signature_method_name_check",
+            _BOOL,
+            False,
+            "Check the method_name of signatures on every request.",
+        ),
+        Flag(
+            "enable_serialization_as_tensor_content",
+            _BOOL,
+            False,
+            "Answer Predict with tensor_content instead of the typed fields.",
+        ),
+    ),
+    "Loading": (
+        Flag(
+            "num_load_threads",
+            _INT32,
+            0,
+            "Threads that load versions after the first round; 0: one after another.",
+        ),
+        Flag(
+            "num_unload_threads", _INT32, 0, "Threads that unload versions; 0: one after another."
+        ),
+        Flag("max_num_load_retries", _INT32, 5, "How often a failed load is tried again."),
+        Flag(
+            "load_retry_interval_micros",
+            _INT64,
+            60_000_000,
+            "Microseconds between two attempts to load; negative: none.",
+        ),
+        Flag(
+            "enable_model_warmup",
+            _BOOL,
+            True,
+            "Replay assets.extra/tf_serving_warmup_requests while loading.",
+            _LATER,
+        ),
+        Flag(
+            "num_request_iterations_for_warmup",
+            _INT32,
+            0,
+            "Replay each warm-up request this often; 0: as recorded.",
+            _LATER,
+        ),
+        Flag(
+            "flush_filesystem_caches",
+            _BOOL,
+            True,
+            "Drop file system caches after loading.",
+            _NO_EFFECT,
+        ),
+        Flag(
+            "remove_unused_fields_from_bundle_metagraph",
+            _BOOL,
+            True,
+            "Keep only the signatures of a loaded graph's description.",
+            _NO_EFFECT,
+        ),
+    ),
+    "gRPC": (
+        Flag(
+            "port",
+            _INT32,
+            8500,
+            "TCP port on 0.0.0.0; 0: none, then --grpc_socket_path must be given.",
+        ),
+        Flag(
+            "grpc_bind_address",
+            _STRING,
+            "",
+            "host:port to listen on instead of 0.0.0.0 and --port; port 0: the system picks one.",
+        ),
+        Flag("grpc_socket_path", _STRING, "", "Unix socket to listen on as well; may be relative."),
+        Flag(
+            "grpc_max_threads",
+            _INT32,
+            4 * CPUS,
+            "Threads that answer calls; each holds one call at a time.",
+        ),
+        Flag(
+            "grpc_channel_arguments",
+            _STRING,
+            "",
+            "Comma-separated key=value arguments of the gRPC server.",
+        ),
+        Flag(
+            "enable_grpc_healthcheck_service",
+            _BOOL,
+            False,
+            "Offer the service grpc.health.v1.Health.",
+        ),
+        Flag(
+            "ssl_config_file",
+            _STRING,
+            "",
+            "Text-format SSLConfig with PEM texts; makes the gRPC ports use TLS.",
+        ),
+        Flag(
+            "use_alts_credentials",
+            _BOOL,
+            False,
+            "Google's ALTS on the gRPC ports; refused, use --ssl_config_file.",
+        ),
+    ),
+    "REST": (
+        Flag(
+            "rest_api_port",
+            _INT32,
+            0,
+            "TCP port of the REST API on every address, IPv6 and IPv4; 0: no REST API.",
+        ),
+        Flag(
+            "rest_bind_address",
+            _STRING,
+            "",
+            "host:port to listen on instead of --rest_api_port; port 0: the system picks one.",
+        ),
+        Flag("rest_api_num_threads", _INT32, 4 * CPUS, "Threads that work for REST calls."),
+        Flag(
+            "rest_api_timeout_in_ms",
+            _INT32,
+            30_000,
+            "Most milliseconds that a REST call's run of the model may take; 0 or less: no limit.",
+        ),
+        Flag(
+            "rest_api_enable_cors_support",
+            _BOOL,
+            False,
+            "Send the headers that let browsers call from other origins.",
+        ),
+    ),
+    "Batching": (
+        Flag("enable_batching", _BOOL, False, "Join requests into batches.", _LATER),
+        Flag("batching_parameters_file", _STRING, "", "Text-format BatchingParameters.", _LATER),
+        Flag(
+            "enable_per_model_batching_parameters",
+            _BOOL,
+            False,
+            "Read batching_params.pbtxt from each version's directory.",
+            _LATER,
+        ),
+    ),
+    "TensorFlow": (
+        Flag(
+            "tensorflow_session_parallelism",
+            _INT64,
+            0,
+            "Threads within and between operations; 0: TensorFlow chooses.",
+        ),
+        Flag(
+            "tensorflow_intra_op_parallelism",
+            _INT64,
+            0,
+            "Threads within one operation; 0: TensorFlow chooses.",
+        ),
+        Flag(
+            "tensorflow_inter_op_parallelism",
+            _INT64,
+            0,
+            "Operations run at the same time; 0: TensorFlow chooses.",
+        ),
+        Flag(
+            "tensorflow_session_config_file", _STRING, "", "Text-format ConfigProto to start from."
+        ),
+        Flag(
+            "per_process_gpu_memory_fraction",
+            _FLOAT,
+            0.0,
+            "Share of each GPU's memory to take, 0 to 1; 0: TensorFlow chooses.",
+        ),
+        Flag("mixed_precision", _STRING, "", "bfloat16: compute in bfloat16 where that is safe."),
+        Flag("xla_cpu_compilation_enabled", _BOOL, False, "Allow XLA compilation for CPUs."),
+        Flag("xla_gpu_compilation_enabled", _BOOL, False, "Allow XLA compilation for GPUs."),
+        Flag("platform_config_file", _STRING, "", "Text-format PlatformConfigMap.", _LATER),
+        Flag(
+            "thread_pool_factory_config_file",
+            _STRING,
+            "",
+            "Text-format ThreadPoolFactoryConfig.",
+            _NO_EFFECT,
+        ),
+        Flag("skip_initialize_tpu", _BOOL, False, "Leave TPUs as they are.", _NO_EFFECT),
+    ),
+    "TensorFlow Lite": (
+        Flag(
+            "prefer_tflite_model",
+            _BOOL,
+            False,
+            "Load model.tflite where a version has one.",
+            _LATER,
+        ),
+        Flag("num_tflite_pools", _INT32, CPUS, "Interpreters of one model.", _LATER),
+        Flag("num_tflite_interpreters_per_pool", _INT32, 1, "Interpreters of one pool.", _LATER),
+    ),
+    "The server itself": (
+        Flag(
+            "shutdown_grace_seconds",
+            _FLOAT,
+            10.0,
+            "Seconds that calls in progress have to end after the first signal.",
+        ),
+        Flag("log_level", _STRING, "info", "debug, info, warning or error."),
+        Flag("monitoring_config_file", _STRING, "", "Text-format MonitoringConfig.", _LATER),
+        Flag(
+            "enable_profiler", _BOOL, True, "Offer the service tensorflow.ProfilerService.", _LATER
+        ),
+        Flag("version", _BOOL, False, "Print the versions and exit."),
+    ),
+}
+
+FLAGS: Mapping[str, Flag] = {flag.name: flag for group in GROUPS.values() for flag in group}

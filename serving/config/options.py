@@ -1,0 +1,231 @@
+"""From the command line to the options of every part of the server."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from serving.config.command_line import CommandLine
+from serving.config.flags import CPUS
+from serving.config.text_proto import read_text_proto
+from serving.core.errors import InvalidArgument
+from serving.loaders.tensorflow_options import TensorFlowOptions
+from serving.server_core_options import LifecycleOptions
+from serving.transport.grpc_server import GrpcOptions
+from serving.transport.http_server import HttpOptions
+from serving.transport.tls import TlsOptions
+
+log = logging.getLogger(__name__)
+
+_ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://")
+_INT32 = range(-(2**31), 2**31)
+_PORTS = range(2**16)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Everything a server is started with. ``model_config_file`` replaces the single model.
+
+    ``http`` is None when no REST API is wanted; ``rest_timeout_seconds`` is None when a REST
+    call's run of the model may take any time.
+    """
+
+    grpc: GrpcOptions
+    http: HttpOptions | None
+    tensorflow: TensorFlowOptions
+    lifecycle: LifecycleOptions
+    model_name: str
+    model_base_path: str
+    model_config_file: str
+    rest_num_threads: int
+    rest_timeout_seconds: float | None
+    rest_enable_cors: bool
+    enable_signature_method_name_check: bool
+    enable_serialization_as_tensor_content: bool
+    shutdown_grace_seconds: float
+
+
+def server_options(flags: CommandLine) -> ServerOptions:
+    """Check the flags against each other and sort them by the part they configure.
+
+    Raises InvalidArgument, with TensorFlow Serving's texts where it has one, for flags that
+    contradict each other or name a file that does not parse, NotFound for a missing file.
+    """
+    grpc_address = _grpc_address(flags)
+    _check_models(flags)
+    _check_combinations(flags)
+    timeout_in_ms: int = flags["rest_api_timeout_in_ms"]
+    return ServerOptions(
+        grpc=_grpc_options(flags, grpc_address),
+        http=_http_options(flags),
+        tensorflow=_tensorflow_options(flags),
+        lifecycle=_lifecycle_options(flags),
+        model_name=flags["model_name"],
+        model_base_path=flags["model_base_path"],
+        model_config_file=flags["model_config_file"],
+        rest_num_threads=_at_least(1, "rest_api_num_threads", flags),
+        rest_timeout_seconds=timeout_in_ms / 1000 if timeout_in_ms > 0 else None,
+        rest_enable_cors=flags["rest_api_enable_cors_support"],
+        enable_signature_method_name_check=flags["enable_signature_method_name_check"],
+        enable_serialization_as_tensor_content=flags["enable_serialization_as_tensor_content"],
+        shutdown_grace_seconds=_at_least(0, "shutdown_grace_seconds", flags),
+    )
+
+
+def _check_models(flags: CommandLine) -> None:
+    name, path = flags["model_name"], flags["model_base_path"]
+    if flags["model_config_file"]:
+        return
+    if not path:
+        raise InvalidArgument(
+            "Both server_options.model_base_path and server_options.model_config_file are empty!"
+        )
+    if not _ABSOLUTE.match(path):
+        raise InvalidArgument(
+            f"Expected model {name} to have an absolute path or URI; got base_path()={path}"
+        )
+
+
+def _check_combinations(flags: CommandLine) -> None:
+    if flags["batching_parameters_file"] and not flags["enable_batching"]:
+        raise InvalidArgument(
+            "server_options.batching_parameters_file is set without setting "
+            "server_options.enable_batching to true."
+        )
+    parallelism = ("session_parallelism", "intra_op_parallelism", "inter_op_parallelism")
+    if all(flags[f"tensorflow_{name}"] > 0 for name in parallelism):
+        raise InvalidArgument(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, "
+            "server_options.tensorflow_inter_op_parallelism) separately. "
+            "You cannot configure all."
+        )
+    if flags["use_alts_credentials"]:
+        if flags["ssl_config_file"]:
+            raise InvalidArgument(
+                "server_options.use_alts_credentials and server_options.ssl_config_file "
+                "cannot both be set."
+            )
+        raise InvalidArgument(
+            "server_options.use_alts_credentials is not supported; "
+            "server_options.ssl_config_file encrypts as well."
+        )
+
+
+def _grpc_address(flags: CommandLine) -> str:
+    """``host:port``, or empty where only a unix socket is wanted."""
+    port = _port("port", flags)
+    if flags["grpc_bind_address"]:
+        host, port = _bind_address("grpc_bind_address", flags)
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"0.0.0.0:{port}" if port else ""
+
+
+def _grpc_options(flags: CommandLine, address: str) -> GrpcOptions:
+    return GrpcOptions(
+        address=address,
+        socket_path=flags["grpc_socket_path"],
+        max_threads=_at_least(1, "grpc_max_threads", flags),
+        channel_arguments=_channel_arguments(flags["grpc_channel_arguments"]),
+        tls=_tls_options(flags["ssl_config_file"]) if flags["ssl_config_file"] else None,
+        health_service=flags["enable_grpc_healthcheck_service"],
+    )
+
+
+def _http_options(flags: CommandLine) -> HttpOptions | None:
+    if flags["rest_bind_address"]:
+        host, port = _bind_address("rest_bind_address", flags)
+        return HttpOptions(host, port)
+    port = _port("rest_api_port", flags)
+    if port == 0:
+        return None
+    if port == flags["port"] and not flags["grpc_bind_address"]:
+        log.error(
+            "server_options.http_port cannot be same as grpc_port. Please use a different port "
+            "for HTTP/REST API. Skipped exporting HTTP/REST API."
+        )
+        return None
+    return HttpOptions(port=port)
+
+
+def _tensorflow_options(flags: CommandLine) -> TensorFlowOptions:
+    path: str = flags["tensorflow_session_config_file"]
+    return TensorFlowOptions(
+        tags=tuple(tag for tag in flags["saved_model_tags"].split(",") if tag),
+        session_parallelism=flags["tensorflow_session_parallelism"],
+        intra_op_parallelism=flags["tensorflow_intra_op_parallelism"],
+        inter_op_parallelism=flags["tensorflow_inter_op_parallelism"],
+        per_process_gpu_memory_fraction=flags["per_process_gpu_memory_fraction"],
+        session_config=_session_config(path) if path else b"",
+        mixed_precision=flags["mixed_precision"],
+        xla_cpu_compilation_enabled=flags["xla_cpu_compilation_enabled"],
+        xla_gpu_compilation_enabled=flags["xla_gpu_compilation_enabled"],
+    )
+
+
+def _lifecycle_options(flags: CommandLine) -> LifecycleOptions:
+    return LifecycleOptions(
+        file_system_poll_wait_seconds=flags["file_system_poll_wait_seconds"],
+        model_config_file_poll_wait_seconds=flags["model_config_file_poll_wait_seconds"],
+        num_load_threads=flags["num_load_threads"],
+        num_unload_threads=flags["num_unload_threads"],
+        num_initial_load_threads=4 * CPUS,
+        max_num_load_retries=flags["max_num_load_retries"],
+        load_retry_interval_seconds=flags["load_retry_interval_micros"] / 1_000_000,
+        allow_version_labels_for_unavailable_models=flags[
+            "allow_version_labels_for_unavailable_models"
+        ],
+    )
+
+
+def _session_config(path: str) -> bytes:
+    # Only TensorFlow carries this message, and importing it takes seconds.
+    from tensorflow.core.protobuf.config_pb2 import ConfigProto  # noqa: PLC0415
+
+    config: bytes = read_text_proto(path, ConfigProto).SerializeToString()
+    return config
+
+
+def _tls_options(path: str) -> TlsOptions:
+    # A server without TLS has no use for the message.
+    from serving.generated.ssl_config_pb2 import SSLConfig  # noqa: PLC0415
+
+    config = read_text_proto(path, SSLConfig)
+    return TlsOptions(config.server_key, config.server_cert, config.custom_ca, config.client_verify)
+
+
+def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
+    """``k=v,k=v``; a value goes in as a number when it is an int32, else as text."""
+    arguments: list[tuple[str, int | str]] = []
+    for item in filter(None, text.split(",")):
+        key, equals, value = item.partition("=")
+        if not key or not equals:
+            raise InvalidArgument(f"grpc_channel_arguments: expected key=value, got '{item}'")
+        is_int32 = re.fullmatch(r"[+-]?[0-9]+", value) and int(value) in _INT32
+        arguments.append((key, int(value) if is_int32 else value))
+    return tuple(arguments)
+
+
+def _bind_address(name: str, flags: CommandLine) -> tuple[str, int]:
+    """The host, without the brackets of IPv6, and the port."""
+    host, _, port = flags[name].rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not re.fullmatch(r"[0-9]+", port) or int(port) not in _PORTS:
+        raise InvalidArgument(f"{name} must be host:port, not '{flags[name]}'")
+    return host, int(port)
+
+
+def _port(name: str, flags: CommandLine) -> int:
+    port: int = flags[name]
+    if port not in _PORTS:
+        raise InvalidArgument(f"{name} must be a port from 0 to 65535, not {port}")
+    return port
+
+
+def _at_least(least: int, name: str, flags: CommandLine) -> Any:
+    """The value of the flag, of the flag's own type."""
+    if flags[name] < least:
+        raise InvalidArgument(f"{name} must be at least {least}, not {flags[name]}")
+    return flags[name]

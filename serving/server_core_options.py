@@ -1,0 +1,37 @@
+"""How the configured models are found, loaded and retried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.core.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleOptions:
+    """Options of ServerCore. Raises InvalidArgument for a negative number of threads or retries.
+
+    ``file_system_poll_wait_seconds`` 0 looks for versions once, negative never;
+    ``model_config_file_poll_wait_seconds`` 0 or less never reads the file again;
+    ``load_retry_interval_seconds`` negative does not wait. With 0 load or unload threads that work
+    is done one version after another; the first round of loads has threads of its own.
+    """
+
+    file_system_poll_wait_seconds: int = 1
+    model_config_file_poll_wait_seconds: int = 0
+    num_load_threads: int = 0
+    num_unload_threads: int = 0
+    num_initial_load_threads: int = 4
+    max_num_load_retries: int = 5
+    load_retry_interval_seconds: float = 60.0
+    allow_version_labels_for_unavailable_models: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (
+            "num_load_threads",
+            "num_unload_threads",
+            "num_initial_load_threads",
+            "max_num_load_retries",
+        ):
+            if getattr(self, name) < 0:
+                raise InvalidArgument(f"{name} must not be negative, but is {getattr(self, name)}")

@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: the gRPC and HTTP servers, TLS, status codes."""

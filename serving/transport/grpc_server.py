@@ -1,0 +1,229 @@
+"""The gRPC server. Which engine carries the calls is this file's secret: grpcio's own threads."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping
+from concurrent import futures
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import grpc
+
+from serving.core.call import CallContext, UnaryHandler
+from serving.core.errors import InvalidArgument, ServingError, Unavailable
+from serving.transport.standard_services import HEALTH, Health, OpenStreams, add_reflection
+from serving.transport.status import grpc_status
+from serving.transport.tls import TlsOptions, check_credentials, server_credentials
+from serving.transport.unary_call import UnaryCall
+
+log = logging.getLogger(__name__)
+
+_INT32_MAX = 2**31 - 1
+_CHANNEL_ARGUMENTS: Mapping[str, int | str] = {
+    "grpc.max_send_message_length": _INT32_MAX,
+    "grpc.max_receive_message_length": _INT32_MAX,
+    # Otherwise a second server on the same port would start, and take half of the calls.
+    "grpc.so_reuseport": 0,
+}
+_NO_DEADLINE_SECONDS = 100 * 365 * 86400.0  # gRPC says "no deadline" with a far larger number
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcOptions:
+    """Where and how to listen. ``address`` is ``host:port`` (port 0: the system picks), or empty.
+
+    ``channel_arguments`` come on top of the server's own. Raises InvalidArgument when there is
+    nothing to listen on or no thread to answer.
+    """
+
+    address: str = "0.0.0.0:8500"
+    socket_path: str = ""
+    max_threads: int = 8
+    channel_arguments: tuple[tuple[str, int | str], ...] = ()
+    tls: TlsOptions | None = None
+    health_service: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.address and not self.socket_path:
+            raise InvalidArgument(
+                "At least one of server_options.grpc_port or server_options.grpc_socket_path"
+                " must be set."
+            )
+        if self.max_threads < 1:
+            raise InvalidArgument(f"grpc_max_threads must be at least 1, not {self.max_threads}")
+
+
+class GrpcServer:
+    """Serves unary methods by their full path, ``/package.Service/Method``, with reflection.
+
+    Each call holds one thread of the pool until it is answered or its client is gone. Thread-safe.
+    """
+
+    def __init__(self, options: GrpcOptions, methods: Mapping[str, UnaryHandler]) -> None:
+        self._options = options
+        self._port: int | None = None
+        self._streams = OpenStreams()
+        self._pool = futures.ThreadPoolExecutor(options.max_threads, thread_name_prefix="grpc")
+        self._server = grpc.server(
+            self._pool,
+            handlers=[_UnaryMethods(methods)],
+            options=list({**_CHANNEL_ARGUMENTS, **dict(options.channel_arguments)}.items()),
+        )
+        services = sorted({method.split("/")[1] for method in methods})
+        self._health = Health(self._streams) if options.health_service else None
+        if self._health:
+            self._health.add_to(self._server)
+            services.append(HEALTH)
+        add_reflection(self._server, services, self._streams)
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port listened on; None before the start and without TCP."""
+        return self._port
+
+    def start(self) -> None:
+        """Listen and serve. Raises Unavailable, naming the address, where it cannot listen."""
+        try:
+            self._listen()
+        except ServingError:
+            self._server.start()  # a server that never ran would keep the ports it has
+            self._server.stop(None)
+            raise
+        self._server.start()
+        if self._options.address:
+            log.info("Running gRPC ModelServer at %s ...", self._bound_address())
+        if self._options.socket_path:
+            log.info("Running gRPC ModelServer at UNIX socket %s ...", self._options.socket_path)
+
+    def set_serving(self, serving: bool) -> None:
+        """What the health service answers, if it is offered; until the first call NOT_SERVING."""
+        if self._health:
+            self._health.set_serving(serving)
+
+    def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls, let those in progress end within the grace, cancel the others.
+
+        Returns when no call is left. A second call from another thread may shorten the grace.
+        """
+        self.set_serving(False)
+        stopped = self._server.stop(grace_seconds)
+        self._streams.cancel()
+        stopped.wait()
+        self._pool.shutdown(wait=False)
+
+    def _bound_address(self) -> str:
+        return f"{self._options.address.rpartition(':')[0]}:{self._port}"
+
+    def _listen(self) -> None:
+        tls = self._options.tls
+        credentials = server_credentials(tls) if tls else None
+        if self._options.address:
+            self._port = self._add_port(self._options.address, credentials)
+        if self._options.socket_path:
+            _refuse_live_socket(self._options.socket_path)
+            self._add_port(f"unix:{self._options.socket_path}", credentials)
+
+    def _add_port(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        try:
+            if credentials is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, credentials)
+        except RuntimeError:
+            if credentials is not None:
+                check_credentials(credentials)
+            raise Unavailable(
+                f"gRPC cannot listen on {address}: it is in use, or is not an address of this host"
+            ) from None
+
+
+class _UnaryMethods(grpc.GenericRpcHandler):
+    """Finds a method's handler; an unknown method is gRPC's to refuse, with UNIMPLEMENTED."""
+
+    def __init__(self, methods: Mapping[str, UnaryHandler]) -> None:
+        self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            path: grpc.unary_unary_rpc_method_handler(_behavior(path, handler))
+            for path, handler in methods.items()
+        }
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        return self._handlers.get(handler_call_details.method)
+
+
+class _Outcome:
+    """Hands one result from the thread that replies to the thread that waits."""
+
+    __slots__ = ("_missing", "result")
+
+    def __init__(self) -> None:
+        self.result: bytes | ServingError | None = None
+        self._missing = Lock()  # held until the result is there; a bare lock costs next to nothing
+        self._missing.acquire()
+
+    def put(self, result: bytes | ServingError | None) -> None:
+        self.result = result
+        self._missing.release()
+
+    def present(self) -> bool:
+        return not self._missing.locked()
+
+    def wait(self) -> None:
+        self._missing.acquire()
+
+
+def _behavior(method: str, handler: UnaryHandler) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    """The handler as grpcio calls it: on a pool thread, which waits for a reply from elsewhere."""
+
+    def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
+        outcome = _Outcome()
+        call = UnaryCall(method, outcome.put)
+        call.run(handler, request, _call_context(context))
+        if not outcome.present():
+            _wait(call, outcome, context)
+        if isinstance(outcome.result, ServingError):
+            context.abort(*grpc_status(outcome.result))
+        return outcome.result or b""
+
+    return behave
+
+
+def _wait(call: UnaryCall, outcome: _Outcome, context: grpc.ServicerContext) -> None:
+    """Return when the call is answered, or its client has cancelled or run out of time."""
+
+    def gone() -> None:
+        if call.abandon():
+            outcome.put(None)
+
+    if not context.add_callback(gone):
+        gone()
+    outcome.wait()
+
+
+def _call_context(context: grpc.ServicerContext) -> CallContext:
+    remaining = context.time_remaining()
+    has_deadline = remaining is not None and remaining < _NO_DEADLINE_SECONDS
+    return CallContext(
+        deadline=time.monotonic() + remaining if has_deadline else None,
+        metadata=context.invocation_metadata(),
+    )
+
+
+def _refuse_live_socket(path: str) -> None:
+    """Raise Unavailable when a process listens on the socket.
+
+    gRPC replaces any socket file, so that one left behind by a process that died is taken over;
+    one in use must not be.
+    """
+    if not Path(path).is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return
+    raise Unavailable(f"gRPC cannot listen on unix:{path}: another process listens on it")

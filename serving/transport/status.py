@@ -1,0 +1,28 @@
+"""Errors as gRPC says them. How HTTP says them is ``Code.http_status``."""
+
+from __future__ import annotations
+
+import grpc
+
+from serving.core.errors import Code, ServingError
+
+_MESSAGE_LIMIT_BYTES = 1024
+_TRUNCATED = "...TRUNCATED"
+
+_GRPC_CODES: dict[Code, grpc.StatusCode] = {
+    Code(status.value[0]): status for status in grpc.StatusCode
+}
+
+
+def grpc_status(error: ServingError) -> tuple[grpc.StatusCode, str]:
+    """The status code and the text that a client gets.
+
+    As from TensorFlow Serving, a message longer than 1024 bytes of UTF-8 is cut there and the
+    suffix ``...TRUNCATED`` comes on top (1036 bytes in all): it travels in HTTP/2 headers, which
+    are small. A character that the cut would split is left out.
+    """
+    message = error.message
+    encoded = message.encode()
+    if len(encoded) > _MESSAGE_LIMIT_BYTES:
+        message = encoded[:_MESSAGE_LIMIT_BYTES].decode(errors="ignore") + _TRUNCATED
+    return _GRPC_CODES[error.code], message

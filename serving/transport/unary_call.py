@@ -1,0 +1,49 @@
+"""What every gRPC engine does with a call once it has the bytes: run the handler, reply once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from serving.core.call import CallContext, UnaryHandler
+from serving.core.errors import Internal, ServingError
+
+log = logging.getLogger(__name__)
+
+
+class UnaryCall:
+    """One call in progress: the first reply goes to ``send``, whoever gives it; no other does.
+
+    Thread-safe. An engine abandons a call whose client is gone; replies are then dropped.
+    """
+
+    __slots__ = ("_abandoned", "_decided", "_method", "_send")
+
+    def __init__(self, method: str, send: Callable[[bytes | ServingError], None]) -> None:
+        self._method = method
+        self._send = send
+        self._decided = threading.Lock()  # taken, once and for ever, by whoever decides the outcome
+        self._abandoned = False
+
+    def run(self, handler: UnaryHandler, request: bytes, context: CallContext) -> None:
+        """Call the handler; what it raises becomes the reply, a defect one without its text."""
+        try:
+            handler(request, context, self.reply)
+        except ServingError as error:
+            self.reply(error)
+        except Exception:
+            log.exception("the handler of %s failed", self._method)
+            self.reply(Internal("Internal server error"))
+
+    def reply(self, result: bytes | ServingError) -> None:
+        """The :data:`~serving.core.call.Reply` of this call."""
+        if self._decided.acquire(blocking=False):
+            self._send(result)
+        elif not self._abandoned:
+            log.error("%s was answered twice; only the first answer counts", self._method)
+
+    def abandon(self) -> bool:
+        """Nobody waits for a reply any more; whether that came before the reply."""
+        self._abandoned = True
+        return self._decided.acquire(blocking=False)
