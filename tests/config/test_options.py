@@ -1,0 +1,290 @@
+"""Which options the flags become, and which combinations are refused in which words."""
+
+import dataclasses
+import logging
+
+import pytest
+
+from serving.config.command_line import parse_command_line
+from serving.config.options import server_options
+from serving.core.errors import InvalidArgument, NotFound
+from serving.server_core_options import LifecycleOptions
+from serving.transport.http_server import HttpOptions
+
+
+def options(*arguments):
+    return server_options(parse_command_line(["--model_base_path=/models/m", *arguments]))
+
+
+def refusal(*arguments):
+    with pytest.raises(InvalidArgument) as caught:
+        server_options(parse_command_line(arguments))
+    return caught.value.message
+
+
+def test_a_base_path_alone_serves_grpc_on_8500_and_nothing_else():
+    found = options()
+
+    assert found.grpc.address == "0.0.0.0:8500"
+    assert found.grpc.socket_path == ""
+    assert found.grpc.tls is None
+    assert not found.grpc.health_service
+    assert found.http is None
+    assert (found.model_name, found.model_base_path) == ("default", "/models/m")
+    assert found.rest_timeout_seconds == 30
+    assert found.shutdown_grace_seconds == 10
+    assert found.tensorflow.tags == ("serve",)
+
+
+def test_options_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options().model_name = "other"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [],
+            "Both server_options.model_base_path and server_options.model_config_file are empty!",
+        ),
+        (
+            ["--model_base_path=/m", "--port=0"],
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path "
+            "must be set.",
+        ),
+        (
+            ["--model_base_path=/m", "--batching_parameters_file=/b"],
+            "server_options.batching_parameters_file is set without setting "
+            "server_options.enable_batching to true.",
+        ),
+        (
+            [
+                "--model_base_path=/m",
+                "--tensorflow_session_parallelism=1",
+                "--tensorflow_intra_op_parallelism=1",
+                "--tensorflow_inter_op_parallelism=1",
+            ],
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, "
+            "server_options.tensorflow_inter_op_parallelism) separately. "
+            "You cannot configure all.",
+        ),
+        (
+            ["--model_base_path=/m", "--use_alts_credentials", "--ssl_config_file=/s"],
+            "server_options.use_alts_credentials and server_options.ssl_config_file "
+            "cannot both be set.",
+        ),
+        (
+            ["--model_base_path=/m", "--use_alts_credentials"],
+            "server_options.use_alts_credentials is not supported; "
+            "server_options.ssl_config_file encrypts as well.",
+        ),
+        (
+            ["--model_base_path=models/m", "--model_name=n"],
+            "Expected model n to have an absolute path or URI; got base_path()=models/m",
+        ),
+        (
+            ["--model_base_path=/m", "--port=65536"],
+            "port must be a port from 0 to 65535, not 65536",
+        ),
+        (
+            ["--model_base_path=/m", "--rest_api_port=-1"],
+            "rest_api_port must be a port from 0 to 65535, not -1",
+        ),
+        (
+            ["--model_base_path=/m", "--grpc_bind_address=localhost"],
+            "grpc_bind_address must be host:port, not 'localhost'",
+        ),
+        (
+            ["--model_base_path=/m", "--rest_bind_address=:80"],
+            "rest_bind_address must be host:port, not ':80'",
+        ),
+        (
+            ["--model_base_path=/m", "--grpc_max_threads=0"],
+            "grpc_max_threads must be at least 1, not 0",
+        ),
+        (
+            ["--model_base_path=/m", "--rest_api_num_threads=0"],
+            "rest_api_num_threads must be at least 1, not 0",
+        ),
+        (
+            ["--model_base_path=/m", "--shutdown_grace_seconds=-1"],
+            "shutdown_grace_seconds must be at least 0, not -1.0",
+        ),
+        (
+            ["--model_base_path=/m", "--num_load_threads=-1"],
+            "num_load_threads must not be negative, but is -1",
+        ),
+        (
+            ["--model_base_path=/m", "--max_num_load_retries=-1"],
+            "max_num_load_retries must not be negative, but is -1",
+        ),
+        (
+            ["--model_base_path=/m", "--grpc_channel_arguments=a=1,b"],
+            "grpc_channel_arguments: expected key=value, got 'b'",
+        ),
+    ],
+)
+def test_flags_that_do_not_fit_together_are_refused(arguments, message):
+    assert refusal(*arguments) == message
+
+
+@pytest.mark.parametrize("path", ["/m", "gs://bucket/m", "s3://bucket"])
+def test_an_absolute_path_or_a_uri_is_a_base_path(path):
+    assert server_options(parse_command_line([f"--model_base_path={path}"])).model_base_path == path
+
+
+def test_a_model_config_file_needs_no_base_path():
+    found = server_options(parse_command_line(["--model_config_file=/c", "--model_name=n"]))
+
+    assert found.model_config_file == "/c"
+
+
+def test_without_a_port_a_unix_socket_is_enough():
+    found = options("--port=0", "--grpc_socket_path=relative.sock")
+
+    assert (found.grpc.address, found.grpc.socket_path) == ("", "relative.sock")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:9000", "localhost:1"])
+def test_a_bind_address_replaces_the_port(address):
+    assert options("--port=0", f"--grpc_bind_address={address}").grpc.address == address
+
+
+def test_the_rest_port_is_opened_on_every_address():
+    assert options("--rest_api_port=8501").http == HttpOptions(host="", port=8501)
+
+
+def test_a_rest_bind_address_needs_no_rest_port():
+    assert options("--rest_bind_address=[::1]:0").http == HttpOptions(host="::1", port=0)
+
+
+def test_a_rest_port_equal_to_the_grpc_port_is_reported_and_skipped(caplog):
+    with caplog.at_level(logging.ERROR):
+        assert options("--port=9000", "--rest_api_port=9000").http is None
+
+    assert "Skipped exporting HTTP/REST API." in caplog.text
+
+
+@pytest.mark.parametrize(("milliseconds", "seconds"), [(1500, 1.5), (0, None), (-1, None)])
+def test_the_rest_timeout_is_in_seconds_and_may_be_none(milliseconds, seconds):
+    found = options(f"--rest_api_timeout_in_ms={milliseconds}")
+
+    assert found.rest_timeout_seconds == seconds
+
+
+def test_channel_arguments_are_numbers_where_they_are_int32():
+    found = options("--grpc_channel_arguments=a=1,b=-2,c=x=y,d=2147483648,e=")
+
+    assert found.grpc.channel_arguments == (
+        ("a", 1),
+        ("b", -2),
+        ("c", "x=y"),
+        ("d", "2147483648"),
+        ("e", ""),
+    )
+
+
+def test_lifecycle_flags_reach_the_core():
+    found = options(
+        "--file_system_poll_wait_seconds=-1",
+        "--model_config_file_poll_wait_seconds=7",
+        "--num_load_threads=2",
+        "--num_unload_threads=3",
+        "--max_num_load_retries=0",
+        "--load_retry_interval_micros=-2500000",
+        "--allow_version_labels_for_unavailable_models",
+    ).lifecycle
+
+    assert dataclasses.replace(found, num_initial_load_threads=4) == LifecycleOptions(
+        file_system_poll_wait_seconds=-1,
+        model_config_file_poll_wait_seconds=7,
+        num_load_threads=2,
+        num_unload_threads=3,
+        max_num_load_retries=0,
+        load_retry_interval_seconds=-2.5,
+        allow_version_labels_for_unavailable_models=True,
+    )
+
+
+def test_tensorflow_flags_reach_its_loader():
+    found = options(
+        "--saved_model_tags=serve,gpu",
+        "--tensorflow_session_parallelism=1",
+        "--tensorflow_intra_op_parallelism=2",
+        "--per_process_gpu_memory_fraction=0.5",
+        "--mixed_precision=bfloat16",
+        "--xla_cpu_compilation_enabled",
+        "--xla_gpu_compilation_enabled",
+    ).tensorflow
+
+    assert found.tags == ("serve", "gpu")
+    assert (found.session_parallelism, found.intra_op_parallelism) == (1, 2)
+    assert found.per_process_gpu_memory_fraction == 0.5
+    assert found.mixed_precision == "bfloat16"
+    assert found.xla_cpu_compilation_enabled
+    assert found.xla_gpu_compilation_enabled
+
+
+def test_the_remaining_flags_reach_their_part():
+    found = options(
+        "--enable_signature_method_name_check",
+        "--enable_serialization_as_tensor_content",
+        "--rest_api_enable_cors_support",
+        "--rest_api_num_threads=3",
+        "--enable_grpc_healthcheck_service",
+        "--grpc_max_threads=5",
+        "--shutdown_grace_seconds=0.5",
+    )
+
+    assert found.enable_signature_method_name_check
+    assert found.enable_serialization_as_tensor_content
+    assert found.rest_enable_cors
+    assert found.rest_num_threads == 3
+    assert found.grpc.health_service
+    assert found.grpc.max_threads == 5
+    assert found.shutdown_grace_seconds == 0.5
+
+
+def test_a_session_config_file_becomes_the_serialized_message(tmp_path):
+    file = tmp_path / "session.config"
+    file.write_text("log_device_placement: true")
+
+    found = options(f"--tensorflow_session_config_file={file}")
+
+    assert found.tensorflow.session_config == b"\x40\x01"  # field 8, a varint: true
+
+
+def test_an_ssl_config_file_becomes_tls_options(tmp_path):
+    file = tmp_path / "ssl.config"
+    file.write_text('server_key: "K" server_cert: "C" custom_ca: "A" client_verify: true')
+
+    tls = options(f"--ssl_config_file={file}").grpc.tls
+
+    assert (tls.server_key, tls.server_cert, tls.custom_ca) == ("K", "C", "A")
+    assert tls.client_verify
+    assert "K" not in repr(tls).replace("TlsOptions", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("server_key: K", "Invalid protobuf file"),
+        ('server_key: "K"', "TLS needs both server_key and server_cert"),
+        (
+            'server_key: "K" server_cert: "C" client_verify: true',
+            "TLS with client_verify needs custom_ca to verify clients with",
+        ),
+    ],
+)
+def test_a_bad_ssl_config_file_is_refused(tmp_path, text, message):
+    file = tmp_path / "ssl.config"
+    file.write_text(text)
+
+    assert refusal("--model_base_path=/m", f"--ssl_config_file={file}").startswith(message)
+
+
+def test_a_missing_ssl_config_file_is_not_found(tmp_path):
+    with pytest.raises(NotFound):
+        options(f"--ssl_config_file={tmp_path}/none")
