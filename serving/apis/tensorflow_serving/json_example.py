@@ -1,0 +1,96 @@
+"""JSON objects to tensorflow.Example: what classify and regress are asked with."""
+
+from __future__ import annotations
+
+from collections.abc import MutableSequence
+from typing import Any
+
+from tensorflow.core.example import example_pb2, feature_pb2
+
+from serving.apis.tensorflow_serving.json_document import Json, JsonObject, quote, type_name
+from serving.apis.tensorflow_serving.json_element import (
+    decode_base64_object,
+    is_base64_object,
+    string_bytes,
+)
+from serving.core.errors import InvalidArgument
+
+_INT64 = range(-(2**63), 2**63)
+_UINT64 = range(2**64)
+
+
+def serialized_examples(document: JsonObject) -> list[bytes]:
+    """Each of ``examples`` as the bytes of a tensorflow.Example, after those of ``context``.
+
+    Protobuf reads the two joined as one merged message. Raises InvalidArgument naming the feature
+    that is wrong.
+    """
+    context = b""
+    if "context" in document:
+        context = _serialized(document["context"])
+    if "examples" not in document:
+        raise InvalidArgument(
+            f"JSON Value: {quote(document)} When method is classify, key 'examples' is expected "
+            "and was not found"
+        )
+    examples = document["examples"]
+    if not isinstance(examples, list):
+        raise InvalidArgument(
+            f"JSON Value: {quote(document)} Expecting 'examples' value to be an list/array"
+        )
+    if not examples:
+        raise InvalidArgument(f"JSON Value: {quote(document)} 'examples' value is an empty array")
+    return [context + _serialized(example) for example in examples]
+
+
+def _serialized(value: Json) -> bytes:
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"Example must be JSON object but got JSON {type_name(value)}")
+    example = example_pb2.Example()
+    example.features.SetInParent()
+    for name, content in value.items():
+        feature = example.features.feature[name]
+        for element in content if isinstance(content, list) else [content]:
+            _add(element, name, feature)
+    serialized: bytes = example.SerializeToString()
+    return serialized
+
+
+def _add(value: Json, name: str, feature: feature_pb2.Feature) -> None:
+    """Append to the one list that a feature has; its first element decides which."""
+    if isinstance(value, str):
+        _values(feature, "bytes", name).append(string_bytes(value))
+    elif isinstance(value, dict) and is_base64_object(value):
+        _values(feature, "bytes", name).append(decode_base64_object(value))
+    elif isinstance(value, int) and (value in _INT64 or value in _UINT64):
+        values = _values(feature, "int64", name)
+        if value not in _INT64:
+            raise InvalidArgument(
+                f"Feature: {name} has uint64_t element. Only int64_t is supported."
+            )
+        values.append(int(value))
+    elif isinstance(value, (int, float)):
+        _values(feature, "float", name).append(_double(value, name))
+    else:
+        raise InvalidArgument(
+            f"Feature: {name} has element with unexpected JSON type: {type_name(value)}"
+        )
+
+
+def _values(feature: feature_pb2.Feature, kind: str, name: str) -> MutableSequence[Any]:
+    """The list of this kind; raises InvalidArgument when the feature has begun another one."""
+    chosen = feature.WhichOneof("kind")
+    if chosen not in (None, f"{kind}_list"):
+        raise InvalidArgument(
+            f"Unexpected element type in feature: {name} expecting type: "
+            f"{chosen.removesuffix('_list')}"
+        )
+    values: MutableSequence[Any] = getattr(feature, f"{kind}_list").value
+    return values
+
+
+def _double(value: float, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        raise InvalidArgument(f"Feature: {name} has element too big for a float") from None

@@ -1,0 +1,139 @@
+"""Request bodies are read as RapidJSON reads them, with its reasons and byte offsets."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from serving.apis.tensorflow_serving.json_document import (
+    quote,
+    read_object,
+    signature_name,
+    type_name,
+)
+from serving.core.errors import InvalidArgument
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "The document is empty"),
+        (b" \n\t", "The document is empty. at offset: 3"),
+        (b"\xef\xbb\xbf", "The document is empty. at offset: 3"),
+        (b"abc", "Invalid value. at offset: 0"),
+        (b'{"a": }', "Invalid value. at offset: 6"),
+        (b'{"a": [1,]}', "Invalid value. at offset: 9"),
+        (b'{"a": +1}', "Invalid value. at offset: 6"),
+        (b'{"a": "\xc3\xa9", "b": x}', "Invalid value. at offset: 17"),
+        (b"{1: 2}", "Missing a name for object member. at offset: 1"),
+        (b'{"a": 1,}', "Missing a name for object member. at offset: 8"),
+        (b'{"a" 1}', "Missing a colon after a name of object member. at offset: 5"),
+        (b'{"a": [1] "b"', "Missing a comma or } after an object member. at offset: 10"),
+        (b'{"]": [{"[": 1} 2]}', "Missing a comma or ] after an array element. at offset: 16"),
+        (b'{"a": [1', "Missing a comma or ] after an array element. at offset: 8"),
+        (b'{"a": "bc', "Missing a closing quotation mark in string. at offset: 9"),
+        (b'{"a": "b\nc"}', "Invalid encoding in string. at offset: 8"),
+        (b'{"a": "b\\x"}', "Invalid escape character in string. at offset: 8"),
+        (b'{"a": "\\u12G4"}', "Incorrect hex digit after \\u escape in string. at offset: 7"),
+        (b'{"a": "x\\ud800y"}', "The surrogate pair in string is invalid. at offset: 8"),
+        (b'{"a": "\\udc00"}', "The surrogate pair in string is invalid. at offset: 7"),
+        (
+            b'{"1": ' + b"9" * 5000 + b"}",
+            "Number too big to be stored in double. at offset: 6",
+        ),
+        (b'{"a":' + b"[" * 100_000, "The document is nested too deeply."),
+    ],
+)
+def test_a_bad_document_is_refused_with_reason_and_offset(body, reason):
+    with pytest.raises(InvalidArgument) as refused:
+        read_object(body)
+    assert refused.value.message == f"JSON Parse error: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("body", "document"),
+    [
+        (b'{"a": 1}X{', {"a": 1}),
+        (b'\xef\xbb\xbf \r\n{"a": 1}', {"a": 1}),
+        (b'{"a": 1, "b": 2, "a": 3}', {"a": 1, "b": 2}),
+        (b'{"a": [Inf, -Inf, Infinity, -Infinity]}', {"a": [math.inf, -math.inf] * 2}),
+        (b'{"Inf": "-Inf \\" NaN", "a": Inf}', {"Inf": '-Inf " NaN', "a": math.inf}),
+        (b'{"a": "\\ud83d\\ude00"}', {"a": "\N{GRINNING FACE}"}),
+        (b'{"a": "\\\\ud800"}', {"a": "\\ud800"}),
+        (b'{"a": "\xff"}', {"a": "\udcff"}),
+        (b'{"a": 1}"\\ud800"', {"a": 1}),
+    ],
+    ids=[
+        "stops when done",
+        "byte order mark and blanks",
+        "first of duplicates",
+        "infinities",
+        "names of numbers inside strings",
+        "surrogate pair",
+        "escaped backslash",
+        "bytes that are not UTF-8",
+        "nothing after the end is looked at",
+    ],
+)
+def test_what_rapidjson_accepts(body, document):
+    assert read_object(body) == document
+
+
+def test_nan_is_a_number_with_and_without_sign():
+    assert [math.isnan(value) for value in read_object(b'{"a": [NaN, -NaN]}')["a"]] == [True] * 2
+
+
+def test_a_value_that_is_no_object_is_quoted():
+    with pytest.raises(InvalidArgument) as refused:
+        read_object(b" [1]")
+    assert refused.value.message == "JSON Value: [\n    1\n] Is not object"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": [1, "\u00e9"]}, '{\n    "a": [\n        1,\n        "\u00e9"\n    ]\n}'),
+        ([], "[]"),
+        (1.0, "1.0"),
+        (0.1, "0.1"),
+        (0.1234567, "0.123456702"),
+        (1e300, "1e+300"),
+        (math.nan, "NaN"),
+        (None, "null"),
+        (True, "true"),
+        ("x" * 300, '"' + "x" * 255),
+        ("\u00e9" * 200, '"' + "\u00e9" * 127),
+        ([0] * 100_000, ("[" + "\n    0," * 100)[:256]),
+    ],
+)
+def test_values_are_quoted_pretty_and_cut_at_256_bytes(value, text):
+    assert quote(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (None, "Null"),
+        (False, "False"),
+        (True, "True"),
+        ({}, "Object"),
+        ([], "Array"),
+        ("", "String"),
+        (0, "Number"),
+        (0.5, "Number"),
+    ],
+)
+def test_types_have_rapidjsons_names(value, name):
+    assert type_name(value) == name
+
+
+def test_the_signature_name_is_optional_and_a_string():
+    assert signature_name({}) == ""
+    assert signature_name({"signature_name": "s"}) == "s"
+    with pytest.raises(InvalidArgument) as refused:
+        signature_name({"signature_name": 5})
+    assert refused.value.message == (
+        'JSON Value: {\n    "signature_name": 5\n} not formatted correctly. '
+        "'signature_name' key must be a string value."
+    )
