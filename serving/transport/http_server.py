@@ -79,9 +79,14 @@ class HttpServer:
         )
 
     def stop(self, grace_seconds: float) -> None:
-        """Refuse new calls, let those in progress end within the grace, cancel the others."""
+        """Refuse new calls, let those in progress end within the grace, cancel the others.
+
+        Returns when no call is left. A second call from another thread ends the grace.
+        """
         if self._thread is None:
             return
+        if self._server.should_exit:
+            self._server.force_exit = True
         # uvicorn hands it to asyncio.wait_for, which takes fractions although this is typed int.
         self._config.timeout_graceful_shutdown = grace_seconds  # type: ignore[assignment]
         self._server.should_exit = True
