@@ -1,0 +1,1 @@
+"""Loaders make versions servable, one file a platform."""

@@ -1,0 +1,64 @@
+"""The table of platforms, and the one place that imports a framework: when it is first needed."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+from serving.core.errors import InvalidArgument
+from serving.core.resources import ResourceAllocation
+from serving.core.servable import Servable
+from serving.core.servable_id import ServableId
+
+PLATFORMS: Mapping[str, str] = {
+    "tensorflow": "serving.loaders.tensorflow_loader:TensorFlowPlatform",
+    "hashmap": "serving.loaders.hashmap_loader:HashmapPlatform",
+}
+"""Platform name, as model configurations spell it → module and class."""
+
+
+class Platform(Protocol):
+    """A framework that can load versions. Thread-safe; constructed with its options, if it has any.
+
+    Both methods raise a ServingError that says what is wrong with the files.
+    """
+
+    def estimate(self, path: str) -> ResourceAllocation:
+        """An upper bound of what the version at ``path`` will hold, without loading it."""
+
+    def load(self, servable_id: ServableId, path: str) -> Servable:
+        """Load the version at ``path``; blocks for as long as that takes."""
+
+
+class Platforms:
+    """The platforms of one server, each made when first asked for. Thread-safe."""
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        """``options``: the options object of each platform that takes one, by name."""
+        self._options = options
+        self._made: dict[str, Platform] = {}
+        self._lock = threading.Lock()
+
+    def __contains__(self, name: object) -> bool:
+        return name in PLATFORMS
+
+    def get(self, name: str) -> Platform:
+        """The platform; imports its framework the first time, which may take seconds.
+
+        Raises InvalidArgument for a name that is not in the table.
+        """
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = self._make(name)
+            return self._made[name]
+
+    def _make(self, name: str) -> Platform:
+        if name not in PLATFORMS:
+            known = ", ".join(sorted(PLATFORMS))
+            raise InvalidArgument(f"there is no platform {name!r}; there are: {known}")
+        module, _, attribute = PLATFORMS[name].partition(":")
+        make = getattr(importlib.import_module(module), attribute)
+        options = self._options.get(name)
+        return cast(Platform, make() if options is None else make(options))

@@ -1,0 +1,50 @@
+"""The loader for every platform that can load a path in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from serving.core.resources import ResourceAllocation
+from serving.core.servable import Servable
+from serving.core.servable_id import ServableId
+from serving.loaders.platforms import Platform
+
+Wrap = Callable[[ServableId, Servable], Servable]
+"""Puts something around a loaded servable, batching for one; what it returns is what serves."""
+
+
+class SimpleLoader:
+    """Loads one version of one platform from one path. The manager serialises the calls."""
+
+    def __init__(self, path: str, platform: Callable[[], Platform], wrap: Wrap) -> None:
+        """``platform`` is a function so that making a loader imports no framework."""
+        self._path = path
+        self._platform = platform
+        self._wrap = wrap
+        self._servable: Servable | None = None
+        self._estimate: ResourceAllocation | None = None
+
+    def estimate_resources(self) -> ResourceAllocation:
+        """The platform's estimate, asked for once."""
+        if self._estimate is None:
+            self._estimate = self._platform().estimate(self._path)
+        return self._estimate
+
+    def load(self, servable_id: ServableId) -> None:
+        """Load and wrap; when wrapping fails, nothing stays loaded."""
+        servable = self._platform().load(servable_id, self._path)
+        try:
+            self._servable = self._wrap(servable_id, servable)
+        except BaseException:
+            servable.close()
+            raise
+
+    def unload(self) -> None:
+        """Close the servable and let go of it."""
+        servable, self._servable = self._servable, None
+        if servable is not None:
+            servable.close()
+
+    @property
+    def servable(self) -> Servable | None:
+        return self._servable

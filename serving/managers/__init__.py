@@ -1,0 +1,1 @@
+"""Managers decide which versions are in memory, and keep them there."""

@@ -1,0 +1,169 @@
+"""Brings what is loaded in line with what sources aspire to, one policy decision after another."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+
+from serving.core.clock import Clock
+from serving.core.event_bus import EventBus
+from serving.core.loader import Loader
+from serving.core.periodic import PeriodicThread
+from serving.core.servable_data import ServableData
+from serving.core.servable_handle import ServableHandle
+from serving.core.servable_id import ServableId, ServableRequest
+from serving.core.servable_state import ServableState
+from serving.managers.basic_manager import BasicManager, ExecutorFactory, thread_pool
+from serving.managers.loader_harness import HarnessState, RetryPolicy
+from serving.managers.policies import (
+    Action,
+    AspiredVersionPolicy,
+    Verb,
+    VersionSnapshot,
+    availability_preserving,
+)
+from serving.managers.resource_tracker import ResourceTracker
+
+log = logging.getLogger(__name__)
+
+_STILL_LOADING = (HarnessState.LOAD_REQUESTED, HarnessState.LOAD_APPROVED, HarnessState.LOADING)
+
+
+class AspiredVersionsManager:
+    """The target at the end of every source's stream, and the manager that lends out versions.
+
+    Each round (:meth:`tick`) forgets what is gone, applies the latest aspired list of each
+    servable, and does what the policy says until it says nothing more. Rounds come every
+    ``interval_seconds`` and whenever something happened. A version leaves memory only after a
+    source stopped aspiring to it. Thread-safe; rounds themselves run on one thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        bus: EventBus[ServableState],
+        clock: Clock,
+        tracker: ResourceTracker | None = None,
+        retry: RetryPolicy | None = None,
+        policy: AspiredVersionPolicy = availability_preserving,
+        num_load_threads: int = 0,
+        num_unload_threads: int = 0,
+        interval_seconds: float = 0.1,
+        make_executor: ExecutorFactory = thread_pool,
+    ) -> None:
+        self._policy = policy
+        self._pending: dict[str, Sequence[ServableData[Loader]]] = {}
+        self._aspired: set[ServableId] = set()
+        self._lock = threading.Lock()
+        self._thread = PeriodicThread("manager", self.tick, interval_seconds, clock)
+        self._basic = BasicManager(
+            bus=bus,
+            clock=clock,
+            tracker=tracker or ResourceTracker(),
+            retry=retry or RetryPolicy(),
+            num_load_threads=num_load_threads,
+            num_unload_threads=num_unload_threads,
+            on_finished=self._thread.wake,
+            make_executor=make_executor,
+        )
+
+    def servable(self, request: ServableRequest) -> ServableHandle:
+        """A lease on an available version; raises NotFound."""
+        return self._basic.servable(request)
+
+    def available(self) -> Sequence[ServableId]:
+        """Every version that can be looked up now."""
+        return self._basic.available()
+
+    def aspired_versions(self, name: str, versions: Sequence[ServableData[Loader]]) -> None:
+        """Serve exactly these versions of ``name``; replaces a list that is not yet applied."""
+        with self._lock:
+            self._pending[name] = versions
+        self._thread.wake()
+
+    def set_num_load_threads(self, num_threads: int) -> None:
+        """Load with this many threads from now on."""
+        self._basic.set_num_load_threads(num_threads)
+
+    def start(self) -> None:
+        """Begin the rounds."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the rounds, unload everything; returns when nothing is left in memory."""
+        self._thread.stop()
+        self._basic.stop()
+
+    def tick(self) -> None:
+        """One round."""
+        self._forget_unwanted()
+        self._apply_pending()
+        while actions := self._decide():
+            for action in sorted(actions, key=lambda action: action.verb.value):
+                self._do(action)
+
+    def _forget_unwanted(self) -> None:
+        for servable_id in self._basic.forgettable():
+            if servable_id not in self._aspired:
+                self._basic.stop_managing(servable_id)
+
+    def _apply_pending(self) -> None:
+        with self._lock:
+            pending, self._pending = self._pending, {}
+        held: defaultdict[str, dict[ServableId, HarnessState]] = defaultdict(dict)
+        for servable_id, state in self._basic.states().items():
+            held[servable_id.name][servable_id] = state
+        for name, versions in pending.items():
+            if self._waits_for_exit(versions, held[name]):
+                with self._lock:
+                    self._pending.setdefault(name, versions)
+            else:
+                self._apply(versions, held[name])
+
+    def _waits_for_exit(
+        self,
+        versions: Sequence[ServableData[Loader]],
+        held: dict[ServableId, HarnessState],
+    ) -> bool:
+        """Whether a version is wanted again while its former life is still coming to an end.
+
+        One that is still READY is not on its way out: it is simply kept.
+        """
+        return any(
+            data.id in held
+            and data.id not in self._aspired
+            and held[data.id] is not HarnessState.READY
+            for data in versions
+        )
+
+    def _apply(
+        self,
+        versions: Sequence[ServableData[Loader]],
+        held: dict[ServableId, HarnessState],
+    ) -> None:
+        wanted = {data.id: data for data in versions}
+        for servable_id in held.keys() - wanted.keys():
+            self._aspired.discard(servable_id)
+            if held[servable_id] in _STILL_LOADING:
+                self._basic.cancel_load(servable_id)
+        for servable_id, data in wanted.items():
+            self._aspired.add(servable_id)
+            if servable_id not in held:
+                self._basic.manage(data)
+
+    def _decide(self) -> list[Action]:
+        """At most one action for each servable."""
+        by_name: defaultdict[str, list[VersionSnapshot]] = defaultdict(list)
+        for servable_id, state in self._basic.states().items():
+            snapshot = VersionSnapshot(servable_id, state, servable_id in self._aspired)
+            by_name[servable_id.name].append(snapshot)
+        return [action for versions in by_name.values() if (action := self._policy(versions))]
+
+    def _do(self, action: Action) -> None:
+        log.info("%s %s", action.verb.name.lower(), action.id)
+        if action.verb is Verb.LOAD:
+            self._basic.load(action.id)
+        else:
+            self._basic.unload(action.id)

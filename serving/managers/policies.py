@@ -1,0 +1,77 @@
+"""Aspired-version policies: what to do next for one servable, decided from a snapshot.
+
+A policy is a pure function. It sees every version of one servable that the manager knows and
+names at most one action; doing it is somebody else's work. The manager asks again afterwards.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from serving.core.servable_id import ServableId
+from serving.managers.loader_harness import HarnessState
+
+_GONE = (HarnessState.DISABLED, HarnessState.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSnapshot:
+    """One version as a policy sees it."""
+
+    id: ServableId
+    state: HarnessState
+    is_aspired: bool
+
+
+class Verb(enum.Enum):
+    """What can be done to a version. Unloads come first where both are due."""
+
+    UNLOAD = 0
+    LOAD = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Load or unload this version."""
+
+    verb: Verb
+    id: ServableId
+
+
+AspiredVersionPolicy = Callable[[Sequence[VersionSnapshot]], Action | None]
+
+
+def availability_preserving(versions: Sequence[VersionSnapshot]) -> Action | None:
+    """Never leave a servable without a version that serves, at the price of two in memory.
+
+    An old version is unloaded only when a new one is ready to take over, when nothing is wanted
+    any more, or when more than one old version is ready.
+    """
+    aspired = [version for version in versions if version.is_aspired]
+    leaving = [
+        version
+        for version in versions
+        if not version.is_aspired and version.state is HarnessState.READY
+    ]
+    replaced = any(version.state is HarnessState.READY for version in aspired)
+    if leaving and (not aspired or replaced or len(leaving) > 1):
+        return Action(Verb.UNLOAD, min(version.id for version in leaving))
+    return _load_highest_new(aspired)
+
+
+def resource_preserving(versions: Sequence[VersionSnapshot]) -> Action | None:
+    """Never hold an old version beside a new one, at the price of a gap in between."""
+    leaving = [version for version in versions if not version.is_aspired]
+    ready = [version.id for version in leaving if version.state is HarnessState.READY]
+    if ready:
+        return Action(Verb.UNLOAD, min(ready))
+    if any(version.state not in _GONE for version in leaving):
+        return None
+    return _load_highest_new(version for version in versions if version.is_aspired)
+
+
+def _load_highest_new(aspired: Iterable[VersionSnapshot]) -> Action | None:
+    new = [version.id for version in aspired if version.state is HarnessState.NEW]
+    return Action(Verb.LOAD, max(new)) if new else None

@@ -1,0 +1,69 @@
+"""Keeps the sum of what loaded versions hold below what there is."""
+
+from __future__ import annotations
+
+import threading
+
+from serving.core.errors import ResourceExhausted
+from serving.core.resources import ResourceAllocation
+from serving.core.servable_id import ServableId
+
+
+class ResourceTracker:
+    """Reserves resources for versions before they load, and takes them back after. Thread-safe.
+
+    An over-bound: a reservation counts in full from before the load until after the unload.
+    Resources that ``total`` does not name are unlimited.
+    """
+
+    def __init__(self, total: ResourceAllocation | None = None) -> None:
+        self._total = total or ResourceAllocation()
+        self._reserved: dict[ServableId, ResourceAllocation] = {}
+        self._changed = threading.Condition()
+        self._loads_in_flight: set[ServableId] = set()
+        self._unloads_in_flight: set[ServableId] = set()
+
+    @property
+    def used(self) -> ResourceAllocation:
+        """The sum of all reservations."""
+        with self._changed:
+            return self._used()
+
+    def reserve(self, servable_id: ServableId, estimate: ResourceAllocation) -> None:
+        """Take what a load needs; blocks while another load or unload may yet free enough.
+
+        Raises ResourceExhausted when it does not fit and nothing in flight can change that.
+        """
+        with self._changed:
+            while not (self._used() + estimate).fits_in(self._total):
+                if not (self._loads_in_flight or self._unloads_in_flight):
+                    raise ResourceExhausted(
+                        f"Insufficient resources to load servable {servable_id}: "
+                        f"needs {estimate}; in use {self._used()}; limit {self._total}"
+                    )
+                self._changed.wait()
+            self._reserved[servable_id] = estimate
+            self._loads_in_flight.add(servable_id)
+
+    def settle(self, servable_id: ServableId, estimate: ResourceAllocation) -> None:
+        """The load is done: keep what the loader says it really holds."""
+        with self._changed:
+            self._reserved[servable_id] = estimate
+            self._loads_in_flight.discard(servable_id)
+            self._changed.notify_all()
+
+    def begin_unload(self, servable_id: ServableId) -> None:
+        """An unload is on its way; loads that do not fit may wait for it."""
+        with self._changed:
+            self._unloads_in_flight.add(servable_id)
+
+    def release(self, servable_id: ServableId) -> None:
+        """The version holds nothing any more: unloaded, or its load failed."""
+        with self._changed:
+            self._reserved.pop(servable_id, None)
+            self._loads_in_flight.discard(servable_id)
+            self._unloads_in_flight.discard(servable_id)
+            self._changed.notify_all()
+
+    def _used(self) -> ResourceAllocation:
+        return sum(self._reserved.values(), ResourceAllocation())

@@ -1,0 +1,214 @@
+"""The configured models: the one place that introduces sources, loaders and managers."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from serving.core.clock import Clock
+from serving.core.errors import Internal, InvalidArgument, ServingError, Unknown
+from serving.core.event_bus import EventBus
+from serving.core.loader import Loader
+from serving.core.model_config import ModelConfig
+from serving.core.models import ModelSpec
+from serving.core.servable_handle import ServableHandle
+from serving.core.servable_id import ServableId, ServableRequest
+from serving.core.servable_state import ServableState
+from serving.core.source import AspiredVersions
+from serving.loaders.platform_adapter import ErrorInjectingAdapter, PlatformAdapter
+from serving.loaders.platforms import PLATFORMS, Platforms
+from serving.loaders.simple_loader import SimpleLoader, Wrap
+from serving.managers.aspired_versions_manager import AspiredVersionsManager
+from serving.managers.loader_harness import RetryPolicy
+from serving.managers.servable_state_monitor import ServableStateMonitor
+from serving.server_core_options import LifecycleOptions
+from serving.sources.file_system_source import FileSystemStoragePathSource, MonitoredServable
+from serving.sources.source_router import DynamicSourceRouter
+from serving.version_labels import VersionLabels
+
+log = logging.getLogger(__name__)
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class ServerCore:
+    """Serves a configuration of models: finds, loads, lends and unloads them. Thread-safe.
+
+    The stream of a model runs source → router → adapter of its platform → manager. Every
+    step of a version is announced on ``bus``.
+    """
+
+    def __init__(
+        self,
+        options: LifecycleOptions,
+        platforms: Platforms,
+        *,
+        clock: Clock,
+        wrap: Wrap = lambda _, servable: servable,
+    ) -> None:
+        """``wrap`` is put around every servable as it loads; by default nothing is."""
+        self.bus: EventBus[ServableState] = EventBus()
+        self._wrap = wrap
+        self._options = options
+        self._platforms = platforms
+        self._reloading = threading.Lock()
+        self._configs: Mapping[str, ModelConfig] = {}
+        self._labels = VersionLabels(
+            allow_unavailable=options.allow_version_labels_for_unavailable_models
+        )
+        self._monitor = ServableStateMonitor(self.bus, clock)
+        self._manager = AspiredVersionsManager(
+            bus=self.bus,
+            clock=clock,
+            retry=RetryPolicy(options.max_num_load_retries, options.load_retry_interval_seconds),
+            num_load_threads=options.num_load_threads,
+            num_unload_threads=options.num_unload_threads,
+        )
+        self._router = self._make_router(self._manager.aspired_versions)
+        self._source = FileSystemStoragePathSource(options.file_system_poll_wait_seconds, clock)
+        self._source.connect(self._router.aspired_versions)
+
+    def start(self, configs: Sequence[ModelConfig]) -> None:
+        """Serve these models; returns when each has loaded, failed, or has no version to load.
+
+        Raises Unknown when a model failed for good, and the reasons of :meth:`reload`. A model
+        whose base path is missing or empty is served as soon as a version appears.
+        """
+        self._manager.start()
+        self._manager.set_num_load_threads(self._options.num_initial_load_threads)
+        with self._reloading:
+            since = self._monitor.now()
+            self._apply(configs)
+            missing = self._source.poll_once()
+            self._source.start()
+        names = [config.name for config in configs if config.name not in missing]
+        failed = self._wait_for(names, since)
+        self._manager.set_num_load_threads(self._options.num_load_threads)
+        if failed:
+            raise Unknown(_did_not_become_available("servable", failed))
+
+    def reload(self, configs: Sequence[ModelConfig]) -> None:
+        """Serve these models from now on; returns when the newly named ones are available.
+
+        Raises InvalidArgument or FailedPrecondition for a configuration that is refused (nothing
+        changes then), Unknown when a new model failed or has no version (the rest is in force).
+        """
+        with self._reloading:
+            since = self._monitor.now()
+            new = [config.name for config in configs if config.name not in self._configs]
+            self._apply(configs)
+            problems = self._source.poll_once()
+        failed = self._wait_for([name for name in new if name not in problems], since)
+        absent = [name for name in new if name in problems]
+        missing = [f"{{name: {name}}} {_due_to(problems[name])}" for name in absent]
+        if failed or missing:
+            raise Unknown(_did_not_become_available("model", failed, missing))
+
+    def stop(self) -> None:
+        """Find no more versions, unload all; returns when nothing is left in memory."""
+        self._source.stop()
+        self._manager.stop()
+        self._monitor.close()
+
+    def lease(self, spec: ModelSpec) -> ServableHandle:
+        """A lease on the version that ``spec`` resolves to; see :class:`core.models.Models`."""
+        if not spec.name:
+            raise InvalidArgument("ModelSpec has no name specified.")
+        version = spec.version
+        if spec.version_label is not None:
+            version = self._labels.resolve(spec.name, spec.version_label)
+        return self._manager.servable(ServableRequest(spec.name, version))
+
+    def versions(self, name: str) -> Sequence[ServableState]:
+        """The last state of every version of the model seen, highest version first."""
+        return self._monitor.versions(name)
+
+    def available(self) -> Sequence[ServableId]:
+        """Every version that can be looked up now."""
+        return self._manager.available()
+
+    def _make_router(self, target: AspiredVersions[Loader]) -> DynamicSourceRouter[str]:
+        ports = {
+            platform: PlatformAdapter(partial(self._make_loader, platform), target).aspired_versions
+            for platform in PLATFORMS
+        }
+        no_platform = ErrorInjectingAdapter(Internal("No platform found for model"), target)
+        return DynamicSourceRouter(ports, no_platform.aspired_versions)
+
+    def _make_loader(self, platform: str, path: str) -> Loader:
+        return SimpleLoader(path, partial(self._platforms.get, platform), self._wrap)
+
+    def _apply(self, configs: Sequence[ModelConfig]) -> None:
+        """Check everything first, then change everything."""
+        self._check(configs)
+        available = set(self._manager.available())
+        labels = self._labels.check(configs, available.__contains__)
+        routes = {name: config.platform for name, config in self._configs.items()}
+        self._router.update_routes(routes | {config.name: config.platform for config in configs})
+        self._source.update(
+            [
+                MonitoredServable(config.name, config.base_path, config.version_policy)
+                for config in configs
+            ]
+        )
+        self._labels.replace(labels)
+        self._configs = {config.name: config for config in configs}
+
+    def _check(self, configs: Sequence[ModelConfig]) -> None:
+        """Raise InvalidArgument for a configuration that contradicts itself or what is served."""
+        seen: set[str] = set()
+        for config in configs:
+            if config.name in seen:
+                raise InvalidArgument(
+                    f"Illegal to list model {config.name} multiple times in config list"
+                )
+            seen.add(config.name)
+            self._check_model(config)
+
+    def _check_model(self, config: ModelConfig) -> None:
+        if not config.base_path.startswith("/") and not _URI.match(config.base_path):
+            raise InvalidArgument(
+                f"Expected model {config.name} to have an absolute path or URI; "
+                f"got base_path()={config.base_path}"
+            )
+        if config.platform not in self._platforms:
+            raise InvalidArgument(
+                f"Model {config.name} requests unsupported platform {config.platform}"
+            )
+        served = self._configs.get(config.name)
+        if served and served.platform != config.platform:
+            raise InvalidArgument(
+                f"Illegal to change a model's platform. For model {config.name} platform was "
+                f"{served.platform} and new platform requested is {config.platform}"
+            )
+
+    def _wait_for(self, names: Sequence[str], since: int) -> Sequence[ServableState]:
+        """Wait until each model is available, failed or dropped; the versions of those that failed.
+
+        ``since``: the point in the monitor's stream after which a failure counts as this one's.
+        """
+
+        def settled() -> bool:
+            served = [name for name in names if name in self._configs]
+            return all(self._monitor.is_settled(name, since) for name in served)
+
+        self._monitor.wait_until(settled, timeout_seconds=None)
+        unavailable = [name for name in names if not self._monitor.is_available(name)]
+        states = [state for name in unavailable for state in self._monitor.versions(name)]
+        return [state for state in states if state.error]
+
+
+def _due_to(error: ServingError | None) -> str:
+    return f"due to error: {error}"
+
+
+def _did_not_become_available(
+    what: str, failed: Sequence[ServableState], missing: Sequence[str] = ()
+) -> str:
+    """The text of TensorFlow Serving, which counts versions and lists each with its error."""
+    reasons = [f"{state.id} {_due_to(state.error)}" for state in failed] + list(missing)
+    listed = "".join(f"{{{reason}}}, " for reason in reasons)
+    return f"{len(reasons)} {what}(s) did not become available: {{{listed}}}"

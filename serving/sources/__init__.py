@@ -1,0 +1,1 @@
+"""Sources find the versions that should be served."""

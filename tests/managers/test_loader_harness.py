@@ -1,0 +1,166 @@
+"""The states of a loader: which steps are allowed, how loads are retried, what cancelling does."""
+
+import threading
+
+import pytest
+
+from serving.core.errors import Cancelled, FailedPrecondition, Internal, InvalidArgument
+from serving.core.servable_data import ServableData
+from serving.core.servable_id import ServableId
+from serving.managers.loader_harness import HarnessState, LoaderHarness, RetryPolicy
+from serving.testing import FakeClock, FakeLoader
+
+M1 = ServableId("m", 1)
+
+
+def harness(loader: FakeLoader, clock: FakeClock | None = None, retries: int = 0) -> LoaderHarness:
+    retry = RetryPolicy(max_retries=retries, interval_seconds=60)
+    return LoaderHarness(ServableData(M1, loader), retry, clock or FakeClock())
+
+
+def approved(loader: FakeLoader, clock: FakeClock | None = None, retries: int = 0) -> LoaderHarness:
+    made = harness(loader, clock, retries)
+    made.request_load()
+    made.approve_load()
+    return made
+
+
+def test_a_life_without_failure_passes_through_every_state() -> None:
+    loader = FakeLoader()
+    life = harness(loader)
+    seen = [life.state]
+    for step in (life.request_load, life.approve_load):
+        step()
+        seen.append(life.state)
+    life.load(lambda _: seen.append(life.state))
+    seen.append(life.state)
+    for step in (
+        life.request_unload,
+        life.start_quiescing,
+        life.done_quiescing,
+        life.unload,
+    ):
+        step()
+        seen.append(life.state)
+    assert [state.value for state in seen] == [
+        "new",
+        "load-requested",
+        "load-approved",
+        "loading",
+        "ready",
+        "unload-requested",
+        "quiescing",
+        "quiesced",
+        "disabled",
+    ]
+    assert (loader.attempts, loader.unloads) == (1, 1)
+
+
+def test_a_version_that_arrived_with_an_error_is_in_error() -> None:
+    error = InvalidArgument("bad path")
+    life = LoaderHarness(ServableData(M1, error), RetryPolicy(), FakeClock())
+    assert (life.state, life.error) == (HarnessState.ERROR, error)
+
+
+def test_a_second_load_request_is_refused() -> None:
+    life = harness(FakeLoader())
+    life.request_load()
+    with pytest.raises(FailedPrecondition, match="Duplicate load request"):
+        life.request_load()
+    assert life.state is HarnessState.LOAD_REQUESTED
+
+
+def test_an_unload_request_is_refused_unless_ready() -> None:
+    life = harness(FakeLoader())
+    with pytest.raises(FailedPrecondition, match="Servable not loaded, or unload already"):
+        life.request_unload()
+    assert life.state is HarnessState.NEW
+
+
+def test_a_step_out_of_order_is_an_internal_error_and_ends_in_error() -> None:
+    life = harness(FakeLoader())
+    with pytest.raises(Internal) as raised:
+        life.approve_load()
+    assert raised.value.message == ("Illegal request to transition from state new to load-approved")
+    assert life.state is HarnessState.ERROR
+
+
+def test_a_failed_load_is_tried_again_after_the_interval_until_it_succeeds() -> None:
+    clock = FakeClock()
+    loader = FakeLoader(failures=[InvalidArgument("one"), InvalidArgument("two")])
+    life = approved(loader, clock, retries=5)
+    loading = threading.Thread(target=life.load, args=(lambda _: None,), daemon=True)
+    loading.start()
+    for attempts in (1, 2):
+        clock.await_waiters()
+        assert loader.attempts == attempts
+        clock.advance(60)
+    loading.join(10)
+    assert (life.state, loader.attempts) == (HarnessState.READY, 3)
+
+
+def test_the_last_attempt_s_error_is_the_harness_s() -> None:
+    clock = FakeClock()
+    loader = FakeLoader(failures=[InvalidArgument("first"), InvalidArgument("last")])
+    life = LoaderHarness(ServableData(M1, loader), RetryPolicy(1, interval_seconds=-1), clock)
+    life.request_load()
+    life.approve_load()
+    with pytest.raises(InvalidArgument, match="last"):
+        life.load(lambda _: None)
+    assert life.state is HarnessState.ERROR
+    assert str(life.error) == "INVALID_ARGUMENT: last"
+
+
+def test_an_unexpected_exception_keeps_its_details_from_the_state() -> None:
+    life = approved(FakeLoader(failures=[RuntimeError("/secret/path")]))
+    with pytest.raises(Internal):
+        life.load(lambda _: None)
+    assert str(life.error) == (
+        "INTERNAL: loading servable {name: m version: 1} failed: RuntimeError"
+    )
+
+
+def test_cancelling_ends_the_wait_between_attempts() -> None:
+    clock = FakeClock()
+    loader = FakeLoader(failures=[InvalidArgument("broken")] * 9)
+    life = approved(loader, clock, retries=5)
+    raised: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            life.load(lambda _: None)
+        except Cancelled as error:
+            raised.append(error)
+
+    loading = threading.Thread(target=load, daemon=True)
+    loading.start()
+    clock.await_waiters()
+    life.cancel_load()
+    loading.join(10)
+    assert (len(raised), loader.attempts, life.state) == (1, 1, HarnessState.ERROR)
+
+
+def test_a_load_that_succeeds_after_it_was_cancelled_is_undone() -> None:
+    def cancel() -> None:
+        life.cancel_load()
+
+    loader = FakeLoader(before_load=cancel)
+    life = approved(loader)
+    offered: list[object] = []
+    with pytest.raises(Cancelled, match="Loading of servable cancelled"):
+        life.load(offered.append)
+    assert (loader.unloads, offered, life.state) == (1, [], HarnessState.ERROR)
+
+
+def test_a_failing_unload_ends_in_error() -> None:
+    def explode() -> None:
+        raise RuntimeError("no")
+
+    life = approved(FakeLoader(before_unload=explode))
+    life.load(lambda _: None)
+    life.request_unload()
+    life.start_quiescing()
+    life.done_quiescing()
+    with pytest.raises(Internal, match="unloading servable"):
+        life.unload()
+    assert life.state is HarnessState.ERROR

@@ -1,0 +1,78 @@
+"""The two aspired-version policies, as tables of snapshots and the one action each gives."""
+
+import pytest
+
+from serving.core.servable_id import ServableId
+from serving.managers.loader_harness import HarnessState as S
+from serving.managers.policies import (
+    Action,
+    Verb,
+    VersionSnapshot,
+    availability_preserving,
+    resource_preserving,
+)
+
+
+def action(text: str) -> Action | None:
+    if not text:
+        return None
+    verb, version = text.split()
+    return Action(Verb[verb.upper()], ServableId("m", int(version)))
+
+
+def snapshots(*rows: tuple[int, S, bool]) -> list[VersionSnapshot]:
+    return [
+        VersionSnapshot(ServableId("m", version), state, wanted) for version, state, wanted in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "expected"),
+    [
+        ("nothing to do for nothing", [], ""),
+        ("the highest new version is loaded first", [(1, S.NEW, True), (2, S.NEW, True)], "load 2"),
+        ("a version that is loading is left alone", [(1, S.LOADING, True)], ""),
+        ("a failed version is not loaded again", [(1, S.ERROR, True)], ""),
+        (
+            "the old one stays until the new one is ready",
+            [(1, S.READY, False), (2, S.NEW, True)],
+            "load 2",
+        ),
+        ("and while it loads", [(1, S.READY, False), (2, S.LOADING, True)], ""),
+        ("and when it failed", [(1, S.READY, False), (2, S.ERROR, True)], ""),
+        ("then it goes", [(1, S.READY, False), (2, S.READY, True)], "unload 1"),
+        (
+            "nothing wanted: the lowest goes first",
+            [(2, S.READY, False), (1, S.READY, False)],
+            "unload 1",
+        ),
+        (
+            "one old version is enough to stay available",
+            [(1, S.READY, False), (2, S.READY, False), (3, S.NEW, True)],
+            "unload 1",
+        ),
+        (
+            "an old one on its way out does not count as available",
+            [(1, S.QUIESCING, False), (2, S.READY, False), (3, S.NEW, True)],
+            "load 3",
+        ),
+    ],
+)
+def test_availability_preserving(rule: str, rows: list[tuple[int, S, bool]], expected: str) -> None:
+    assert availability_preserving(snapshots(*rows)) == action(expected), rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "expected"),
+    [
+        ("old versions go first", [(1, S.READY, False), (2, S.NEW, True)], "unload 1"),
+        ("the lowest before the others", [(2, S.READY, False), (1, S.READY, False)], "unload 1"),
+        ("the new one waits until they are gone", [(1, S.UNLOADING, False), (2, S.NEW, True)], ""),
+        ("gone means unloaded", [(1, S.DISABLED, False), (2, S.NEW, True)], "load 2"),
+        ("or failed", [(1, S.ERROR, False), (2, S.NEW, True)], "load 2"),
+        ("the highest new version is loaded first", [(1, S.NEW, True), (2, S.NEW, True)], "load 2"),
+        ("wanted versions stay", [(1, S.READY, True), (2, S.READY, True)], ""),
+    ],
+)
+def test_resource_preserving(rule: str, rows: list[tuple[int, S, bool]], expected: str) -> None:
+    assert resource_preserving(snapshots(*rows)) == action(expected), rule

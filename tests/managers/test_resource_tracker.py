@@ -1,0 +1,53 @@
+"""Reservations never exceed the limit, and wait only while something may still free enough."""
+
+import threading
+
+import pytest
+
+from serving.core.errors import ResourceExhausted
+from serving.core.resources import ResourceAllocation
+from serving.core.servable_id import ServableId
+from serving.managers.resource_tracker import ResourceTracker
+
+A, B = ServableId("a", 1), ServableId("b", 1)
+ram = ResourceAllocation.ram
+
+
+def test_without_a_limit_everything_fits() -> None:
+    tracker = ResourceTracker()
+    tracker.reserve(A, ram(2**60))
+    assert tracker.used == ram(2**60)
+
+
+def test_what_does_not_fit_is_refused_with_what_is_needed_used_and_there() -> None:
+    tracker = ResourceTracker(ram(100))
+    tracker.reserve(A, ram(60))
+    tracker.settle(A, ram(60))
+    with pytest.raises(ResourceExhausted) as raised:
+        tracker.reserve(B, ram(50))
+    assert raised.value.message == (
+        "Insufficient resources to load servable {name: b version: 1}: "
+        "needs main:0 ram_in_bytes=50; in use main:0 ram_in_bytes=60; limit main:0 ram_in_bytes=100"
+    )
+
+
+def test_a_reservation_waits_for_an_unload_on_its_way() -> None:
+    tracker = ResourceTracker(ram(100))
+    tracker.reserve(A, ram(60))
+    tracker.settle(A, ram(60))
+    tracker.begin_unload(A)
+    waiting = threading.Thread(target=tracker.reserve, args=(B, ram(50)), daemon=True)
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    tracker.release(A)
+    waiting.join(10)
+    assert tracker.used == ram(50)
+
+
+def test_a_load_that_turns_out_smaller_makes_room() -> None:
+    tracker = ResourceTracker(ram(100))
+    tracker.reserve(A, ram(60))
+    tracker.settle(A, ram(40))
+    tracker.reserve(B, ram(60))
+    assert tracker.used == ram(100)
