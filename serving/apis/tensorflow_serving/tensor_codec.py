@@ -78,13 +78,13 @@ def decode_tensor(proto: tensor_pb2.TensorProto) -> np.ndarray:
     """
     dtype = _element_type(proto.dtype)
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if any(size < 0 for size in shape):
+    if min(shape, default=0) < 0:
         raise InvalidArgument(f"the shape {shape} has a negative dimension")
     count = math.prod(shape)
     if count == 0:
         values = np.empty(0, numpy_dtype(dtype))
-    elif proto.tensor_content:
-        values = _from_content(dtype, proto.tensor_content, count)
+    elif content := proto.tensor_content:
+        values = _from_content(dtype, content, count)
     else:
         values = _completed(_from_typed_field(dtype, proto), dtype, count)
     try:
@@ -159,10 +159,9 @@ def _from_content(dtype: DType, content: bytes, count: int) -> np.ndarray:
         raise InvalidArgument(
             f"tensor_content has {len(content)} bytes, {count * elements.itemsize} are needed"
         )
-    values = np.frombuffer(content, np.uint8)
-    if dtype is DType.BOOL and values.max() > 1:
+    if dtype is DType.BOOL and max(content) > 1:
         raise InvalidArgument("tensor_content of type bool has a byte other than 0 and 1")
-    return values.view(elements)
+    return np.frombuffer(content, elements)
 
 
 def _split_strings(content: bytes, count: int) -> np.ndarray:

@@ -1,0 +1,63 @@
+"""A model house for the tests of APIs: what it lends is counted, what it is told is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from serving.core.call import CallContext
+from serving.core.errors import InvalidArgument, NotFound, ServingError
+from serving.core.model_config import ModelConfig
+from serving.core.models import ModelSpec
+from serving.core.servable import Servable
+from serving.core.servable_handle import ServableHandle
+from serving.core.servable_id import ServableId, ServableRequest
+from serving.core.servable_state import ServableState
+
+
+class FakeModels:
+    """Lends one servable as every version of ``m`` up to 3."""
+
+    def __init__(self, servable: Servable) -> None:
+        self.servable = servable
+        self.leases = 0
+        self.releases = 0
+        self.leased: list[ModelSpec] = []
+        self.states: dict[str, list[ServableState]] = {}
+        self.reloads: list[list[ModelConfig]] = []
+        self.reload_error: ServingError | None = None
+
+    def lease(self, spec: ModelSpec) -> ServableHandle:
+        self.leased.append(spec)
+        version = 3 if spec.version is None else spec.version
+        if not spec.name:
+            raise InvalidArgument("ModelSpec has no name specified.")
+        if spec.name != "m" or version > 3:
+            request = ServableRequest(spec.name, spec.version)
+            raise NotFound(f"Servable not found for request: {request}")
+        self.leases += 1
+        return ServableHandle(ServableId("m", version), self.servable, self._release)
+
+    def _release(self, handle: ServableHandle) -> None:
+        self.releases += 1
+
+    def versions(self, name: str) -> Sequence[ServableState]:
+        return self.states.get(name, [])
+
+    def reload(self, configs: Sequence[ModelConfig]) -> None:
+        self.reloads.append(list(configs))
+        if self.reload_error:
+            raise self.reload_error
+
+
+def call(service, method: str, request, deadline: float | None = None) -> bytes | ServingError:
+    """The one answer to a call; errors that the handler raises count as answers."""
+    data = request if isinstance(request, bytes) else request.SerializeToString()
+    answers: list[bytes | ServingError] = []
+    handler = service.methods()[method]
+    try:
+        handler(data, CallContext(deadline), answers.append)
+    except ServingError as error:
+        assert not answers, "raised after having replied"
+        answers.append(error)
+    (answer,) = answers
+    return answer
