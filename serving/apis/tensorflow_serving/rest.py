@@ -1,0 +1,196 @@
+"""The REST gateway of TensorFlow Serving's API, version 1, as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serving.apis.tensorflow_serving import json_writer
+from serving.apis.tensorflow_serving.json_document import read_object
+from serving.apis.tensorflow_serving.rest_body import inflate, receive_body
+from serving.apis.tensorflow_serving.rest_classify import classify, regress
+from serving.apis.tensorflow_serving.rest_metadata import metadata_body
+from serving.apis.tensorflow_serving.rest_predict import predict
+from serving.apis.tensorflow_serving.rest_routes import Route, find_route, is_api
+from serving.apis.tensorflow_serving.rest_status import status_body
+from serving.apis.tensorflow_serving.rest_verb import Verb, WriteBody
+from serving.core.clock import Clock, SystemClock
+from serving.core.errors import Code, InvalidArgument, ServingError, Unavailable, Unimplemented
+from serving.core.models import Models
+from serving.core.servable import RunOptions
+from serving.inference.attempt import attempt
+from serving.metrics import Metrics, request_count
+
+_VERBS: dict[str, Verb] = {"predict": predict, "classify": classify, "regress": regress}
+
+_JSON = "application/json"
+_WEB_ORIGIN = re.compile("https?://")
+_CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
+_NOT_FOUND_PAGE = (
+    b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n"
+    b"</BODY></HTML>\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    code: Code
+    body: bytes = b""
+    media_type: str | None = _JSON
+
+
+class RestApi:
+    """``/v1/models/…`` over the models of a server.
+
+    Reading a body, running and writing the answer happen on ``executor``; the event loop only
+    moves bytes. A request holds one lease, for its look-up of the signature and its run.
+    ``timeout_seconds`` bounds the run (None or 0: no bound). With ``cors``, pages of any origin
+    may read the responses. ``check_method_name`` refuses signatures whose method_name does not
+    fit the call.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        *,
+        executor: Executor,
+        timeout_seconds: float | None = 30,
+        cors: bool = False,
+        check_method_name: bool = False,
+        metrics: Metrics | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._models = models
+        self._executor = executor
+        self._timeout_seconds = timeout_seconds
+        self._headers = _CORS_HEADERS if cors else None
+        self._check_method_name = check_method_name
+        self._request_count = request_count(metrics or Metrics())
+        self._clock = clock or SystemClock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise Unimplemented(f"the REST API does not speak {scope['type']}")
+        body = await receive_body(receive)
+        if body is None:
+            return
+        target = _target(scope)
+        if not is_api(target):
+            await Response(_NOT_FOUND_PAGE, 404, media_type="text/html")(scope, receive, send)
+            return
+        model_name, answer = await self._answer(scope["method"], target, Headers(scope=scope), body)
+        self._request_count.increment(model_name, answer.code.name)
+        response = Response(answer.body, answer.code.http_status, self._headers, answer.media_type)
+        await response(scope, receive, send)
+
+    async def _answer(
+        self, method: str, target: str, headers: Headers, body: bytes
+    ) -> tuple[str, _Answer]:
+        """The answer, and the name of the model that was asked, empty where none was."""
+        if method == "OPTIONS":
+            return "", _preflight(headers.get("origin", ""))
+        try:
+            route = find_route(method, target)
+        except InvalidArgument as error:
+            return "", _Answer(error.code)  # as clients know it: a refusal without a text
+        if route is None:
+            return "", _error(InvalidArgument(f"Malformed request: {method} {target}"))
+        outcome = await self._outcome(route, headers, body)
+        answer = _error(outcome) if isinstance(outcome, ServingError) else _Answer(Code.OK, outcome)
+        return route.spec.name, answer
+
+    async def _outcome(self, route: Route, headers: Headers, body: bytes) -> bytes | ServingError:
+        if route.verb in _VERBS:
+            is_gzip = "gzip" in headers.get("content-encoding", "").lower()
+            return await self._on_executor(
+                lambda reply: self._run(route, inflate(body) if is_gzip else body, reply)
+            )
+        if not route.spec.name:
+            return InvalidArgument("Missing model name in request.")
+        if route.verb == "metadata":
+            return await self._on_executor(
+                lambda reply: reply(attempt(lambda: metadata_body(self._models, route.spec)))
+            )
+        # A look at memory: it must answer even while every thread of the executor is taken.
+        return attempt(lambda: status_body(self._models, route.spec))
+
+    async def _on_executor(
+        self, work: Callable[[Callable[[bytes | ServingError], None]], None]
+    ) -> bytes | ServingError:
+        """What ``work`` replies with, sooner or later, from whichever thread."""
+        reply: Future[bytes | ServingError] = Future()
+        reply.set_running_or_notify_cancel()  # a reply may come although nobody waits any more
+        try:
+            self._executor.submit(work, reply.set_result)
+        except RuntimeError:
+            return Unavailable("the server is shutting down")
+        return await asyncio.wrap_future(reply)
+
+    def _run(
+        self, route: Route, body: bytes, reply: Callable[[bytes | ServingError], None]
+    ) -> None:
+        started = attempt(lambda: self._start(route, body, reply))
+        if isinstance(started, ServingError):
+            reply(started)
+
+    def _start(
+        self, route: Route, body: bytes, reply: Callable[[bytes | ServingError], None]
+    ) -> None:
+        document = read_object(body)
+        handle = self._models.lease(route.spec)
+        starter = threading.get_ident()
+
+        def finish(outcome: WriteBody | ServingError) -> None:
+            written = outcome if isinstance(outcome, ServingError) else attempt(outcome)
+            handle.release()
+            reply(written)
+
+        def answer(outcome: WriteBody | ServingError) -> None:
+            if threading.get_ident() == starter:
+                finish(outcome)
+                return
+            try:
+                self._executor.submit(finish, outcome)
+            except RuntimeError:  # shutting down: late, but still owed
+                finish(outcome)
+
+        try:
+            verb = _VERBS[route.verb]
+            check = self._check_method_name
+            verb(handle, document, self._run_options(), answer, check_method_name=check)
+        except BaseException:
+            handle.release()
+            raise
+
+    def _run_options(self) -> RunOptions:
+        if not self._timeout_seconds:
+            return RunOptions()
+        return RunOptions(deadline=self._clock.monotonic() + self._timeout_seconds)
+
+
+def _target(scope: Scope) -> str:
+    """The request target as it was sent: path and query, percent-encoded."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode("utf-8")
+    query: bytes = scope.get("query_string", b"")
+    return (path + b"?" + query if query else path).decode("utf-8", "surrogateescape")
+
+
+def _preflight(origin: str) -> _Answer:
+    allowed = _WEB_ORIGIN.search(origin) is not None
+    return _Answer(Code.OK if allowed else Code.INVALID_ARGUMENT, media_type=None)
+
+
+def _error(error: ServingError) -> _Answer:
+    return _Answer(error.code, json_writer.error(error.message))

@@ -1,0 +1,38 @@
+"""Model metadata over REST: GetModelMetadataResponse, with the Any in it printed as its message."""
+
+from __future__ import annotations
+
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from tensorflow_serving.apis import model_pb2
+
+from serving.apis.tensorflow_serving.model_spec import encode_model_spec
+from serving.apis.tensorflow_serving.signature_codec import encode_signatures
+from serving.core.models import Models, ModelSpec
+from serving.inference.model_metadata import SIGNATURE_DEF, model_metadata
+
+
+def metadata_body(models: Models, spec: ModelSpec) -> bytes:
+    """Every signature of the version that ``spec`` resolves to; raises what a lease raises.
+
+    ``signature_def`` stands twice, as the field of the response and as that of the map in it.
+    """
+    metadata = model_metadata(models, spec, [SIGNATURE_DEF])
+    model_spec = model_pb2.ModelSpec()
+    encode_model_spec(metadata.servable_id, model_spec)
+    text = (
+        f'{{\n"model_spec":{_printed(model_spec)}\n,\n'
+        f'"metadata": {{"{SIGNATURE_DEF}": {_printed(encode_signatures(metadata.signatures))}\n'
+        "}\n}\n"
+    )
+    return text.encode("utf-8")
+
+
+def _printed(message: Message) -> str:
+    return MessageToJson(
+        message,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+        ensure_ascii=False,
+        indent=1,
+    )

@@ -1,0 +1,70 @@
+"""Which call a method and a request target name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from serving.core.errors import InvalidArgument
+from serving.core.models import ModelSpec
+
+_MODEL = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
+_POST = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_MODEL}:(?P<verb>classify|regress|predict)",
+    re.IGNORECASE | re.ASCII,
+)
+_GET = re.compile(
+    rf"/v1/models(?:/(?P<name>[^/:]+))?{_MODEL}(?:/(?P<verb>metadata))?",
+    re.IGNORECASE | re.ASCII,
+)
+_API = re.compile(r"/v1/.*", re.IGNORECASE | re.ASCII | re.DOTALL)
+_HIGHEST_VERSION = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A call: ``predict``, ``classify``, ``regress``, ``metadata`` or ``status``, and of what."""
+
+    verb: str
+    spec: ModelSpec
+
+
+def is_api(target: str) -> bool:
+    """Whether the target belongs to this API at all."""
+    return _API.fullmatch(target) is not None
+
+
+def find_route(method: str, target: str) -> Route | None:
+    """The call that ``target`` names (a path with its query, still percent-encoded), if any.
+
+    The query is part of what must match, so a request that has one names no call. Raises
+    InvalidArgument for a version that is no int64.
+    """
+    pattern = {"POST": _POST, "GET": _GET}.get(method)
+    match = pattern.fullmatch(target) if pattern else None
+    if match is None:
+        return None
+    parts = match.groupdict()
+    spec = ModelSpec(
+        name=_decoded(parts["name"] or ""),
+        version=_version(parts["version"]),
+        version_label=_decoded(parts["label"]) if parts["label"] else None,
+    )
+    if method == "GET":
+        return Route("metadata" if parts["verb"] == "metadata" else "status", spec)
+    # The pattern ignores case, the name of the verb does not.
+    return Route(parts["verb"], spec) if parts["verb"].islower() else None
+
+
+def _decoded(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
+
+
+def _version(digits: str | None) -> int | None:
+    if digits is None:
+        return None
+    significant = digits.lstrip("0") or "0"
+    if len(significant) > 19 or int(significant) > _HIGHEST_VERSION:
+        raise InvalidArgument(f"Failed to convert version: {digits} to numeric.")
+    return int(significant)
