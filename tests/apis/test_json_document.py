@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
 from serving.apis.tensorflow_serving.json_document import (
+    _reason_and_position,
     quote,
     read_object,
     signature_name,
@@ -49,6 +51,24 @@ def test_a_bad_document_is_refused_with_reason_and_offset(body, reason):
     with pytest.raises(InvalidArgument) as refused:
         read_object(body)
     assert refused.value.message == f"JSON Parse error: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "position", "expected"),
+    [
+        ("Illegal trailing comma before end of array", "[1, ]", 2, ("Invalid value.", 4)),
+        (
+            "Illegal trailing comma before end of object",
+            '{"a": 1,}',
+            7,
+            ("Missing a name for object member.", 8),
+        ),
+        ("Something new", "{", 1, ("Unspecific syntax error.", 1)),
+    ],
+)
+def test_messages_of_newer_pythons_read_the_same(message, text, position, expected):
+    error = json.JSONDecodeError(message, text, position)
+    assert _reason_and_position(error, text) == expected
 
 
 @pytest.mark.parametrize(

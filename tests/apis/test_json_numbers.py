@@ -27,6 +27,14 @@ def one_by_one(value: np.floating, digits: int) -> str:
     return text if re.search("[.e]", text) else text + ".0"
 
 
+def texts_of(array: np.ndarray) -> list[str]:
+    """The texts of a few numbers, after a look that they are the same among many."""
+    texts = decimal_texts(array)
+    many = decimal_texts(np.concatenate([array, np.full(100, 0.25, array.dtype)]))
+    assert many == texts + ["0.25"] * 100
+    return texts
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -48,7 +56,7 @@ def one_by_one(value: np.floating, digits: int) -> str:
     ],
 )
 def test_float32(value, text):
-    assert decimal_texts(np.float32([value])) == [text]
+    assert texts_of(np.float32([value])) == [text]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +64,7 @@ def test_float32(value, text):
     [(0.2, "0.2"), (1 / 3, "0.33333333333333331"), (12345678, "12345678.0"), (1e22, "1e+22")],
 )
 def test_float64(value, text):
-    assert decimal_texts(np.float64([value])) == [text]
+    assert texts_of(np.float64([value])) == [text]
 
 
 def test_an_empty_array_has_no_texts():
@@ -67,7 +75,7 @@ def test_an_empty_array_has_no_texts():
 def test_every_float32_follows_the_rule_and_reads_back(values):
     with np.errstate(under="ignore"):
         array = np.array(values, np.float32)
-        texts = decimal_texts(array)
+        texts = texts_of(array)
         assert texts == [one_by_one(value, 9) for value in array]
         np.testing.assert_array_equal(np.array([float(text) for text in texts], np.float32), array)
 
@@ -75,7 +83,7 @@ def test_every_float32_follows_the_rule_and_reads_back(values):
 @given(st.lists(st.floats() | st.sampled_from(POWERS) | st.integers(-(2**60), 2**60).map(float)))
 def test_every_float64_follows_the_rule_and_reads_back(values):
     array = np.array(values, np.float64)
-    texts = decimal_texts(array)
+    texts = texts_of(array)
     assert texts == [one_by_one(value, 17) for value in array]
     np.testing.assert_array_equal(np.array([float(text) for text in texts]), array)
 
