@@ -1,0 +1,195 @@
+"""Puts the server together, starts it and stops it, in one visible order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import FrameType, TracebackType
+
+from serving.apis.tensorflow_serving.model_service import ModelService
+from serving.apis.tensorflow_serving.prediction_service import (
+    PredictionOptions,
+    PredictionService,
+)
+from serving.apis.tensorflow_serving.rest import RestApi
+from serving.config.model_config import configured_models
+from serving.config.options import ServerOptions
+from serving.core.call import UnaryHandler
+from serving.core.clock import SystemClock
+from serving.core.errors import ServingError
+from serving.core.periodic import PeriodicThread
+from serving.loaders.platforms import Platforms
+from serving.metrics import Metrics
+from serving.server_core import ServerCore
+from serving.transport.grpc_server import GrpcServer
+from serving.transport.http_server import HttpServer
+
+log = logging.getLogger(__name__)
+
+_NUM_CONTROL_THREADS = 4
+"""How many reload calls may wait for models at the same time."""
+
+
+class ModelServer:
+    """One server: a core with its models, and the transports that let clients reach it.
+
+    ``with ModelServer(options) as server:`` starts and stops it. The ports open only when every
+    configured model has loaded, failed or turned out to be missing.
+    """
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        self._clock = SystemClock()
+        self._metrics = Metrics()
+        self._running = ExitStack()
+        self._grpc: GrpcServer | None = None
+        self._http: HttpServer | None = None
+        self.core = ServerCore(
+            options.lifecycle, Platforms({"tensorflow": options.tensorflow}), clock=self._clock
+        )
+
+    @property
+    def grpc_port(self) -> int | None:
+        """The TCP port of gRPC; None when it listens on a unix socket alone, or not yet."""
+        return self._grpc.port if self._grpc else None
+
+    @property
+    def rest_port(self) -> int | None:
+        """The port of REST; None when there is none, or not yet."""
+        return self._http.port if self._http else None
+
+    def start(self) -> None:
+        """Load the models, then open the ports. Raises ServingError when it cannot serve."""
+        with ExitStack() as starting:
+            starting.callback(self.core.stop)
+            self.core.start(configured_models(self._options))
+            self._watch_config_file(starting)
+            starting.callback(self._close_transports)
+            self._open_grpc(starting)
+            self._open_rest(starting)
+            self._running = starting.pop_all()
+
+    def stop(self) -> None:
+        """Let calls in progress end within the grace period, then unload everything."""
+        self._running.close()
+
+    def __enter__(self) -> ModelServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _watch_config_file(self, running: ExitStack) -> None:
+        interval = self._options.lifecycle.model_config_file_poll_wait_seconds
+        if interval <= 0 or not self._options.model_config_file:
+            return
+        poller = PeriodicThread("config", self._reload_config_file, interval, self._clock)
+        poller.start()
+        running.callback(poller.stop)
+
+    def _reload_config_file(self) -> None:
+        try:
+            self.core.reload(configured_models(self._options))
+        except ServingError as error:
+            log.error("the model config file was not applied: %s", error)
+
+    def _open_grpc(self, running: ExitStack) -> None:
+        control = ThreadPoolExecutor(_NUM_CONTROL_THREADS, thread_name_prefix="control")
+        running.callback(control.shutdown, wait=False, cancel_futures=True)
+        self._grpc = GrpcServer(self._options.grpc, self._grpc_methods(control))
+        self._grpc.start()
+        self._grpc.set_serving(True)
+
+    def _grpc_methods(self, control: ThreadPoolExecutor) -> Mapping[str, UnaryHandler]:
+        prediction = PredictionService(
+            self.core,
+            self._metrics,
+            PredictionOptions(
+                check_method_name=self._options.enable_signature_method_name_check,
+                tensor_content=self._options.enable_serialization_as_tensor_content,
+            ),
+        )
+        model = ModelService(self.core, self._metrics, control)
+        return {**prediction.methods(), **model.methods()}
+
+    def _open_rest(self, running: ExitStack) -> None:
+        """A REST port that cannot be had is logged: gRPC clients are served all the same."""
+        if self._options.http is None:
+            return
+        workers = ThreadPoolExecutor(self._options.rest_num_threads, thread_name_prefix="rest")
+        running.callback(workers.shutdown, wait=False, cancel_futures=True)
+        app = RestApi(
+            self.core,
+            executor=workers,
+            timeout_seconds=self._options.rest_timeout_seconds,
+            cors=self._options.rest_enable_cors,
+            check_method_name=self._options.enable_signature_method_name_check,
+            metrics=self._metrics,
+            clock=self._clock,
+        )
+        http = HttpServer(self._options.http, app)
+        try:
+            http.start()
+        except ServingError as error:
+            log.error("Failed to start HTTP Server: %s", error.message)
+        else:
+            self._http = http
+
+    def _close_transports(self) -> None:
+        """Both drain at the same time, so that one grace period is enough."""
+        grace = self._options.shutdown_grace_seconds
+        stops: list[Callable[[float], None]] = []
+        if self._grpc:
+            self._grpc.set_serving(False)
+            stops.append(self._grpc.stop)
+        if self._http:
+            stops.append(self._http.stop)
+        threads = [threading.Thread(target=stop, args=(grace,), name="drain") for stop in stops]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+class _StopRequested(BaseException):
+    """A signal came while the server was starting: nothing that runs then is worth finishing."""
+
+
+def run(options: ServerOptions) -> int:
+    """Serve until SIGTERM or SIGINT; a second signal ends the process without waiting.
+
+    Returns the process's exit status. Raises ServingError when the server cannot start.
+    """
+    stopping = threading.Event()
+    started = False
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if stopping.is_set():
+            log.warning("second signal: ending without waiting")
+            os._exit(128 + number)
+        log.info("%s: draining and stopping", signal.Signals(number).name)
+        stopping.set()
+        if not started:
+            raise _StopRequested
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    try:
+        with ModelServer(options):
+            started = True
+            stopping.wait()
+    except _StopRequested:
+        pass
+    log.info("stopped")
+    return 0
