@@ -1,0 +1,129 @@
+"""The ``tensorflow`` platform: SavedModels of TensorFlow 1 and 2."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from serving.core.clock import Clock, SystemClock
+from serving.core.errors import Internal, InvalidArgument, ServingError
+from serving.core.resources import ResourceAllocation
+from serving.core.servable import Outputs, RunCallback, RunOptions, Signature
+from serving.core.servable_id import ServableId
+from serving.loaders.tensorflow_options import TensorFlowOptions
+from serving.loaders.tensorflow_saved_model import check_saved_model
+from serving.loaders.tensorflow_session import TensorFlowSession, translated
+from serving.loaders.tensorflow_session_config import session_config
+from serving.loaders.tensorflow_signatures import signatures_of
+
+log = logging.getLogger(__name__)
+# At every load it would warn that the v1 loader, chosen on purpose, is deprecated.
+tf.get_logger().setLevel(logging.ERROR)
+
+_RAM_PER_BYTE_ON_DISK = 1.2
+
+
+class TensorFlowPlatform:
+    """Loads SavedModels from anywhere TensorFlow's file systems reach. Thread-safe.
+
+    Raises InvalidArgument when the options hold no readable session configuration.
+    """
+
+    def __init__(self, options: TensorFlowOptions, clock: Clock | None = None) -> None:
+        self._tags = options.tags
+        self._config = session_config(options)
+        self._clock = clock or SystemClock()
+
+    def estimate(self, path: str) -> ResourceAllocation:
+        """Main memory the model is expected to need: 1.2 times its files on disk."""
+        with _translating_errors():
+            size_bytes = sum(
+                tf.io.gfile.stat(tf.io.gfile.join(folder, file)).length
+                for folder, _, files in tf.io.gfile.walk(path)
+                for file in files
+            )
+        return ResourceAllocation.ram(int(_RAM_PER_BYTE_ON_DISK * size_bytes))
+
+    def load(self, servable_id: ServableId, path: str) -> TensorFlowServable:
+        """The SavedModel in directory ``path``, restored and initialised.
+
+        Raises NotFound without a SavedModel or a graph with the tags of the options, Unimplemented
+        for a SessionBundle, DataLoss for files that do not parse, InvalidArgument for a graph
+        that does not hold together, and otherwise what the runtime says with its code.
+        """
+        with _translating_errors():
+            check_saved_model(path, self._tags)
+            session = TensorFlowSession(self._config, self._clock)
+            try:
+                signatures = signatures_of(session.load(self._tags, path).signature_def)
+            except BaseException:
+                session.close()
+                raise
+        return TensorFlowServable(servable_id, session, signatures)
+
+
+class TensorFlowServable:
+    """A SavedModel in memory; implements Servable. ``done`` is called on the caller's thread.
+
+    Shapes are not compared with the signature: a wrong one is the failing operation's error.
+    """
+
+    def __init__(
+        self,
+        servable_id: ServableId,
+        session: TensorFlowSession,
+        signatures: Mapping[str, Signature],
+    ) -> None:
+        self._id = servable_id
+        self._session = session
+        self._signatures = signatures
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        return self._signatures
+
+    def run(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        options: RunOptions,
+        done: RunCallback,
+    ) -> None:
+        """Compute while the calling thread waits.
+
+        Arrays come back read-only and may share memory with the feeds, which must therefore not
+        be written to afterwards.
+        """
+        done(self._result(feeds, fetches, options))
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _result(
+        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], options: RunOptions
+    ) -> Outputs | ServingError:
+        try:
+            return self._session.run(feeds, fetches, options.deadline)
+        except ServingError as error:
+            return error
+        except Exception:  # a defect, which must not leave the caller without an answer
+            log.exception("a run of %s failed", self._id)
+            return Internal("the run failed unexpectedly")
+
+    def __repr__(self) -> str:
+        return f"<TensorFlowServable {self._id}>"
+
+
+@contextlib.contextmanager
+def _translating_errors() -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise translated(error) from error
+    except (ValueError, TypeError, LookupError, RuntimeError, OSError) as error:
+        # TensorFlow's Python raises these for graphs that do not hold together.
+        raise InvalidArgument(f"the SavedModel cannot be loaded: {error}") from error

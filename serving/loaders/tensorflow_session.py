@@ -1,0 +1,118 @@
+"""A TensorFlow session below its Python face: tensor names in, arrays out, the runtime's errors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto, RunOptions
+from tensorflow.python.client import pywrap_tf_session
+
+from serving.core.clock import Clock
+from serving.core.errors import ServingError, error_for
+from serving.loaders.tensorflow_step import Step
+
+_CALLERS_THREAD = -1  # as RunOptions.inter_op_thread_pool: no pool
+
+
+class TensorFlowSession:
+    """One graph and the session that runs it.
+
+    Every pair of feeds and fetches is prepared once, into a :class:`Step`; the ``max_steps`` most
+    recently prepared are kept. :meth:`run` may be called from any thread; what it raises are
+    ServingErrors in the runtime's own words.
+    """
+
+    def __init__(self, config: ConfigProto, clock: Clock, *, max_steps: int = 256) -> None:
+        self._native = _NativeSession(graph=tf.Graph(), config=config)
+        self._clock = clock
+        self._max_steps = max_steps
+        self._lock = threading.Lock()
+        self._steps: dict[tuple[tuple[str, ...], tuple[str, ...]], Step] = {}
+
+    def load(self, tags: Sequence[str], path: str) -> Any:
+        """Restore the graph with this tag set; returns its MetaGraphDef. Raises what TensorFlow
+        raises.
+
+        The v1 loader, because it takes exports that the v2 loader cannot trace again, and because
+        shapes are then checked by the operations only, as the C++ server does it.
+        """
+        return tf.compat.v1.saved_model.load(self._native, list(tags), path)
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: float | None
+    ) -> list[np.ndarray]:
+        """Compute the fetches, one read-only array each; ``deadline`` in monotonic seconds."""
+        key = (tuple(feeds), tuple(fetches))
+        step = self._steps.get(key)
+        try:
+            if step is None:
+                step = self._prepare(key)
+            return step.run(feeds, deadline)
+        except tf.errors.OpError as error:
+            raise translated(error) from None
+
+    def close(self) -> None:
+        """Free the session's memory; runs fail from then on."""
+        with self._lock:
+            self._steps.clear()
+        self._native.close()
+
+    def _prepare(self, key: tuple[tuple[str, ...], tuple[str, ...]]) -> Step:
+        step = Step(self._native, *key, self._clock)
+        with self._lock:
+            if len(self._steps) >= self._max_steps:
+                del self._steps[next(iter(self._steps))]
+            return self._steps.setdefault(key, step)
+
+
+def translated(error: tf.errors.OpError) -> ServingError:
+    """TensorFlow's error as ours: the codes are the same."""
+    return error_for(error.error_code, error.message)
+
+
+class _NativeSession(tf.compat.v1.Session):  # type: ignore[misc]  # tensorflow has no types
+    """Everything used here that TensorFlow keeps private, in one place.
+
+    Session.run checks shapes that nobody else checks, costs 50 µs, and appends the place in the
+    exporter's program to errors. These ways past it are as old as TensorFlow 1.8.
+    """
+
+    def _do_call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        # Session.run, which the loader uses, would rewrite the runtime's error texts here.
+        return fn(*args)
+
+    def endpoint(self, tensor: tf.Tensor) -> Any:
+        """What :meth:`run_on_pool` calls a tensor by."""
+        return tensor._as_tf_output()  # noqa: SLF001 - no public name for it
+
+    def run_on_pool(
+        self, feeds: dict[Any, np.ndarray], fetches: list[Any], timeout_ms: int | None
+    ) -> list[Any]:
+        """Run by endpoints, on the inter-op threads; raises OpError, by its time-out too."""
+        if timeout_ms is None:
+            return self._run_native(None, feeds, fetches)
+        options = RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
+        buffer = pywrap_tf_session.TF_NewBufferFromString(options)
+        try:
+            return self._run_native(buffer, feeds, fetches)
+        finally:
+            pywrap_tf_session.TF_DeleteBuffer(buffer)
+
+    def callable_here(self, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[..., Any]:
+        """A function of arrays that computes in its caller's thread; it has no time-out."""
+        options = CallableOptions(feed=feeds, fetch=fetches)
+        options.run_options.inter_op_thread_pool = _CALLERS_THREAD
+        function: Callable[..., Any] = self._make_callable_from_options(options)
+        return function
+
+    def _run_native(
+        self, options: Any, feeds: dict[Any, np.ndarray], fetches: list[Any]
+    ) -> list[Any]:
+        values: list[Any] = pywrap_tf_session.TF_SessionRun_wrapper(
+            self._session, options, feeds, fetches, [], None
+        )
+        return values

@@ -1,0 +1,157 @@
+"""One prepared way to run a graph: these feeds, those fetches, on the thread that suits it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from serving.core.clock import Clock
+from serving.core.dtypes import DType, dtype_of, numpy_dtype
+from serving.core.errors import DeadlineExceeded, InvalidArgument
+
+_QUICK_SECONDS = 0.001
+_SLOW_SECONDS = 0.020
+_QUICK_RUNS_TO_MOVE_HERE = 16
+_LONGEST_TIMEOUT_MS = 2**31 - 1  # 24 days; far longer ones overflow the runtime's clock
+
+
+class NativeSession(Protocol):
+    """The two ways into TensorFlow's runtime; both raise tf.errors.OpError."""
+
+    graph: tf.Graph
+
+    def endpoint(self, tensor: tf.Tensor) -> Any: ...
+
+    def run_on_pool(
+        self, feeds: dict[Any, np.ndarray], fetches: list[Any], timeout_ms: int | None
+    ) -> list[Any]: ...
+
+    def callable_here(self, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[..., Any]: ...
+
+
+class Step:
+    """Feeds and fetches, resolved to the graph's tensors. Thread-safe.
+
+    A run on the runtime's inter-op threads can be ended by a deadline, but handing it over and
+    back costs several times what a small graph computes; a run on the caller's thread costs
+    nothing extra and cannot be ended. So a step starts on the pool, moves to the caller's thread
+    once a row of runs was quick, and goes back after a slow one. What lies between says nothing:
+    the time includes waiting for the interpreter lock.
+
+    Raises InvalidArgument for a name that is not in the graph, or a tensor that holds no data.
+    """
+
+    def __init__(
+        self,
+        session: NativeSession,
+        feeds: Sequence[str],
+        fetches: Sequence[str],
+        clock: Clock,
+    ) -> None:
+        self._session = session
+        self._clock = clock
+        # Sorted as the runtime sorts them: its errors number the arguments.
+        self._feed_names = sorted(feeds)
+        self._fetch_names = sorted(set(fetches))
+        self._order = [self._fetch_names.index(name) for name in fetches]
+        feed_tensors = [_tensor(session.graph, name) for name in self._feed_names]
+        fetch_tensors = [_tensor(session.graph, name) for name in self._fetch_names]
+        self._feed_types = [element_type(tensor.dtype) for tensor in feed_tensors]
+        self._feed_dtypes = [numpy_dtype(dtype) for dtype in self._feed_types]
+        self._fetch_dtypes = [numpy_dtype(element_type(tensor.dtype)) for tensor in fetch_tensors]
+        self._feed_endpoints = [session.endpoint(tensor) for tensor in feed_tensors]
+        self._fetch_endpoints = [session.endpoint(tensor) for tensor in fetch_tensors]
+        self._here: Callable[..., Sequence[Any]] | None = None
+        self._quick_runs = 0
+
+    def run(self, feeds: Mapping[str, np.ndarray], deadline: float | None) -> list[np.ndarray]:
+        """One array for each fetch. Raises ServingError or tf.errors.OpError."""
+        arguments = self._arguments(feeds)
+        started = self._clock.monotonic()
+        if deadline is not None and deadline <= started:
+            raise _too_late()
+        here = self._here
+        if here is not None:
+            values = here(*arguments)
+        else:
+            timeout_ms = None if deadline is None else _milliseconds(deadline - started)
+            endpoints = dict(zip(self._feed_endpoints, arguments, strict=True))
+            values = self._session.run_on_pool(endpoints, self._fetch_endpoints, timeout_ms)
+        ended = self._clock.monotonic()
+        self._learn(ended - started)
+        if deadline is not None and deadline <= ended:
+            raise _too_late()
+        return self._results(values)
+
+    def _learn(self, seconds: float) -> None:
+        # Unlocked: a lost count only delays the move, and two callables made at once are alike.
+        if seconds > _SLOW_SECONDS:
+            self._here = None
+            self._quick_runs = 0
+        elif self._here is None and seconds < _QUICK_SECONDS:
+            self._quick_runs += 1
+            if self._quick_runs >= _QUICK_RUNS_TO_MOVE_HERE:
+                self._here = self._session.callable_here(self._feed_names, self._fetch_names)
+
+    def _arguments(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        # Checked before the runtime does, which would log a warning for every bad request, word
+        # the error differently on the two paths, and read a foreign byte order as if native.
+        arguments = [feeds[name] for name in self._feed_names]
+        if [array.dtype for array in arguments] != self._feed_dtypes:
+            for index, array in enumerate(arguments):
+                self._check_type(index, array)
+        return arguments
+
+    def _check_type(self, index: int, array: np.ndarray) -> None:
+        if array.dtype == self._feed_dtypes[index]:
+            return
+        wanted, provided = self._feed_types[index], dtype_of(array)
+        if provided is not wanted:
+            raise InvalidArgument(
+                f"Expects arg[{index}] to be {wanted.label} but {provided.label} is provided"
+            )
+
+    def _results(self, values: Sequence[Any]) -> list[np.ndarray]:
+        arrays = []
+        for value, dtype in zip(values, self._fetch_dtypes, strict=True):
+            # The runtime returns bare scalars for rank 0.
+            array = value if type(value) is np.ndarray else np.array(value, dtype=dtype)
+            if array.dtype is not dtype and array.dtype != dtype:
+                array = array.view(dtype)  # quantized types come back as plain integers
+            # The array may be the memory of a constant in the graph; a write would change it.
+            array.setflags(write=False)
+            arrays.append(array)
+        return [arrays[index] for index in self._order]
+
+
+def element_type(dtype: tf.DType) -> DType:
+    """TensorFlow's element type as ours; references count as what they refer to.
+
+    Raises InvalidArgument for types that cannot travel.
+    """
+    try:
+        return DType(dtype.base_dtype.as_datatype_enum)
+    except ValueError:
+        raise InvalidArgument(f"tensors of type {dtype.name} are not supported") from None
+
+
+def _tensor(graph: tf.Graph, name: str) -> tf.Tensor:
+    try:
+        return graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
+    except (KeyError, ValueError):
+        raise InvalidArgument(
+            f"Tensor {name}, specified in either feed_devices or fetch_devices was not found in "
+            "the Graph"
+        ) from None
+
+
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(min(seconds * 1000, _LONGEST_TIMEOUT_MS))
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("Timed out waiting for notification")
