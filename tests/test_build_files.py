@@ -1,0 +1,138 @@
+"""Bazel sees the house as Python does: dependencies are the imports, visibility is the table."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import test_architecture as house
+
+DISTRIBUTIONS = {
+    "google": "protobuf",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
+    "tensorflow_serving": "tensorflow-serving-api",
+}
+"""What installs a package, where it has another name than the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One py_library: its label, and what its BUILD file says of it."""
+
+    label: str
+    part: str
+    files: list[Path] = field(repr=False)
+    deps: set[str] = field(repr=False)
+    visibility: set[str] = field(repr=False)
+
+
+def is_package(part: str) -> bool:
+    return (house.ROOT / "serving" / part / "__init__.py").is_file()
+
+
+def absolute(label: str, package: str) -> str:
+    """``:cli`` in //serving and //serving/core as //serving:cli and //serving/core:core."""
+    if label.startswith(":"):
+        return f"{package}{label}"
+    return label if ":" in label else f"{label}:{label.rpartition('/')[2]}"
+
+
+def strings(node: ast.expr, package: str) -> set[str]:
+    """The labels of a list; ``requirement("numpy")`` counts as ``numpy``."""
+    assert isinstance(node, ast.List)
+    return {
+        item.args[0].value if isinstance(item, ast.Call) else absolute(item.value, package)
+        for item in node.elts
+    }
+
+
+def sources(node: ast.expr, folder: Path) -> list[Path]:
+    if isinstance(node, ast.Call):
+        return sorted(folder.glob("*.py"))
+    return [folder / name.value for name in node.elts]
+
+
+def targets() -> Iterator[Target]:
+    """Every py_library below serving/. A BUILD file is Python to read."""
+    for build_file in sorted((house.ROOT / "serving").rglob("BUILD")):
+        folder = build_file.parent
+        package = f"//{folder.relative_to(house.ROOT).as_posix()}"
+        visibility: set[str] = set()
+        for node in ast.walk(ast.parse(build_file.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            words = {word.arg: word.value for word in node.keywords}
+            if node.func.id == "package":
+                visibility = strings(words["default_visibility"], package)
+            if node.func.id == "py_library":
+                name = words["name"].value
+                part = name if package == "//serving" else package.split("/")[3]
+                yield Target(
+                    f"{package}:{name}",
+                    part,
+                    sources(words["srcs"], folder),
+                    strings(words.get("deps", ast.List([])), package),
+                    strings(words["visibility"], package) if "visibility" in words else visibility,
+                )
+
+
+TARGETS = [target for target in targets() if target.label != "//serving:serving"]
+
+
+def label_of(module: str) -> str:
+    """The target that holds a module of serving/."""
+    names = module.split(".")
+    if is_package(names[1]):
+        folder = "/".join(names[1:3] if names[1] == "apis" else names[1:2])
+        return absolute(f"//serving/{folder}", "")
+    return f"//serving:{names[1]}"
+
+
+def needed_by(target: Target) -> set[str]:
+    """The labels and distributions behind every import of a target's files, and its parents."""
+    needed = {"//serving:serving"}
+    if target.label.startswith("//serving/apis/"):
+        needed.add("//serving/apis:apis")
+    for path in target.files:
+        for found in house.imports_of(path):
+            top = found.module.split(".")[0]
+            if top == "serving":
+                needed.add(label_of(found.module))
+            elif top not in sys.stdlib_module_names:
+                needed.add(DISTRIBUTIONS.get(top, top))
+    return needed - {target.label}
+
+
+def visible_to(target: Target) -> set[str]:
+    """What should see a target: the parts that may import its part, and the tests.
+
+    The package ``apis`` itself is seen by each API in it, but no API by another.
+    """
+    users = {
+        user for user, imported in house.MAY_IMPORT.items() if house.is_below(target.part, imported)
+    } - {target.part}
+    if target.label == "//serving/apis:apis":
+        users.add("apis")
+    packages = {f"//serving/{user}:__subpackages__" for user in users if is_package(user)}
+    return packages | {"//serving:__pkg__", "//tests:__subpackages__"}
+
+
+def test_every_file_belongs_to_one_target():
+    held = [path for target in targets() for path in target.files]
+    assert sorted(held) == house.files()
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.label)
+def test_dependencies_are_the_imports(target: Target):
+    assert target.deps == needed_by(target)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.label)
+def test_visibility_is_the_import_table(target: Target):
+    assert target.visibility == visible_to(target)

@@ -1,0 +1,41 @@
+"""serving/generated is what scripts/generate makes of protos/, and lives beside other packages."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+GENERATED = ROOT / "serving" / "generated"
+needs_compiler = pytest.mark.skipif(
+    not (ROOT / ".venv-generate" / ".setup-generate").exists(),
+    reason="no protobuf compiler: `scripts/setup generate` makes .venv-generate",
+)
+
+
+def message_files(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.glob("*_pb2*.py*")}
+
+
+@needs_compiler
+def test_the_committed_code_is_what_the_compiler_makes_of_protos(tmp_path: Path):
+    subprocess.run([ROOT / "scripts" / "generate", tmp_path], check=True)
+    assert message_files(tmp_path / "serving" / "generated") == message_files(GENERATED)
+
+
+def test_our_messages_and_those_of_tensorflow_serving_api_load_into_one_process():
+    """Two packages that register one file or message name differently cannot both be imported."""
+    for package in ("tensorflow_serving.apis", "tensorflow_serving.config", "serving.generated"):
+        modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
+        for module in modules:
+            importlib.import_module(f"{package}.{module.name}")
+
+
+def test_registered_file_names_are_our_own():
+    for path in GENERATED.glob("*_pb2.py"):
+        module = importlib.import_module(f"serving.generated.{path.stem}")
+        assert module.DESCRIPTOR.name.startswith("serving/generated/")

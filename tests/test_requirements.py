@@ -1,0 +1,25 @@
+"""requirements.txt and pyproject.toml ask for the same packages."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TOOLS = {"grpcio-tools", "pytest"}
+
+
+def requirement_lines() -> list[str]:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_requirements_are_what_the_package_runs_with_and_the_named_tools():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    tools = {line for line in requirement_lines() if re.match(r"[\w-]+", line)[0] in TOOLS}
+    assert len(tools) == len(TOOLS)
+    assert set(requirement_lines()) - tools == set(project["dependencies"])
+    assert next(line for line in tools if "pytest" in line) in (
+        project["optional-dependencies"]["test"]
+    )
