@@ -1,0 +1,65 @@
+"""The loader that any platform can use: load, wrap, unload."""
+
+import pytest
+
+from serving.core.errors import InvalidArgument
+from serving.core.resources import ResourceAllocation
+from serving.core.servable import Servable
+from serving.core.servable_id import ServableId
+from serving.loaders.simple_loader import SimpleLoader
+from serving.testing import FakeServable
+
+M1 = ServableId("m", 1)
+
+
+class OnePlatform:
+    """Loads one servable, and counts how often it was asked for an estimate."""
+
+    def __init__(self) -> None:
+        self.servable = FakeServable()
+        self.estimates = 0
+
+    def estimate(self, path: str) -> ResourceAllocation:
+        self.estimates += 1
+        return ResourceAllocation.ram(len(path))
+
+    def load(self, servable_id: ServableId, path: str) -> Servable:
+        return self.servable
+
+
+def test_what_is_served_is_what_the_wrapper_returned() -> None:
+    platform, wrapped = OnePlatform(), FakeServable()
+    loader = SimpleLoader("/m/1", lambda: platform, lambda servable_id, servable: wrapped)
+    assert loader.servable is None
+    loader.load(M1)
+    assert loader.servable is wrapped
+    loader.unload()
+    assert loader.servable is None
+    assert wrapped.closed
+
+
+def test_a_failing_wrapper_leaves_nothing_loaded() -> None:
+    platform = OnePlatform()
+
+    def refuse(servable_id: ServableId, servable: Servable) -> Servable:
+        raise InvalidArgument("can not be batched")
+
+    loader = SimpleLoader("/m/1", lambda: platform, refuse)
+    with pytest.raises(InvalidArgument):
+        loader.load(M1)
+    assert platform.servable.closed
+    assert loader.servable is None
+
+
+def test_the_estimate_is_made_once_and_making_a_loader_asks_for_no_platform() -> None:
+    platform = OnePlatform()
+    asked: list[OnePlatform] = []
+
+    def get() -> OnePlatform:
+        asked.append(platform)
+        return platform
+
+    loader = SimpleLoader("/m/1", get, lambda servable_id, servable: servable)
+    assert asked == []
+    assert loader.estimate_resources() == loader.estimate_resources() == ResourceAllocation.ram(4)
+    assert platform.estimates == 1

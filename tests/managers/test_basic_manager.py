@@ -1,0 +1,266 @@
+"""Loading, lending, unloading and announcing versions, with loads and unloads in this thread."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import pytest
+
+from serving.core.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from serving.core.event_bus import EventBus
+from serving.core.loader import Loader
+from serving.core.resources import ResourceAllocation
+from serving.core.servable_data import ServableData
+from serving.core.servable_id import ServableId, ServableRequest
+from serving.core.servable_state import ManagerState, ServableState
+from serving.managers.basic_manager import BasicManager, ExecutorFactory, thread_pool
+from serving.managers.loader_harness import HarnessState, RetryPolicy
+from serving.managers.resource_tracker import ResourceTracker
+from serving.testing import FakeClock, FakeLoader, inline
+
+M1, M2, N1 = ServableId("m", 1), ServableId("m", 2), ServableId("n", 1)
+
+
+class Managed:
+    """A manager with everything it announced and how often it said that something finished."""
+
+    def __init__(
+        self,
+        *,
+        limit: ResourceAllocation | None = None,
+        retries: int = 0,
+        make_executor: ExecutorFactory = inline,
+    ) -> None:
+        self.events: list[ServableState] = []
+        self.finished = 0
+        self.clock = FakeClock()
+        self.tracker = ResourceTracker(limit)
+        self.bus: EventBus[ServableState] = EventBus()
+        self.bus.subscribe(self.events.append)
+        self.manager = BasicManager(
+            bus=self.bus,
+            clock=self.clock,
+            tracker=self.tracker,
+            retry=RetryPolicy(retries, 60),
+            num_load_threads=2,
+            num_unload_threads=2,
+            on_finished=self._count,
+            make_executor=make_executor,
+        )
+
+    def load(self, servable_id: ServableId, loader: Loader | None = None) -> None:
+        self.manager.manage(ServableData(servable_id, loader or FakeLoader()))
+        self.manager.load(servable_id)
+
+    def told(self, servable_id: ServableId) -> list[str]:
+        return [event.state.name for event in self.events if event.id == servable_id]
+
+    def _count(self) -> None:
+        self.finished += 1
+
+
+def test_each_step_of_a_life_is_announced_in_order() -> None:
+    managed = Managed()
+    managed.load(M1)
+    managed.manager.unload(M1)
+    assert managed.told(M1) == ["START", "LOADING", "AVAILABLE", "UNLOADING", "END"]
+    assert managed.events[-1].error is None
+    assert managed.finished == 2
+
+
+def test_available_is_announced_once_it_can_be_looked_up_and_unloading_while_it_still_can() -> None:
+    managed = Managed()
+    seen: list[tuple[str, bool]] = []
+
+    def look(event: ServableState) -> None:
+        seen.append((event.state.name, event.id in managed.manager.available()))
+
+    managed.bus.subscribe(look)
+    managed.load(M1)
+    managed.manager.unload(M1)
+    assert seen == [
+        ("START", False),
+        ("LOADING", False),
+        ("AVAILABLE", True),
+        ("UNLOADING", True),
+        ("END", False),
+    ]
+
+
+def test_a_failed_load_ends_with_its_error_and_frees_what_it_reserved() -> None:
+    managed = Managed()
+    error = InvalidArgument("broken")
+    managed.load(M1, FakeLoader(failures=[error], resources=ResourceAllocation.ram(5)))
+    assert managed.told(M1) == ["START", "LOADING", "END"]
+    assert managed.events[-1].error is error
+    assert managed.tracker.used == ResourceAllocation()
+    with pytest.raises(NotFound):
+        managed.manager.servable(ServableRequest("m"))
+
+
+def test_a_version_that_arrives_with_an_error_ends_at_once() -> None:
+    managed = Managed()
+    error = InvalidArgument("no loader")
+    managed.manager.manage(ServableData(M1, error))
+    assert managed.events == [ServableState(M1, ManagerState.END, error)]
+    with pytest.raises(FailedPrecondition):
+        managed.manager.load(M1)
+
+
+@pytest.mark.parametrize("act", ["load", "unload", "stop_managing", "cancel_load"])
+def test_what_is_not_managed_is_not_found(act: str) -> None:
+    with pytest.raises(NotFound) as raised:
+        getattr(Managed().manager, act)(M1)
+    assert raised.value.message == (
+        "This servable is not being managed by the manager: {name: m version: 1}"
+    )
+
+
+def test_a_version_is_managed_once() -> None:
+    managed = Managed()
+    managed.load(M1)
+    with pytest.raises(FailedPrecondition, match="already being managed"):
+        managed.manager.manage(ServableData(M1, FakeLoader()))
+
+
+def test_a_version_is_loaded_once_and_unloaded_once() -> None:
+    managed = Managed()
+    managed.load(M1)
+    with pytest.raises(FailedPrecondition, match="Duplicate load request"):
+        managed.manager.load(M1)
+    managed.manager.unload(M1)
+    with pytest.raises(FailedPrecondition, match="Servable not loaded"):
+        managed.manager.unload(M1)
+
+
+def test_only_what_is_not_in_memory_can_be_forgotten() -> None:
+    managed = Managed()
+    managed.load(M1)
+    with pytest.raises(FailedPrecondition, match="is ready and can not be forgotten"):
+        managed.manager.stop_managing(M1)
+    managed.manager.unload(M1)
+    assert managed.manager.forgettable() == [M1]
+    managed.manager.stop_managing(M1)
+    assert managed.manager.states() == {}
+
+
+def test_forgetting_a_version_that_never_loaded_is_its_end() -> None:
+    managed = Managed()
+    managed.manager.manage(ServableData(M1, FakeLoader()))
+    managed.manager.stop_managing(M1)
+    assert managed.told(M1) == ["START", "END"]
+
+
+def test_an_unload_waits_for_the_leases_of_its_own_version_only() -> None:
+    managed = Managed()
+    loaders = {M1: FakeLoader(), N1: FakeLoader()}
+    for servable_id, loader in loaders.items():
+        managed.load(servable_id, loader)
+    held = managed.manager.servable(ServableRequest("m"))
+    managed.manager.unload(M1)
+    managed.manager.unload(N1)
+    assert managed.told(N1)[-1] == "END"
+    assert managed.told(M1)[-1] == "UNLOADING"
+    assert loaders[M1].unloads == 0
+    with pytest.raises(NotFound):
+        managed.manager.servable(ServableRequest("m"))
+    held.release()
+    assert managed.told(M1)[-1] == "END"
+    assert loaders[M1].unloads == 1
+
+
+def test_what_does_not_fit_is_refused_and_disturbs_nobody() -> None:
+    managed = Managed(limit=ResourceAllocation.ram(100))
+    managed.load(M1, FakeLoader(resources=ResourceAllocation.ram(80)))
+    managed.load(M2, FakeLoader(resources=ResourceAllocation.ram(30)))
+    assert isinstance(managed.events[-1].error, ResourceExhausted)
+    assert managed.manager.available() == [M1]
+
+
+def test_a_loader_that_cannot_even_estimate_ends_in_a_state() -> None:
+    class Broken(FakeLoader):
+        def estimate_resources(self) -> ResourceAllocation:
+            raise OSError("/secret")
+
+    managed = Managed()
+    managed.load(M1, Broken())
+    assert str(managed.events[-1].error) == (
+        "INTERNAL: loading servable {name: m version: 1} failed: OSError"
+    )
+
+
+def test_stopping_cancels_retries_unloads_everything_and_waits() -> None:
+    managed = Managed(retries=9, make_executor=thread_pool)
+    loader = FakeLoader()
+    managed.load(M1, loader)
+    managed.load(N1, FakeLoader(failures=[InvalidArgument("broken")] * 10))
+    managed.clock.await_waiters()
+    managed.manager.stop()
+    assert loader.unloads == 1
+    assert {managed.told(M1)[-1], managed.told(N1)[-1]} == {"END"}
+
+
+def test_stopping_waits_for_a_load_in_progress_and_undoes_it() -> None:
+    managed = Managed(make_executor=thread_pool)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def block() -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    loader = FakeLoader(before_load=block)
+    managed.load(M1, loader)
+    assert begun.wait(10)
+    stopping = threading.Thread(target=managed.manager.stop, daemon=True)
+    stopping.start()
+    go_on.set()
+    stopping.join(10)
+    assert not stopping.is_alive()
+    assert loader.unloads == 1
+    assert managed.told(M1) == ["START", "LOADING", "END"]
+
+
+def test_a_slow_load_holds_up_neither_look_ups_nor_other_loads() -> None:
+    managed = Managed(make_executor=thread_pool)
+    go_on = threading.Event()
+    available = threading.Event()
+
+    def tell(event: ServableState) -> None:
+        if event.id == N1 and event.state is ManagerState.AVAILABLE:
+            available.set()
+
+    managed.bus.subscribe(tell)
+    managed.load(M1, FakeLoader(before_load=lambda: go_on.wait(10)))
+    managed.load(N1)
+    assert available.wait(10)
+    managed.manager.servable(ServableRequest("n")).release()
+    assert managed.manager.states()[M1] in (HarnessState.LOADING, HarnessState.LOAD_APPROVED)
+    go_on.set()
+    managed.manager.stop()
+
+
+def test_more_load_threads_take_over_from_fewer() -> None:
+    made: list[tuple[int, str]] = []
+
+    def recorded(num_threads: int, name: str) -> Executor:
+        made.append((num_threads, name))
+        return inline(num_threads, name)
+
+    managed = Managed(make_executor=recorded)
+    managed.manager.set_num_load_threads(16)
+    managed.load(M1)
+    assert made == [(2, "load"), (2, "unload"), (16, "load")]
+    assert managed.told(M1)[-1] == "AVAILABLE"
+
+
+def test_the_zero_threads_of_tensorflow_serving_mean_one_after_another() -> None:
+    order: list[int] = []
+
+    def step(number: int) -> Callable[[], None]:
+        return lambda: order.append(number)
+
+    pool = thread_pool(0, "load")
+    for number in range(20):
+        pool.submit(step(number))
+    pool.shutdown()
+    assert order == list(range(20))

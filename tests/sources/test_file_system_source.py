@@ -1,0 +1,204 @@
+"""Which directories are versions, which of them a policy wants, and what a poll emits."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from serving.core.errors import FailedPrecondition
+from serving.core.model_config import (
+    AllVersions,
+    LatestVersions,
+    SpecificVersions,
+    VersionPolicy,
+)
+from serving.core.servable_data import ServableData
+from serving.sources.file_system_source import (
+    FileSystemStoragePathSource,
+    MonitoredServable,
+    versions_among,
+)
+from serving.testing import FakeClock
+
+
+class Watched:
+    """A source with what it emitted: (name, [(version, name of the directory)])."""
+
+    def __init__(self, *servables: MonitoredServable) -> None:
+        self.emitted: list[tuple[str, list[tuple[int, str]]]] = []
+        self.source = FileSystemStoragePathSource(1, FakeClock())
+        self.source.connect(self._take)
+        self.source.update(servables)
+
+    def poll(self) -> list[tuple[str, list[tuple[int, str]]]]:
+        self.emitted.clear()
+        self.problems = self.source.poll_once()
+        return list(self.emitted)
+
+    def _take(self, name: str, versions: Sequence[ServableData[str]]) -> None:
+        rows = [(data.id.version, Path(str(data.payload)).name) for data in versions]
+        self.emitted.append((name, rows))
+
+
+def model(base: Path, policy: VersionPolicy | None = None, name: str = "m") -> MonitoredServable:
+    return MonitoredServable(name, str(base), policy or LatestVersions())
+
+
+def directories(base: Path, *names: str) -> None:
+    for name in names:
+        (base / name).mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("1", 1),
+        ("0", 0),
+        ("001", 1),
+        (" 7 ", 7),
+        ("-5", -5),
+        ("9223372036854775807", 2**63 - 1),
+        ("9223372036854775808", None),
+        ("99999999999999999999999999", None),
+        ("1.0", None),
+        ("v1", None),
+        ("1a", None),
+        ("", None),
+        (".1", None),
+        ("1_0", None),
+        ("\u0661", None),
+        ("-", None),
+    ],
+)
+def test_a_version_is_a_name_that_is_a_whole_64_bit_integer(name: str, version: int | None) -> None:
+    assert versions_among([name]) == ([] if version is None else [(version, name)])
+
+
+def test_a_version_that_does_not_fit_is_named_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directories(tmp_path, "9223372036854775808")
+    with caplog.at_level(logging.WARNING):
+        assert Watched(model(tmp_path)).poll() == [("m", [])]
+    assert "9223372036854775808: the version does not fit 64 bits" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (LatestVersions(), [(10, "10")]),
+        (LatestVersions(2), [(2, "2"), (10, "10")]),
+        (LatestVersions(9), [(1, "1"), (2, "2"), (10, "10")]),
+        (AllVersions(), [(1, "001"), (1, "1"), (2, "2"), (10, "10")]),
+        (SpecificVersions(frozenset({1, 7})), [(1, "1")]),
+        (SpecificVersions(frozenset()), []),
+    ],
+)
+def test_a_policy_selects_among_what_is_there(
+    tmp_path: Path, policy: VersionPolicy, expected: list[tuple[int, str]]
+) -> None:
+    directories(tmp_path, "001", "1", "10", "2", "not_a_version")
+    assert Watched(model(tmp_path, policy)).poll() == [("m", expected)]
+
+
+def test_a_policy_of_no_latest_versions_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        LatestVersions(0)
+
+
+def test_the_path_emitted_is_that_of_the_real_directory(tmp_path: Path) -> None:
+    directories(tmp_path, "0042")
+    emitted: list[object] = []
+    source = FileSystemStoragePathSource(1, FakeClock())
+    source.connect(lambda name, versions: emitted.extend(data.payload for data in versions))
+    source.update([model(tmp_path)])
+    source.poll_once()
+    assert emitted == [f"{tmp_path}/0042"]
+
+
+def test_every_poll_emits_everything_and_follows_what_changes(tmp_path: Path) -> None:
+    directories(tmp_path, "1")
+    watched = Watched(model(tmp_path))
+    assert watched.poll() == watched.poll() == [("m", [(1, "1")])]
+    directories(tmp_path, "2")
+    assert watched.poll() == [("m", [(2, "2")])]
+    (tmp_path / "2").rmdir()
+    assert watched.poll() == [("m", [(1, "1")])]
+
+
+def test_a_base_path_without_versions_emits_none_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = Watched(model(tmp_path))
+    with caplog.at_level(logging.WARNING):
+        assert watched.poll() == watched.poll() == [("m", [])]
+    assert watched.problems["m"].message == (
+        f"No versions of servable m found under base path {tmp_path}."
+        " Did you forget to name your leaf directory as a number (eg. '/1/')?"
+    )
+    assert caplog.text.count("No versions of servable m") == 1
+
+
+def test_a_missing_base_path_emits_nothing_for_its_servable_and_stops_no_other(
+    tmp_path: Path,
+) -> None:
+    missing, present = tmp_path / "missing", tmp_path / "present"
+    directories(present, "3")
+    watched = Watched(model(missing, name="gone"), model(present, name="here"))
+    assert watched.poll() == [("here", [(3, "3")])]
+    assert watched.problems["gone"].message == (
+        f"Could not find base path {missing} for servable gone (No such file or directory)"
+    )
+    directories(missing, "1")
+    assert ("gone", [(1, "1")]) in watched.poll()
+    assert watched.problems == {}
+
+
+def test_a_base_path_that_is_a_file_is_a_problem_not_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    watched = Watched(model(path))
+    assert watched.poll() == []
+    assert "Not a directory" in watched.problems["m"].message
+
+
+def test_what_is_dropped_is_un_aspired_at_once_and_what_is_new_is_polled(tmp_path: Path) -> None:
+    directories(tmp_path, "a/1", "b/1")
+    watched = Watched(model(tmp_path / "a", name="a"))
+    watched.poll()
+    watched.emitted.clear()
+    watched.source.update([model(tmp_path / "b", name="b")])
+    assert watched.emitted == [("a", [])]
+    assert watched.poll() == [("b", [(1, "1")])]
+
+
+def test_polling_before_there_is_a_target_is_refused(tmp_path: Path) -> None:
+    directories(tmp_path, "1")
+    source = FileSystemStoragePathSource(1, FakeClock())
+    source.update([model(tmp_path)])
+    with pytest.raises(FailedPrecondition):
+        source.poll_once()
+
+
+def test_a_negative_or_zero_interval_starts_no_thread(tmp_path: Path) -> None:
+    for interval in (0, -1):
+        source = FileSystemStoragePathSource(interval, FakeClock())
+        source.connect(lambda name, versions: None)
+        source.start()
+        source.stop()
+
+
+def test_the_thread_polls_at_every_interval(tmp_path: Path) -> None:
+    clock = FakeClock()
+    emitted: list[list[int]] = []
+    source = FileSystemStoragePathSource(2, clock)
+    source.connect(lambda name, versions: emitted.append([data.id.version for data in versions]))
+    source.update([model(tmp_path)])
+    source.start()
+    clock.await_waiters()
+    directories(tmp_path, "1")
+    clock.advance(2)
+    clock.await_waiters()
+    assert emitted == [[], [1]]
+    source.stop()

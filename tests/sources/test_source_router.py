@@ -1,0 +1,43 @@
+"""Each servable's stream goes to the port that its route names."""
+
+import pytest
+
+from serving.sources.source_router import DynamicSourceRouter
+
+
+def router(seen: list[tuple[str, str]]) -> DynamicSourceRouter[str]:
+    return DynamicSourceRouter(
+        {
+            "a": lambda name, versions: seen.append(("a", name)),
+            "b": lambda name, versions: seen.append(("b", name)),
+        },
+        default=lambda name, versions: seen.append(("default", name)),
+    )
+
+
+def test_streams_follow_their_routes_and_the_rest_goes_to_the_default() -> None:
+    seen: list[tuple[str, str]] = []
+    routed = router(seen)
+    routed.update_routes({"m": "a", "n": "b"})
+    for name in ("m", "n", "unknown"):
+        routed.aspired_versions(name, [])
+    assert seen == [("a", "m"), ("b", "n"), ("default", "unknown")]
+
+
+def test_routes_can_be_replaced() -> None:
+    seen: list[tuple[str, str]] = []
+    routed = router(seen)
+    routed.update_routes({"m": "a"})
+    routed.update_routes({"m": "b"})
+    routed.aspired_versions("m", [])
+    assert seen == [("b", "m")]
+
+
+def test_a_route_to_no_port_is_refused_and_changes_nothing() -> None:
+    seen: list[tuple[str, str]] = []
+    routed = router(seen)
+    routed.update_routes({"m": "a"})
+    with pytest.raises(ValueError, match="no port is called zzz"):
+        routed.update_routes({"m": "zzz"})
+    routed.aspired_versions("m", [])
+    assert seen == [("a", "m")]
