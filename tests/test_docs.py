@@ -1,0 +1,127 @@
+"""What the documentation says about the code is so: flags, tests, links, versions."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from serving.config.flags import FLAGS, GROUPS, Support
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")],
+)
+STATES = {
+    Support.FULL: "works",
+    Support.LATER: "not yet",
+    Support.NO_EFFECT: "no effect",
+}
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of every table row, heads included."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+FLAG_ROWS = {
+    row[0].strip("`").removeprefix("--"): row
+    for row in table_rows(page("flags.md"))
+    if row[0].startswith("`--")
+}
+
+
+def test_every_flag_has_its_row_and_every_row_its_flag():
+    assert FLAG_ROWS.keys() == FLAGS.keys()
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_flag_row_says_type_meaning_and_state_of_the_table(name: str):
+    flag = FLAGS[name]
+    _, kind, _, meaning, state = FLAG_ROWS[name]
+    assert kind == flag.type.value
+    assert meaning == flag.help
+    assert state == STATES[flag.support]
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_flag_row_shows_the_default(name: str):
+    """Defaults that count CPUs are shown as such: they differ between machines."""
+    default, shown = FLAGS[name].default, FLAG_ROWS[name][2]
+    if "CPUs" not in shown:
+        written = str(default).lower() if isinstance(default, bool) else str(default)
+        assert shown == (f"`{written}`" if written else "")
+
+
+def test_flags_stand_under_the_headings_of_their_groups():
+    sections = re.split(r"^## (.+)$", page("flags.md"), flags=re.MULTILINE)[1:]
+    shown = {
+        title: re.findall(r"^\| `--(\w+)`", body, re.MULTILINE)
+        for title, body in zip(sections[::2], sections[1::2], strict=True)
+    }
+    for group, flags in GROUPS.items():
+        assert shown[group] == [flag.name for flag in flags]
+
+
+@cache
+def names_of_tests(file: Path) -> frozenset[str]:
+    """The names of the test functions in a file, those of classes too."""
+    return frozenset(
+        node.name
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+
+FEATURE_ROWS = [row for row in table_rows(page("features.md")) if re.fullmatch(r"[TU]\d+", row[0])]
+
+
+def test_features_are_numbered_without_a_gap():
+    numbers = [row[0] for row in FEATURE_ROWS if row[0].startswith("U")]
+    assert numbers == [f"U{number:03}" for number in range(1, 194)]
+
+
+@pytest.mark.parametrize("row", FEATURE_ROWS, ids=lambda row: row[0])
+def test_a_feature_works_exactly_where_a_test_holds_it(row: list[str]):
+    _, _, state, held_by = row
+    assert state in {"works", "not yet"}
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", held_by)
+    assert bool(named) == (state == "works")
+    for file, test in named:
+        assert (ROOT / file).is_file(), file
+        assert test in names_of_tests(ROOT / file), f"{file}::{test}"
+
+
+def headings(text: str) -> set[str]:
+    """The anchors of a page's headings, as a repository's web view makes them."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path):
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        if anchor:
+            assert anchor in headings(target.read_text()), link
+
+
+def test_one_version_number():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    version = re.search(r'version = "([^"]+)"', (ROOT / "MODULE.bazel").read_text())
+    assert version[1] == project["version"]
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
