@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -16,7 +17,7 @@ from serving.core.model_config import ModelConfig
 from serving.core.models import ModelSpec
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId, ServableRequest
-from serving.core.servable_state import ServableState
+from serving.core.servable_state import ManagerState, ServableState
 from serving.core.source import AspiredVersions
 from serving.loaders.platform_adapter import ErrorInjectingAdapter, PlatformAdapter
 from serving.loaders.platforms import PLATFORMS, Platforms
@@ -30,6 +31,13 @@ from serving.sources.source_router import DynamicSourceRouter
 from serving.version_labels import VersionLabels
 
 log = logging.getLogger(__name__)
+
+_LOGGED = {
+    ManagerState.LOADING: "Loading servable version",
+    ManagerState.AVAILABLE: "Successfully loaded servable version",
+    ManagerState.UNLOADING: "Unloading servable version",
+    ManagerState.END: "Done unloading servable version",
+}
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -59,6 +67,7 @@ class ServerCore:
         self._labels = VersionLabels(
             allow_unavailable=options.allow_version_labels_for_unavailable_models
         )
+        self.bus.subscribe(_log_state)
         self._monitor = ServableStateMonitor(self.bus, clock)
         self._manager = AspiredVersionsManager(
             bus=self.bus,
@@ -159,30 +168,27 @@ class ServerCore:
 
     def _check(self, configs: Sequence[ModelConfig]) -> None:
         """Raise InvalidArgument for a configuration that contradicts itself or what is served."""
-        seen: set[str] = set()
+        for name, times in Counter(config.name for config in configs).items():
+            if times > 1:
+                raise InvalidArgument(f"Illegal to list model {name} multiple times in config list")
         for config in configs:
-            if config.name in seen:
+            if not config.base_path.startswith("/") and not _URI.match(config.base_path):
                 raise InvalidArgument(
-                    f"Illegal to list model {config.name} multiple times in config list"
+                    f"Expected model {config.name} to have an absolute path or URI; "
+                    f"got base_path()={config.base_path}"
                 )
-            seen.add(config.name)
-            self._check_model(config)
+            self._check_platform(config)
 
-    def _check_model(self, config: ModelConfig) -> None:
-        if not config.base_path.startswith("/") and not _URI.match(config.base_path):
-            raise InvalidArgument(
-                f"Expected model {config.name} to have an absolute path or URI; "
-                f"got base_path()={config.base_path}"
-            )
-        if config.platform not in self._platforms:
-            raise InvalidArgument(
-                f"Model {config.name} requests unsupported platform {config.platform}"
-            )
+    def _check_platform(self, config: ModelConfig) -> None:
         served = self._configs.get(config.name)
         if served and served.platform != config.platform:
             raise InvalidArgument(
                 f"Illegal to change a model's platform. For model {config.name} platform was "
                 f"{served.platform} and new platform requested is {config.platform}"
+            )
+        if config.platform not in self._platforms:
+            raise InvalidArgument(
+                f"Model {config.name} requests unsupported platform {config.platform}"
             )
 
     def _wait_for(self, names: Sequence[str], since: int) -> Sequence[ServableState]:
@@ -199,6 +205,14 @@ class ServerCore:
         unavailable = [name for name in names if not self._monitor.is_available(name)]
         states = [state for name in unavailable for state in self._monitor.versions(name)]
         return [state for state in states if state.error]
+
+
+def _log_state(state: ServableState) -> None:
+    """In the words that operators of TensorFlow Serving search their logs for."""
+    if state.error:
+        log.error("Loading servable: %s failed: %s", state.id, state.error)
+    elif state.state in _LOGGED:
+        log.info("%s %s", _LOGGED[state.state], state.id)
 
 
 def _due_to(error: ServingError | None) -> str:

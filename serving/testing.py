@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from typing import ParamSpec, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from serving.core.servable import (
     TensorInfo,
 )
 from serving.core.servable_id import ServableId
+
+if TYPE_CHECKING:
+    from serving.model_server import ModelServer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -161,3 +165,21 @@ class FakeLoader:
     @property
     def servable(self) -> Servable | None:
         return self._servable
+
+
+@contextmanager
+def running_server(*flags: str) -> Iterator[ModelServer]:
+    """A whole server in this process, on loopback ports that the system picks.
+
+    ``flags`` are those of the command line. Yields the started server, with its ``grpc_port`` and
+    ``rest_port``; it ends, drained, with the block. Raises ServingError when it cannot start.
+    """
+    # Only this fake needs the whole server, and importing it brings TensorFlow.
+    from serving.config.command_line import parse_command_line  # noqa: PLC0415
+    from serving.config.options import server_options  # noqa: PLC0415
+    from serving.model_server import ModelServer  # noqa: PLC0415
+
+    loopback = ("--grpc_bind_address=127.0.0.1:0", "--rest_bind_address=127.0.0.1:0")
+    options = server_options(parse_command_line([*loopback, *flags]))
+    with ModelServer(options) as server:
+        yield server

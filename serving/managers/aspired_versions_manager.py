@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -25,8 +24,6 @@ from serving.managers.policies import (
     availability_preserving,
 )
 from serving.managers.resource_tracker import ResourceTracker
-
-log = logging.getLogger(__name__)
 
 _STILL_LOADING = (HarnessState.LOAD_REQUESTED, HarnessState.LOAD_APPROVED, HarnessState.LOADING)
 
@@ -162,7 +159,6 @@ class AspiredVersionsManager:
         return [action for versions in by_name.values() if (action := self._policy(versions))]
 
     def _do(self, action: Action) -> None:
-        log.info("%s %s", action.verb.name.lower(), action.id)
         if action.verb is Verb.LOAD:
             self._basic.load(action.id)
         else:

@@ -1,0 +1,305 @@
+"""The configured models: starting, reloading, labels, and what is refused.
+
+The lookup-table platform stands in for all: its versions load in no time, from real files.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from serving.core.clock import SystemClock
+from serving.core.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ServingError,
+    Unavailable,
+    Unknown,
+)
+from serving.core.model_config import AllVersions, ModelConfig, VersionPolicy
+from serving.core.models import ModelSpec
+from serving.core.servable_id import ServableId
+from serving.core.servable_state import ManagerState, ServableState
+from serving.loaders.platforms import Platforms
+from serving.server_core import ServerCore
+from serving.server_core_options import LifecycleOptions
+
+
+def write_version(base: Path, version: int | str, text: str = "key,value\n") -> Path:
+    """A version of a lookup table; it gets its number only when it is whole."""
+    base.mkdir(exist_ok=True)
+    unfinished = base / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "table.csv").write_text(text)
+    return unfinished.rename(base / str(version))
+
+
+def table(
+    base: Path,
+    name: str = "m",
+    labels: Mapping[str, int] | None = None,
+    policy: VersionPolicy | None = None,
+) -> ModelConfig:
+    choice = {"version_policy": policy} if policy else {}
+    return ModelConfig(name, str(base), "hashmap", version_labels=labels or {}, **choice)
+
+
+@contextmanager
+def core(*configs: ModelConfig, **options: object) -> Iterator[ServerCore]:
+    lifecycle = LifecycleOptions(**{"max_num_load_retries": 0, **options})  # type: ignore[arg-type]  # a test's shorthand
+    made = ServerCore(lifecycle, Platforms({}), clock=SystemClock())
+    try:
+        made.start(configs)
+        yield made
+    finally:
+        made.stop()
+
+
+@contextmanager
+def state_reached(
+    served: ServerCore, servable_id: ServableId, state: ManagerState
+) -> Iterator[None]:
+    """Leaves the block only once the state was announced."""
+    reached = threading.Event()
+
+    def hear(event: ServableState) -> None:
+        if event.id == servable_id and event.state is state:
+            reached.set()
+
+    with served.bus.subscribe(hear):
+        yield
+        assert reached.wait(20), f"{servable_id} did not reach {state.name}"
+
+
+def leased_version(served: ServerCore, spec: ModelSpec) -> int:
+    with served.lease(spec) as handle:
+        return handle.id.version
+
+
+def error_of(call: object, *arguments: object) -> ServingError:
+    with pytest.raises(ServingError) as raised:
+        call(*arguments)  # type: ignore[operator]  # a test's shorthand
+    return raised.value
+
+
+def test_after_the_start_every_model_is_available(tmp_path: Path) -> None:
+    write_version(tmp_path / "a", 1)
+    write_version(tmp_path / "b", 7)
+    with core(table(tmp_path / "a", "a"), table(tmp_path / "b", "b")) as served:
+        assert served.available() == [ServableId("a", 1), ServableId("b", 7)]
+
+
+def test_by_version_by_label_or_the_highest(tmp_path: Path) -> None:
+    for version in (1, 2):
+        write_version(tmp_path, version)
+    with core(table(tmp_path, policy=AllVersions())) as served:
+        assert served._monitor.wait_until(lambda: len(served.available()) == 2, 20)
+        served.reload([table(tmp_path, labels={"stable": 1}, policy=AllVersions())])
+        assert leased_version(served, ModelSpec("m")) == 2
+        assert leased_version(served, ModelSpec("m", 1)) == 1
+        assert leased_version(served, ModelSpec("m", version_label="stable")) == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"),
+    [
+        (ModelSpec(""), InvalidArgument("ModelSpec has no name specified.")),
+        (ModelSpec("m", 7), NotFound("Servable not found for request: Specific(m, 7)")),
+        (ModelSpec("n"), NotFound("Servable not found for request: Latest(n)")),
+        (
+            ModelSpec("m", version_label="beta"),
+            InvalidArgument("Unrecognized servable version label: beta"),
+        ),
+        (
+            ModelSpec("n", version_label="beta"),
+            InvalidArgument("Unrecognized servable version label: beta"),
+        ),
+    ],
+)
+def test_what_can_not_be_resolved_is_refused(
+    tmp_path: Path, spec: ModelSpec, error: ServingError
+) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path)) as served:
+        assert str(error_of(served.lease, spec)) == str(error)
+
+
+def test_labels_are_unavailable_before_there_is_a_configuration() -> None:
+    served = ServerCore(LifecycleOptions(), Platforms({}), clock=SystemClock())
+    error = error_of(served.lease, ModelSpec("m", version_label="stable"))
+    assert str(error) == str(Unavailable("Model labels does not init yet.stable"))
+
+
+def test_a_new_version_replaces_the_old_one(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path)) as served:
+        with state_reached(served, ServableId("m", 1), ManagerState.END):
+            write_version(tmp_path, 2)
+        assert served.available() == [ServableId("m", 2)]
+        assert [(state.id.version, state.state.name) for state in served.versions("m")] == [
+            (2, "AVAILABLE"),
+            (1, "END"),
+        ]
+
+
+def test_a_version_taken_away_is_unloaded(tmp_path: Path) -> None:
+    version = write_version(tmp_path, 1)
+    with core(table(tmp_path)) as served:
+        with state_reached(served, ServableId("m", 1), ManagerState.END):
+            version.rename(tmp_path / "retired")
+        assert served.available() == []
+
+
+def test_a_broken_version_shows_its_error_while_the_old_one_serves(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path)) as served:
+        with state_reached(served, ServableId("m", 2), ManagerState.END):
+            write_version(tmp_path, 2, "three,columns,here\n")
+        assert served.available() == [ServableId("m", 1)]
+        broken = served.versions("m")[0]
+        assert str(broken.error) == "INVALID_ARGUMENT: Unexpected format."
+
+
+def test_an_initial_model_that_fails_for_good_fails_the_start(tmp_path: Path) -> None:
+    write_version(tmp_path / "good", 1)
+    write_version(tmp_path / "bad", 3, "three,columns,here\n")
+    with (
+        pytest.raises(Unknown) as raised,
+        core(table(tmp_path / "good", "good"), table(tmp_path / "bad", "bad")),
+    ):
+        pass
+    assert raised.value.message == (
+        "1 servable(s) did not become available: {{{name: bad version: 3} "
+        "due to error: INVALID_ARGUMENT: Unexpected format.}, }"
+    )
+
+
+def test_a_missing_model_stops_no_other_and_is_served_when_it_appears(tmp_path: Path) -> None:
+    write_version(tmp_path / "here", 1)
+    with core(table(tmp_path / "here", "here"), table(tmp_path / "late", "late")) as served:
+        assert served.available() == [ServableId("here", 1)]
+        with state_reached(served, ServableId("late", 4), ManagerState.AVAILABLE):
+            write_version(tmp_path / "late", 4)
+
+
+def test_a_base_path_that_vanishes_unloads_nothing(tmp_path: Path) -> None:
+    write_version(tmp_path / "base", 1)
+    with core(table(tmp_path / "base")) as served:
+        (tmp_path / "base").rename(tmp_path / "outage")
+        assert served.reload([table(tmp_path / "base")]) is None
+        assert served.available() == [ServableId("m", 1)]
+
+
+def test_a_reload_returns_once_new_models_are_available_and_drops_the_others(
+    tmp_path: Path,
+) -> None:
+    write_version(tmp_path / "a", 1)
+    write_version(tmp_path / "b", 1)
+    with core(table(tmp_path / "a", "a")) as served:
+        with state_reached(served, ServableId("a", 1), ManagerState.END):
+            served.reload([table(tmp_path / "b", "b")])
+            assert ServableId("b", 1) in served.available()
+        assert served.available() == [ServableId("b", 1)]
+
+
+def test_a_dropped_model_can_come_back(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path)) as served:
+        with state_reached(served, ServableId("m", 1), ManagerState.END):
+            served.reload([])
+        served.reload([table(tmp_path)])
+        assert served.available() == [ServableId("m", 1)]
+
+
+def test_a_reload_that_names_a_missing_path_says_so_and_does_not_hang(tmp_path: Path) -> None:
+    with core() as served:
+        error = error_of(served.reload, [table(tmp_path / "missing")])
+        assert str(error) == (
+            "UNKNOWN: 1 model(s) did not become available: {{{name: m} due to error: "
+            f"INVALID_ARGUMENT: Could not find base path {tmp_path}/missing for servable m "
+            "(No such file or directory)}, }"
+        )
+
+
+def test_a_reload_whose_new_model_is_broken_says_why_and_keeps_the_others(tmp_path: Path) -> None:
+    write_version(tmp_path / "a", 1)
+    write_version(tmp_path / "b", 1, "three,columns,here\n")
+    with core(table(tmp_path / "a", "a")) as served:
+        error = error_of(served.reload, [table(tmp_path / "a", "a"), table(tmp_path / "b", "b")])
+        assert error.message == (
+            "1 model(s) did not become available: {{{name: b version: 1} "
+            "due to error: INVALID_ARGUMENT: Unexpected format.}, }"
+        )
+        assert served.available() == [ServableId("a", 1)]
+
+
+@pytest.mark.parametrize(
+    ("configs", "text"),
+    [
+        (
+            [ModelConfig("m", "/a"), ModelConfig("m", "/b")],
+            "Illegal to list model m multiple times in config list",
+        ),
+        (
+            [ModelConfig("n", "relative/path")],
+            "Expected model n to have an absolute path or URI; got base_path()=relative/path",
+        ),
+        ([ModelConfig("n", "/a", "caffe")], "Model n requests unsupported platform caffe"),
+        (
+            [ModelConfig("m", "/a", "tensorflow")],
+            "Illegal to change a model's platform. For model m platform was hashmap "
+            "and new platform requested is tensorflow",
+        ),
+    ],
+)
+def test_a_configuration_that_is_refused_changes_nothing(
+    tmp_path: Path, configs: list[ModelConfig], text: str
+) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path)) as served:
+        error = error_of(served.reload, configs)
+        assert isinstance(error, InvalidArgument)
+        assert error.message == text
+        assert served.available() == [ServableId("m", 1)]
+
+
+def test_a_label_must_name_an_available_version(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path)) as served:
+        served.reload([table(tmp_path, labels={"stable": 1})])
+        error = error_of(served.reload, [table(tmp_path, labels={"stable": 2})])
+        assert isinstance(error, FailedPrecondition)
+        assert error.message == (
+            "Request to assign label to version 2 of model m, "
+            "which is not currently available for inference"
+        )
+        assert leased_version(served, ModelSpec("m", version_label="stable")) == 1
+
+
+def test_a_new_label_may_run_ahead_of_its_version_where_that_is_allowed(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    labelled = table(tmp_path, labels={"stable": 1, "next": 2})
+    with core(labelled, allow_version_labels_for_unavailable_models=True) as served:
+        assert leased_version(served, ModelSpec("m", version_label="stable")) == 1
+        error = error_of(served.lease, ModelSpec("m", version_label="next"))
+        assert error.message == "Servable not found for request: Specific(m, 2)"
+
+
+def test_a_label_in_use_moves_only_to_an_available_version(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    allowed = {"allow_version_labels_for_unavailable_models": True}
+    with core(table(tmp_path, labels={"stable": 1}), **allowed) as served:
+        served.reload([table(tmp_path, labels={"stable": 1})])
+        error = error_of(served.reload, [table(tmp_path, labels={"stable": 2})])
+        assert isinstance(error, FailedPrecondition)
+
+
+def test_stopping_unloads_everything(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path)) as served:
+        pass
+    assert served.available() == []
+    assert [(state.id.version, state.state.name) for state in served.versions("m")] == [(1, "END")]
