@@ -422,7 +422,8 @@ def test_a_stop_lets_calls_in_progress_end_and_refuses_new_ones():
         stopping.join(WAIT_SECONDS)
 
         assert pending.result() == b"finished in time"
-        assert refused is grpc.StatusCode.UNAVAILABLE
+        # CANCELLED is what gRPC itself answers to a call that arrives at the moment of the stop.
+        assert refused in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
         assert not stopping.is_alive()
 
 
