@@ -34,7 +34,7 @@ def server(model_name: str, base_path: Path) -> Iterator[str]:
         try:
             for line in process.stderr:
                 seen.append(line)
-                if found := re.search(r"gRPC server listening on (127\.0\.0\.1:\d+)", line):
+                if found := re.search(r"Running gRPC ModelServer at (127\.0\.0\.1:\d+)", line):
                     break
             else:
                 pytest.fail(f"the server ended before it listened:\n{''.join(seen)}")
