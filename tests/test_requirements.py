@@ -20,6 +20,7 @@ def test_requirements_are_what_the_package_runs_with_and_the_named_tools():
     tools = {line for line in requirement_lines() if re.match(r"[\w-]+", line)[0] in TOOLS}
     assert len(tools) == len(TOOLS)
     assert set(requirement_lines()) - tools == set(project["dependencies"])
-    assert next(line for line in tools if "pytest" in line) in (
-        project["optional-dependencies"]["test"]
+    assert (
+        next(line for line in tools if "pytest" in line)
+        in (project["optional-dependencies"]["test"])
     )
