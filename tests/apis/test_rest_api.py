@@ -625,7 +625,7 @@ def test_the_status_answers_while_every_thread_runs_a_model():
 
     def compute_slowly(feeds):
         begun.set()
-        end.wait()
+        end.wait(5)  # or it would hang where it should fail
         return {"y:0": feeds["x:0"]}
 
     async def exchange(api):
