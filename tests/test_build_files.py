@@ -20,6 +20,9 @@ DISTRIBUTIONS = {
 }
 """What installs a package, where it has another name than the package."""
 
+PUBLIC = {"//serving:cli", "//serving:testing"}
+"""The door, and the fakes that ship for the tests of others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -114,12 +117,15 @@ def visible_to(target: Target) -> set[str]:
 
     The package ``apis`` itself is seen by each API in it, but no API by another.
     """
+    if target.label in PUBLIC:
+        return {"//visibility:public"}
     users = {
         user for user, imported in house.MAY_IMPORT.items() if house.is_below(target.part, imported)
     } - {target.part}
     if target.label == "//serving/apis:apis":
         users.add("apis")
-    packages = {f"//serving/{user}:__subpackages__" for user in users if is_package(user)}
+    in_files = {user for user in users if (house.ROOT / "serving" / f"{user}.py").is_file()}
+    packages = {f"//serving/{user}:__subpackages__" for user in users - in_files}
     return packages | {"//serving:__pkg__", "//tests:__subpackages__"}
 
 
