@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import cast
 
-from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2,
+)
 
 from serving.apis.tensorflow_serving.messages import parse
 from serving.apis.tensorflow_serving.model_server_config import decode_model_configs
@@ -20,7 +24,8 @@ from serving.inference.attempt import attempt
 from serving.inference.model_status import model_status
 from serving.metrics import Metrics
 
-_SERVICE = "tensorflow.serving.ModelService"
+# Asked of the descriptor so that it is loaded: reflection describes to clients what is.
+_SERVICE: str = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     inference_pb2,
     predict_pb2,
+    prediction_service_pb2,
     regression_pb2,
 )
 
@@ -37,7 +38,8 @@ from serving.inference.predict import PredictRequest, PredictResult, predict
 from serving.inference.regress import RegressResult, regress
 from serving.metrics import Metrics, request_count
 
-_SERVICE = "tensorflow.serving.PredictionService"
+# Asked of the descriptor so that it is loaded: reflection describes to clients what is.
+_SERVICE: str = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 
 T = TypeVar("T")
 Done = Callable[[T | ServingError], None]
