@@ -17,12 +17,16 @@ from serving.apis.tensorflow_serving.prediction_service import (
     PredictionService,
 )
 from serving.apis.tensorflow_serving.rest import RestApi
+from serving.batching.batching_session import BatchingServable
+from serving.batching.shared_batch_scheduler import SharedBatchScheduler
 from serving.config.model_config import configured_models
 from serving.config.options import ServerOptions
 from serving.core.call import UnaryHandler
 from serving.core.clock import SystemClock
 from serving.core.errors import ServingError
 from serving.core.periodic import PeriodicThread
+from serving.core.servable import Servable
+from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
 from serving.metrics import Metrics
 from serving.server_core import ServerCore
@@ -49,8 +53,12 @@ class ModelServer:
         self._running = ExitStack()
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
+        self._scheduler: SharedBatchScheduler | None = None
         self.core = ServerCore(
-            options.lifecycle, Platforms({"tensorflow": options.tensorflow}), clock=self._clock
+            options.lifecycle,
+            Platforms({"tensorflow": options.tensorflow}),
+            clock=self._clock,
+            wrap=self._wrap,
         )
 
     @property
@@ -66,6 +74,7 @@ class ModelServer:
     def start(self) -> None:
         """Load the models, then open the ports. Raises ServingError when it cannot serve."""
         with ExitStack() as starting:
+            self._start_batch_threads(starting)
             starting.callback(self.core.stop)
             self.core.start(configured_models(self._options))
             self._watch_config_file(starting)
@@ -89,6 +98,21 @@ class ModelServer:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def _start_batch_threads(self, running: ExitStack) -> None:
+        if self._options.batching:
+            self._scheduler = SharedBatchScheduler(self._options.batching.scheduler, self._clock)
+            self._scheduler.start()
+            running.callback(self._scheduler.stop)
+
+    def _wrap(self, servable_id: ServableId, path: str, servable: Servable) -> Servable:
+        """What serves: the servable itself, or batching around it where the options say how."""
+        batching = self._options.batching
+        options = batching.options_for(path) if batching else None
+        if options is None or self._scheduler is None:
+            return servable
+        log.info("Wrapping %s to perform batch processing", servable_id)
+        return BatchingServable(servable, self._scheduler, options, self._clock)
 
     def _watch_config_file(self, running: ExitStack) -> None:
         interval = self._options.lifecycle.model_config_file_poll_wait_seconds

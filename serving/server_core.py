@@ -55,7 +55,7 @@ class ServerCore:
         platforms: Platforms,
         *,
         clock: Clock,
-        wrap: Wrap = lambda _, servable: servable,
+        wrap: Wrap = lambda _id, _path, servable: servable,
     ) -> None:
         """``wrap`` is put around every servable as it loads; by default nothing is."""
         self.bus: EventBus[ServableState] = EventBus()

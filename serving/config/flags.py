@@ -233,14 +233,13 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
         ),
     ),
     "Batching": (
-        Flag("enable_batching", _BOOL, False, "Join requests into batches.", _LATER),
-        Flag("batching_parameters_file", _STRING, "", "Text-format BatchingParameters.", _LATER),
+        Flag("enable_batching", _BOOL, False, "Join requests into batches."),
+        Flag("batching_parameters_file", _STRING, "", "Text-format BatchingParameters."),
         Flag(
             "enable_per_model_batching_parameters",
             _BOOL,
             False,
             "Read batching_params.pbtxt from each version's directory.",
-            _LATER,
         ),
     ),
     "TensorFlow": (

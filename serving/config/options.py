@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from serving.config.batching_parameters import Batching, read_batching
 from serving.config.command_line import CommandLine
 from serving.config.flags import CPUS
 from serving.config.text_proto import read_text_proto
@@ -28,14 +29,15 @@ _PORTS = range(2**16)
 class ServerOptions:
     """Everything a server is started with. ``model_config_file`` replaces the single model.
 
-    ``http`` is None when no REST API is wanted; ``rest_timeout_seconds`` is None when a REST
-    call's run of the model may take any time.
+    ``http`` is None when no REST API is wanted, ``batching`` when requests run one by one;
+    ``rest_timeout_seconds`` is None when a REST call's run of the model may take any time.
     """
 
     grpc: GrpcOptions
     http: HttpOptions | None
     tensorflow: TensorFlowOptions
     lifecycle: LifecycleOptions
+    batching: Batching | None
     model_name: str
     model_base_path: str
     model_config_file: str
@@ -62,6 +64,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         http=_http_options(flags),
         tensorflow=_tensorflow_options(flags),
         lifecycle=_lifecycle_options(flags),
+        batching=_batching(flags),
         model_name=flags["model_name"],
         model_base_path=flags["model_base_path"],
         model_config_file=flags["model_config_file"],
@@ -177,6 +180,15 @@ def _lifecycle_options(flags: CommandLine) -> LifecycleOptions:
         allow_version_labels_for_unavailable_models=flags[
             "allow_version_labels_for_unavailable_models"
         ],
+    )
+
+
+def _batching(flags: CommandLine) -> Batching | None:
+    if not flags["enable_batching"]:
+        return None
+    return read_batching(
+        flags["batching_parameters_file"],
+        per_version=flags["enable_per_model_batching_parameters"],
     )
 
 

@@ -9,8 +9,8 @@ from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platform
 
-Wrap = Callable[[ServableId, Servable], Servable]
-"""Puts something around a loaded servable, batching for one; what it returns is what serves."""
+Wrap = Callable[[ServableId, str, Servable], Servable]
+"""Puts something around what a path held, batching for one; what it returns is what serves."""
 
 
 class SimpleLoader:
@@ -34,7 +34,7 @@ class SimpleLoader:
         """Load and wrap; when wrapping fails, nothing stays loaded."""
         servable = self._platform().load(servable_id, self._path)
         try:
-            self._servable = self._wrap(servable_id, servable)
+            self._servable = self._wrap(servable_id, self._path, servable)
         except BaseException:
             servable.close()
             raise

@@ -29,10 +29,17 @@ class OnePlatform:
 
 def test_what_is_served_is_what_the_wrapper_returned() -> None:
     platform, wrapped = OnePlatform(), FakeServable()
-    loader = SimpleLoader("/m/1", lambda: platform, lambda servable_id, servable: wrapped)
+    asked: list[tuple[ServableId, str, Servable]] = []
+
+    def wrap(servable_id: ServableId, path: str, servable: Servable) -> Servable:
+        asked.append((servable_id, path, servable))
+        return wrapped
+
+    loader = SimpleLoader("/m/1", lambda: platform, wrap)
     assert loader.servable is None
     loader.load(M1)
     assert loader.servable is wrapped
+    assert asked == [(M1, "/m/1", platform.servable)]
     loader.unload()
     assert loader.servable is None
     assert wrapped.closed
@@ -41,7 +48,7 @@ def test_what_is_served_is_what_the_wrapper_returned() -> None:
 def test_a_failing_wrapper_leaves_nothing_loaded() -> None:
     platform = OnePlatform()
 
-    def refuse(servable_id: ServableId, servable: Servable) -> Servable:
+    def refuse(servable_id: ServableId, path: str, servable: Servable) -> Servable:
         raise InvalidArgument("can not be batched")
 
     loader = SimpleLoader("/m/1", lambda: platform, refuse)
@@ -59,7 +66,7 @@ def test_the_estimate_is_made_once_and_making_a_loader_asks_for_no_platform() ->
         asked.append(platform)
         return platform
 
-    loader = SimpleLoader("/m/1", get, lambda servable_id, servable: servable)
+    loader = SimpleLoader("/m/1", get, lambda servable_id, path, servable: servable)
     assert asked == []
     assert loader.estimate_resources() == loader.estimate_resources() == ResourceAllocation.ram(4)
     assert platform.estimates == 1

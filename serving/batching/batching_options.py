@@ -1,0 +1,99 @@
+"""How requests are joined into batches: what BatchingParameters says, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from serving.core.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerOptions:
+    """The batch threads that all queues share.
+
+    Raises InvalidArgument, with TensorFlow Serving's text, unless there is a thread.
+    """
+
+    num_batch_threads: int
+    thread_pool_name: str = "batch_threads"
+
+    def __post_init__(self) -> None:
+        if self.num_batch_threads < 1:
+            raise InvalidArgument(
+                f"num_batch_threads must be positive; was {self.num_batch_threads}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class QueueOptions:
+    """The limits of one queue; sizes are rows.
+
+    ``max_batch_size`` bounds a task, and a batch too unless ``enable_large_batch_splitting``
+    spreads tasks over batches of ``max_execution_batch_size`` (None: as large as a task may be).
+    The open batch waits ``batch_timeout_micros`` after its first task came.
+    ``max_enqueued_batches`` counts the open batch; without splitting, 0 means 1. Raises
+    InvalidArgument, with TensorFlow Serving's texts, for what contradicts this.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_batch_size < 1:
+            raise InvalidArgument(
+                f"input_batch_size_limit must be positive; was {self.max_batch_size}"
+            )
+        if self.batch_timeout_micros < 0:
+            raise InvalidArgument(
+                f"batch_timeout_micros must be non-negative; was {self.batch_timeout_micros}"
+            )
+        if self.max_enqueued_batches < (1 if self.enable_large_batch_splitting else 0):
+            raise InvalidArgument(
+                f"max_enqueued_batches must be positive; was {self.max_enqueued_batches}"
+            )
+        if self.enable_large_batch_splitting:
+            self._check_execution_batch_size()
+
+    @property
+    def execution_limit(self) -> int:
+        """The most rows of one batch."""
+        if self.enable_large_batch_splitting and self.max_execution_batch_size is not None:
+            return self.max_execution_batch_size
+        return self.max_batch_size
+
+    def _check_execution_batch_size(self) -> None:
+        if self.execution_limit < 1:
+            raise InvalidArgument(
+                f"max_execution_batch_size must be positive; was {self.execution_limit}"
+            )
+        if self.execution_limit > self.max_batch_size:
+            raise InvalidArgument(
+                "When enable_large_batch_splitting is true, input_batch_size_limit must be "
+                "greater than or equal to max_execution_batch_size. They are "
+                f"{self.max_batch_size} and {self.execution_limit}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingOptions:
+    """How the requests for one servable are queued and joined.
+
+    A batch is filled up to the next of ``allowed_batch_sizes``, if there are any; the last must
+    be the queue's ``max_batch_size``, else InvalidArgument is raised. With
+    ``pad_variable_length_inputs`` tensors that differ beyond dimension 0 are padded to the largest.
+    """
+
+    queue: QueueOptions = field(default_factory=QueueOptions)
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = self.allowed_batch_sizes
+        if sizes and sizes[-1] != self.queue.max_batch_size:
+            raise InvalidArgument(
+                "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
+                f"{sizes[-1]}; expected {self.queue.max_batch_size}"
+            )

@@ -1,0 +1,71 @@
+"""One request on its way through a batching queue, whole or in parts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+from serving.batching.batch import Feeds, joined_outputs, split_feeds
+from serving.core.errors import ServingError
+from serving.core.servable import Outputs, RunCallback, RunOptions
+
+log = logging.getLogger(__name__)
+
+
+class BatchingTask(NamedTuple):
+    """The arguments of one run, and the rows of its inputs."""
+
+    feeds: Feeds
+    fetches: Sequence[str]
+    rows: int
+    options: RunOptions
+    done: RunCallback
+
+    def answer(self, result: Outputs | ServingError) -> None:
+        """Call ``done``; what it raises is logged, for the batch has other tasks to answer."""
+        try:
+            self.done(result)
+        except Exception:
+            log.exception("the receiver of a batched run's result failed")
+
+
+def split_task(task: BatchingTask, sizes: Sequence[int]) -> list[BatchingTask]:
+    """Tasks of so many rows; when all are done, ``task`` is, with their outputs joined."""
+    parts = _Parts(task, len(sizes))
+    return [
+        task._replace(feeds=feeds, rows=rows, done=partial(parts.done, index))
+        for index, (feeds, rows) in enumerate(
+            zip(split_feeds(task.feeds, sizes), sizes, strict=True)
+        )
+    ]
+
+
+class _Parts:
+    """Collects the results of one task's parts. The first error to arrive is the task's."""
+
+    def __init__(self, task: BatchingTask, count: int) -> None:
+        self._task = task
+        self._lock = threading.Lock()
+        self._missing = count
+        self._outputs: list[Outputs] = [()] * count
+        self._error: ServingError | None = None
+
+    def done(self, index: int, result: Outputs | ServingError) -> None:
+        with self._lock:
+            if isinstance(result, ServingError):
+                self._error = self._error or result
+            else:
+                self._outputs[index] = result
+            self._missing -= 1
+            if self._missing:
+                return
+        self._task.answer(self._error or self._joined())
+
+    def _joined(self) -> Outputs | ServingError:
+        try:
+            return joined_outputs(self._outputs)
+        except ServingError as error:
+            return error

@@ -1,0 +1,85 @@
+"""Batching as the command line and its files ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.batching.batching_options import BatchingOptions, QueueOptions, SchedulerOptions
+from serving.config.flags import CPUS
+from serving.config.text_proto import read_text_proto
+from serving.generated.session_bundle_config_pb2 import BatchingParameters
+
+_FILE_OF_A_VERSION = "batching_params.pbtxt"
+_SCHEDULER_FIELDS = ("num_batch_threads", "thread_pool_name")
+_QUEUE_FIELDS = (
+    "max_batch_size",
+    "batch_timeout_micros",
+    "max_enqueued_batches",
+    "enable_large_batch_splitting",
+    "max_execution_batch_size",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """The threads of the server, and what its versions' queues are like.
+
+    ``parameters`` are those of every version, unless ``per_version`` leaves that to each version's
+    directory. They are judged when a version loads: a mistake in them fails the load.
+    """
+
+    scheduler: SchedulerOptions
+    parameters: BatchingParameters
+    per_version: bool
+
+    def options_for(self, version_path: str) -> BatchingOptions | None:
+        """How the version in this directory is batched; None: not at all.
+
+        With ``per_version`` the directory's own ``batching_params.pbtxt`` says so, all but its
+        threads, and a version without that file is not batched. Raises InvalidArgument for
+        parameters that are wrong or unreadable.
+        """
+        if not self.per_version:
+            return _batching_options(self.parameters)
+        file = Path(version_path, _FILE_OF_A_VERSION)
+        if not file.is_file():
+            return None
+        return _batching_options(read_text_proto(str(file), BatchingParameters))
+
+
+def read_batching(path: str, *, per_version: bool) -> Batching:
+    """What the BatchingParameters file says; the defaults where ``path`` is empty.
+
+    Raises NotFound or InvalidArgument for a file that cannot be read, and for threads that
+    cannot be had.
+    """
+    if path:
+        parameters = read_text_proto(path, BatchingParameters)
+    else:
+        parameters = BatchingParameters()
+        parameters.thread_pool_name.value = "model_server_batch_threads"
+    return Batching(_scheduler_options(parameters), parameters, per_version)
+
+
+def _scheduler_options(parameters: BatchingParameters) -> SchedulerOptions:
+    return SchedulerOptions(
+        **{"num_batch_threads": CPUS, **_values_set(parameters, _SCHEDULER_FIELDS)}
+    )
+
+
+def _batching_options(parameters: BatchingParameters) -> BatchingOptions:
+    return BatchingOptions(
+        queue=QueueOptions(**_values_set(parameters, _QUEUE_FIELDS)),
+        allowed_batch_sizes=tuple(parameters.allowed_batch_sizes),
+        pad_variable_length_inputs=parameters.pad_variable_length_inputs,
+    )
+
+
+def _values_set(parameters: BatchingParameters, fields: Sequence[str]) -> dict[str, Any]:
+    """The wrapped values that the file sets; the options' own defaults hold for the others."""
+    return {
+        field: getattr(parameters, field).value for field in fields if parameters.HasField(field)
+    }
