@@ -6,9 +6,11 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
+from queue import SimpleQueue
 from types import FrameType, TracebackType
 
 from serving.apis.tensorflow_serving.model_service import ModelService
@@ -37,6 +39,9 @@ log = logging.getLogger(__name__)
 
 _NUM_CONTROL_THREADS = 4
 """How many reload calls may wait for models at the same time."""
+
+_UNLOAD_SECONDS = 5.0
+"""How long loads and runs that nobody waits for any more may hold up the end of the process."""
 
 
 class ModelServer:
@@ -78,9 +83,12 @@ class ModelServer:
             starting.callback(self.core.stop)
             self.core.start(configured_models(self._options))
             self._watch_config_file(starting)
+            # Closed after the transports, whose calls in progress need them.
+            control = _thread_pool(_NUM_CONTROL_THREADS, "control", starting)
+            rest = _thread_pool(self._options.rest_num_threads, "rest", starting)
             starting.callback(self._close_transports)
-            self._open_grpc(starting)
-            self._open_rest(starting)
+            self._open_grpc(control)
+            self._open_rest(rest)
             self._running = starting.pop_all()
 
     def stop(self) -> None:
@@ -128,14 +136,12 @@ class ModelServer:
         except ServingError as error:
             log.error("the model config file was not applied: %s", error)
 
-    def _open_grpc(self, running: ExitStack) -> None:
-        control = ThreadPoolExecutor(_NUM_CONTROL_THREADS, thread_name_prefix="control")
-        running.callback(control.shutdown, wait=False, cancel_futures=True)
+    def _open_grpc(self, control: Executor) -> None:
         self._grpc = GrpcServer(self._options.grpc, self._grpc_methods(control))
         self._grpc.start()
         self._grpc.set_serving(True)
 
-    def _grpc_methods(self, control: ThreadPoolExecutor) -> Mapping[str, UnaryHandler]:
+    def _grpc_methods(self, control: Executor) -> Mapping[str, UnaryHandler]:
         prediction = PredictionService(
             self.core,
             self._metrics,
@@ -147,12 +153,10 @@ class ModelServer:
         model = ModelService(self.core, self._metrics, control)
         return {**prediction.methods(), **model.methods()}
 
-    def _open_rest(self, running: ExitStack) -> None:
+    def _open_rest(self, workers: Executor) -> None:
         """A REST port that cannot be had is logged: gRPC clients are served all the same."""
         if self._options.http is None:
             return
-        workers = ThreadPoolExecutor(self._options.rest_num_threads, thread_name_prefix="rest")
-        running.callback(workers.shutdown, wait=False, cancel_futures=True)
         app = RestApi(
             self.core,
             executor=workers,
@@ -186,6 +190,13 @@ class ModelServer:
             thread.join()
 
 
+def _thread_pool(num_threads: int, name: str, running: ExitStack) -> Executor:
+    """A pool that takes no more work, and forgets what waits in it, once ``running`` closes."""
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
+    running.callback(pool.shutdown, wait=False, cancel_futures=True)
+    return pool
+
+
 class _StopRequested(BaseException):
     """A signal came while the server was starting: nothing that runs then is worth finishing."""
 
@@ -193,27 +204,46 @@ class _StopRequested(BaseException):
 def run(options: ServerOptions) -> int:
     """Serve until SIGTERM or SIGINT; a second signal ends the process without waiting.
 
-    Returns the process's exit status. Raises ServingError when the server cannot start.
+    A load, or a run of a model, that goes on after the grace period holds up the end of the
+    process for five seconds at most. Returns the process's exit status. Raises ServingError when
+    the server cannot start.
     """
-    stopping = threading.Event()
-    started = False
+    # Unlike an Event, a SimpleQueue may be put to by a handler that interrupts its reader.
+    stop: SimpleQueue[None] = SimpleQueue()
+    leave_in_seconds: SimpleQueue[float] = SimpleQueue()
+    stopping = started = False
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():
+        nonlocal stopping
+        if stopping:
             log.warning("second signal: ending without waiting")
             os._exit(128 + number)
+        stopping = True
         log.info("%s: draining and stopping", signal.Signals(number).name)
-        stopping.set()
+        grace = options.shutdown_grace_seconds if started else 0
+        leave_in_seconds.put(grace + _UNLOAD_SECONDS)
+        stop.put(None)
         if not started:
             raise _StopRequested
 
+    threading.Thread(target=_leave, args=(leave_in_seconds,), name="leave", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     try:
         with ModelServer(options):
             started = True
-            stopping.wait()
+            stop.get()
     except _StopRequested:
         pass
     log.info("stopped")
     return 0
+
+
+def _leave(in_seconds: SimpleQueue[float]) -> None:
+    """End the process that long after it was told to stop, if it is still there.
+
+    TensorFlow can not be made to give up a load, nor every run.
+    """
+    time.sleep(in_seconds.get())
+    log.warning("a load or a run of a model does not end: leaving without it")
+    os._exit(0)
