@@ -88,7 +88,9 @@ class Client:
 
     def await_states(self, expected: States, name: str = "m") -> None:
         """Return once the versions of a model stand exactly so."""
-        await_(lambda: self.states(name) == expected, lambda: f"{expected}, not {self.states()}")
+        await_(
+            lambda: self.states(name) == expected, lambda: f"{expected}, not {self.states(name)}"
+        )
 
     def _stub(self, method: str) -> Any:
         return getattr(self.predictions, method, None) or getattr(self.models, method)
@@ -100,6 +102,16 @@ def client_of(target: int | str) -> Iterator[Client]:
     client = Client(target)
     with client.channel:
         yield client
+
+
+def publish(
+    exporter: Callable[..., None], base: Path, version: int | str, **arguments: object
+) -> Path:
+    """Export a version beside the base path, and move it in when it is whole."""
+    unfinished = base.with_name(f"{base.name}-unfinished") / str(version)
+    exporter(unfinished, **arguments)
+    base.mkdir(exist_ok=True)
+    return unfinished.rename(base / str(version))
 
 
 def await_(
