@@ -10,24 +10,33 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from serving.core.clock import Clock
-from serving.core.errors import Internal, InvalidArgument, ServingError, Unknown
+from serving.core.errors import Internal, InvalidArgument, ServingError, Unavailable, Unknown
 from serving.core.event_bus import EventBus
 from serving.core.loader import Loader
 from serving.core.model_config import ModelConfig
 from serving.core.models import ModelSpec
+from serving.core.resources import ResourceAllocation
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ManagerState, ServableState
 from serving.core.source import AspiredVersions
-from serving.loaders.platform_adapter import ErrorInjectingAdapter, PlatformAdapter
+from serving.core.source_adapter import UnarySourceAdapter, error_injecting
 from serving.loaders.platforms import PLATFORMS, Platforms
 from serving.loaders.simple_loader import SimpleLoader, Wrap
 from serving.managers.aspired_versions_manager import AspiredVersionsManager
+from serving.managers.caching_manager import CachingManager
 from serving.managers.loader_harness import RetryPolicy
+from serving.managers.policies import (
+    AspiredVersionPolicy,
+    availability_preserving,
+    resource_preserving,
+)
+from serving.managers.resource_tracker import ResourceTracker
 from serving.managers.servable_state_monitor import ServableStateMonitor
 from serving.server_core_options import LifecycleOptions
 from serving.sources.file_system_source import FileSystemStoragePathSource, MonitoredServable
 from serving.sources.source_router import DynamicSourceRouter
+from serving.sources.version_contents import VersionContents
 from serving.version_labels import VersionLabels
 
 log = logging.getLogger(__name__)
@@ -37,6 +46,11 @@ _LOGGED = {
     ManagerState.AVAILABLE: "Successfully loaded servable version",
     ManagerState.UNLOADING: "Unloading servable version",
     ManagerState.END: "Done unloading servable version",
+}
+
+_POLICIES: Mapping[str, AspiredVersionPolicy] = {
+    "availability_preserving": availability_preserving,
+    "resource_preserving": resource_preserving,
 }
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -68,17 +82,12 @@ class ServerCore:
             allow_unavailable=options.allow_version_labels_for_unavailable_models
         )
         self.bus.subscribe(_log_state)
-        self._monitor = ServableStateMonitor(self.bus, clock)
-        self._manager = AspiredVersionsManager(
-            bus=self.bus,
-            clock=clock,
-            retry=RetryPolicy(options.max_num_load_retries, options.load_retry_interval_seconds),
-            num_load_threads=options.num_load_threads,
-            num_unload_threads=options.num_unload_threads,
-        )
+        self._monitor = ServableStateMonitor(self.bus, clock, max_ended=options.max_ended_versions)
+        self._manager = self._make_manager(clock)
         self._router = self._make_router(self._manager.aspired_versions)
-        self._source = FileSystemStoragePathSource(options.file_system_poll_wait_seconds, clock)
+        self._source = self._make_source(clock)
         self._source.connect(self._router.aspired_versions)
+        self.bus.subscribe(self._report_failure)
 
     def start(self, configs: Sequence[ModelConfig]) -> None:
         """Serve these models; returns when each has loaded, failed, or has no version to load.
@@ -91,10 +100,11 @@ class ServerCore:
         with self._reloading:
             since = self._monitor.now()
             self._apply(configs)
-            missing = self._source.poll_once()
+            problems = self._source.poll_once()
             self._source.start()
-        names = [config.name for config in configs if config.name not in missing]
-        failed = self._wait_for(names, since)
+        failed = self._wait_for(
+            [name for name in self._configs if name not in _lost(problems)], since
+        )
         self._manager.set_num_load_threads(self._options.num_load_threads)
         if failed:
             raise Unknown(_did_not_become_available("servable", failed))
@@ -102,17 +112,19 @@ class ServerCore:
     def reload(self, configs: Sequence[ModelConfig]) -> None:
         """Serve these models from now on; returns when the newly named ones are available.
 
-        Raises InvalidArgument or FailedPrecondition for a configuration that is refused (nothing
-        changes then), Unknown when a new model failed or has no version (the rest is in force).
+        Versions whose load failed are tried once more. Raises InvalidArgument or
+        FailedPrecondition for a configuration that is refused (nothing changes then), Unknown
+        when a new model failed or has no version (the rest is in force).
         """
         with self._reloading:
             since = self._monitor.now()
             new = [config.name for config in configs if config.name not in self._configs]
             self._apply(configs)
-            problems = self._source.poll_once()
-        failed = self._wait_for([name for name in new if name not in problems], since)
-        absent = [name for name in new if name in problems]
-        missing = [f"{{name: {name}}} {_due_to(problems[name])}" for name in absent]
+            self._source.retry_failed()
+            lost = _lost(self._source.poll_once())
+        failed = self._wait_for([name for name in new if name not in lost], since)
+        absent = [name for name in new if name in lost]
+        missing = [f"{{name: {name}}} {_due_to(lost[name])}" for name in absent]
         if failed or missing:
             raise Unknown(_did_not_become_available("model", failed, missing))
 
@@ -139,13 +151,51 @@ class ServerCore:
         """Every version that can be looked up now."""
         return self._manager.available()
 
+    def _make_manager(self, clock: Clock) -> AspiredVersionsManager | CachingManager:
+        options = self._options
+        limit = ResourceAllocation()
+        if options.total_model_memory_limit_bytes:
+            limit = ResourceAllocation.ram(options.total_model_memory_limit_bytes)
+        if options.load_on_first_request:
+            return CachingManager(
+                bus=self.bus,
+                clock=clock,
+                limit=limit,
+                num_load_threads=options.num_load_threads,
+                num_unload_threads=options.num_unload_threads,
+            )
+        return AspiredVersionsManager(
+            bus=self.bus,
+            clock=clock,
+            tracker=ResourceTracker(limit),
+            retry=RetryPolicy(options.max_num_load_retries, options.load_retry_interval_seconds),
+            policy=_POLICIES[options.aspired_version_policy],
+            num_load_threads=options.num_load_threads,
+            num_unload_threads=options.num_unload_threads,
+        )
+
     def _make_router(self, target: AspiredVersions[Loader]) -> DynamicSourceRouter[str]:
-        ports = {
-            platform: PlatformAdapter(partial(self._make_loader, platform), target).aspired_versions
-            for platform in PLATFORMS
-        }
-        no_platform = ErrorInjectingAdapter(Internal("No platform found for model"), target)
+        ports: dict[str, AspiredVersions[str]] = {}
+        for platform in PLATFORMS:
+            adapter = UnarySourceAdapter(partial(self._make_loader, platform))
+            adapter.connect(target)
+            ports[platform] = adapter.aspired_versions
+        no_platform: UnarySourceAdapter[str, Loader] = error_injecting(
+            Internal("No platform found for model")
+        )
+        no_platform.connect(target)
         return DynamicSourceRouter(ports, no_platform.aspired_versions)
+
+    def _make_source(self, clock: Clock) -> FileSystemStoragePathSource:
+        """Without a second look a version can not settle: then it is taken as it is."""
+        interval = self._options.file_system_poll_wait_seconds
+        settle_seconds = self._options.version_settle_seconds if interval > 0 else 0
+        contents = VersionContents(clock, settle_seconds, self._options.version_marker_file)
+        return FileSystemStoragePathSource(interval, clock, contents)
+
+    def _report_failure(self, state: ServableState) -> None:
+        if state.error:
+            self._source.report_failure(state.id)
 
     def _make_loader(self, platform: str, path: str) -> Loader:
         return SimpleLoader(path, partial(self._platforms.get, platform), self._wrap)
@@ -201,6 +251,8 @@ class ServerCore:
             served = [name for name in names if name in self._configs]
             return all(self._monitor.is_settled(name, since) for name in served)
 
+        if self._options.load_on_first_request:
+            return []
         self._monitor.wait_until(settled, timeout_seconds=None)
         unavailable = [name for name in names if not self._monitor.is_available(name)]
         states = [state for name in unavailable for state in self._monitor.versions(name)]
@@ -213,6 +265,13 @@ def _log_state(state: ServableState) -> None:
         log.error("Loading servable: %s failed: %s", state.id, state.error)
     elif state.state in _LOGGED:
         log.info("%s %s", _LOGGED[state.state], state.id)
+
+
+def _lost(problems: Mapping[str, ServingError]) -> Mapping[str, ServingError]:
+    """The models without a version to wait for; one still being copied (Unavailable) will come."""
+    return {
+        name: problem for name, problem in problems.items() if not isinstance(problem, Unavailable)
+    }
 
 
 def _due_to(error: ServingError | None) -> str:

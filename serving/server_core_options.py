@@ -6,15 +6,18 @@ from dataclasses import dataclass
 
 from serving.core.errors import InvalidArgument
 
+ASPIRED_VERSION_POLICIES = ("availability_preserving", "resource_preserving")
+
 
 @dataclass(frozen=True, slots=True)
 class LifecycleOptions:
-    """Options of ServerCore. Raises InvalidArgument for a negative number of threads or retries.
+    """Options of ServerCore. Raises InvalidArgument for a negative number or an unknown policy.
 
     ``file_system_poll_wait_seconds`` 0 looks for versions once, negative never;
     ``model_config_file_poll_wait_seconds`` 0 or less never reads the file again;
     ``load_retry_interval_seconds`` negative does not wait. With 0 load or unload threads that work
     is done one version after another; the first round of loads has threads of its own.
+    ``total_model_memory_limit_bytes`` 0 is no limit.
     """
 
     file_system_poll_wait_seconds: int = 1
@@ -25,6 +28,12 @@ class LifecycleOptions:
     max_num_load_retries: int = 5
     load_retry_interval_seconds: float = 60.0
     allow_version_labels_for_unavailable_models: bool = False
+    aspired_version_policy: str = "availability_preserving"
+    load_on_first_request: bool = False
+    total_model_memory_limit_bytes: int = 0
+    version_settle_seconds: float = 0.0
+    version_marker_file: str = ""
+    max_ended_versions: int = 100
 
     def __post_init__(self) -> None:
         for name in (
@@ -32,6 +41,14 @@ class LifecycleOptions:
             "num_unload_threads",
             "num_initial_load_threads",
             "max_num_load_retries",
+            "total_model_memory_limit_bytes",
+            "version_settle_seconds",
+            "max_ended_versions",
         ):
             if getattr(self, name) < 0:
                 raise InvalidArgument(f"{name} must not be negative, but is {getattr(self, name)}")
+        if self.aspired_version_policy not in ASPIRED_VERSION_POLICIES:
+            raise InvalidArgument(
+                f"aspired_version_policy must be one of {', '.join(ASPIRED_VERSION_POLICIES)}, "
+                f"not '{self.aspired_version_policy}'"
+            )

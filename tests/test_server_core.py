@@ -303,3 +303,92 @@ def test_stopping_unloads_everything(tmp_path: Path) -> None:
         pass
     assert served.available() == []
     assert [(state.id.version, state.state.name) for state in served.versions("m")] == [(1, "END")]
+
+
+def test_a_failed_version_is_loaded_once_its_files_are_mended(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path)) as served:
+        with state_reached(served, ServableId("m", 2), ManagerState.END):
+            broken = write_version(tmp_path, 2, "three,columns,here\n")
+        with state_reached(served, ServableId("m", 2), ManagerState.AVAILABLE):
+            (broken / "table.csv").write_text("key,mended\n")
+
+
+def test_a_reload_tries_failed_versions_again(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path)) as served:
+        with state_reached(served, ServableId("m", 2), ManagerState.END):
+            write_version(tmp_path, 2, "three,columns,here\n")
+        with (
+            state_reached(served, ServableId("m", 2), ManagerState.LOADING),
+            state_reached(served, ServableId("m", 2), ManagerState.END),
+        ):
+            served.reload([table(tmp_path)])
+
+
+def test_a_version_being_copied_is_waited_for_at_the_start(tmp_path: Path) -> None:
+    version = write_version(tmp_path, 1)
+    finished = threading.Timer(0.3, (version / "_DONE").touch)
+    finished.start()
+    with core(table(tmp_path), version_marker_file="_DONE") as served:
+        assert served.available() == [ServableId("m", 1)]
+    finished.join()
+
+
+def test_what_exceeds_the_memory_limit_is_refused_as_a_state_and_disturbs_no_other(
+    tmp_path: Path,
+) -> None:
+    write_version(tmp_path / "small", 1)
+    with core(table(tmp_path / "small", "small"), total_model_memory_limit_bytes=1000) as served:
+        write_version(tmp_path / "large", 1, "key,value\n" * 100)
+        error = error_of(
+            served.reload, [table(tmp_path / "small", "small"), table(tmp_path / "large", "large")]
+        )
+        assert error.message == (
+            "1 model(s) did not become available: {{{name: large version: 1} due to error: "
+            "RESOURCE_EXHAUSTED: Insufficient resources to load servable {name: large version: 1}: "
+            "needs main:0 ram_in_bytes=3000; in use main:0 ram_in_bytes=30; "
+            "limit main:0 ram_in_bytes=1000}, }"
+        )
+        assert served.available() == [ServableId("small", 1)]
+
+
+def test_models_load_on_their_first_request_where_that_is_wanted(tmp_path: Path) -> None:
+    write_version(tmp_path / "a", 1)
+    write_version(tmp_path / "b", 1)
+    configs = [table(tmp_path / "a", "a"), table(tmp_path / "b", "b")]
+    limits = {"load_on_first_request": True, "total_model_memory_limit_bytes": 50}
+    with core(*configs, **limits) as served:
+        assert served.available() == []
+        assert [state.state.name for state in served.versions("a")] == ["START"]
+        assert leased_version(served, ModelSpec("a")) == 1
+        assert leased_version(served, ModelSpec("b")) == 1
+        assert served.available() == [ServableId("b", 1)]
+
+
+def test_the_resource_preserving_policy_unloads_before_it_loads(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    order: list[str] = []
+    with core(table(tmp_path), aspired_version_policy="resource_preserving") as served:
+        served.bus.subscribe(lambda event: order.append(f"{event.id.version} {event.state.name}"))
+        with state_reached(served, ServableId("m", 2), ManagerState.AVAILABLE):
+            write_version(tmp_path, 2)
+    assert order.index("1 END") < order.index("2 LOADING")
+
+
+def test_an_unknown_policy_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        LifecycleOptions(aspired_version_policy="latest")
+    assert raised.value.message == (
+        "aspired_version_policy must be one of availability_preserving, resource_preserving, "
+        "not 'latest'"
+    )
+
+
+def test_only_so_many_ended_versions_are_remembered(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path), max_ended_versions=1) as served:
+        for version in (2, 3):
+            with state_reached(served, ServableId("m", version - 1), ManagerState.END):
+                write_version(tmp_path, version)
+        assert [state.id.version for state in served.versions("m")] == [3, 2]

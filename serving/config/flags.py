@@ -1,7 +1,6 @@
 """The one table of command-line flags.
 
-Names, types and defaults are those of ``tensorflow_model_server``; the ones it does not have are
-``grpc_bind_address``, ``rest_bind_address``, ``shutdown_grace_seconds`` and ``log_level``.
+Names, types and defaults are those of ``tensorflow_model_server``, where it has the flag.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "model_config_file",
             _STRING,
             "",
-            "Text-format ModelServerConfig: several models; replaces the two flags above.",
+            "ModelServerConfig in text format, JSON or YAML; replaces the two flags above.",
         ),
         Flag(
             "model_config_file_poll_wait_seconds",
@@ -88,6 +87,24 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             _INT32,
             1,
             "Seconds between two looks for new versions; 0: look once; negative: never look.",
+        ),
+        Flag(
+            "version_settle_seconds",
+            _FLOAT,
+            1.0,
+            "Take a version only when its files have not changed for so long; 0: at once.",
+        ),
+        Flag(
+            "version_marker_file",
+            _STRING,
+            "",
+            "Take a version only when its directory holds a file of this name.",
+        ),
+        Flag(
+            "max_ended_versions",
+            _INT32,
+            100,
+            "Versions of each model that GetModelStatus remembers after their end.",
         ),
         Flag(
             "saved_model_tags",
@@ -115,6 +132,26 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
         ),
     ),
     "Loading": (
+        Flag(
+            "aspired_version_policy",
+            _STRING,
+            "availability_preserving",
+            "availability_preserving: load the new version first; resource_preserving: free the "
+            "old one first.",
+        ),
+        Flag(
+            "load_on_first_request",
+            _BOOL,
+            False,
+            "Load a version when it is first asked for; with the limit below, the least recently "
+            "used make room.",
+        ),
+        Flag(
+            "total_model_memory_limit_bytes",
+            _INT64,
+            0,
+            "Most bytes that all models may take by their estimates; 0: no limit.",
+        ),
         Flag(
             "num_load_threads",
             _INT32,

@@ -180,6 +180,12 @@ def _lifecycle_options(flags: CommandLine) -> LifecycleOptions:
         allow_version_labels_for_unavailable_models=flags[
             "allow_version_labels_for_unavailable_models"
         ],
+        aspired_version_policy=flags["aspired_version_policy"],
+        load_on_first_request=flags["load_on_first_request"],
+        total_model_memory_limit_bytes=flags["total_model_memory_limit_bytes"],
+        version_settle_seconds=flags["version_settle_seconds"],
+        version_marker_file=flags["version_marker_file"],
+        max_ended_versions=flags["max_ended_versions"],
     )
 
 

@@ -10,9 +10,10 @@ from serving.core.servable_id import ServableId
 
 
 class Loader(Protocol):
-    """Loads one version once, and unloads it once. The manager serialises the calls.
+    """Brings one version into memory and out again. The manager serialises the calls.
 
-    Making a loader is cheap: nothing is read before :meth:`load`.
+    Making a loader is cheap: nothing is read before :meth:`load`. A version that was unloaded may
+    be loaded again.
     """
 
     def estimate_resources(self) -> ResourceAllocation:

@@ -16,11 +16,13 @@ class ServableData(Generic[T]):
     """One aspired version: its payload (a path, later a loader), or the error that took its place.
 
     An error travels on to the manager and ends as the version's state, so that nothing that was
-    aspired vanishes without a word.
+    aspired vanishes without a word. A higher ``revision`` says that there is reason to try again a
+    version whose load failed.
     """
 
     id: ServableId
     payload: T | ServingError
+    revision: int = 0
 
     @property
     def error(self) -> ServingError | None:

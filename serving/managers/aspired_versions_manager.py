@@ -34,7 +34,8 @@ class AspiredVersionsManager:
     Each round (:meth:`tick`) forgets what is gone, applies the latest aspired list of each
     servable, and does what the policy says until it says nothing more. Rounds come every
     ``interval_seconds`` and whenever something happened. A version leaves memory only after a
-    source stopped aspiring to it. Thread-safe; rounds themselves run on one thread.
+    source stopped aspiring to it; one that failed is tried again only when its revision rises.
+    Thread-safe; rounds themselves run on one thread.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class AspiredVersionsManager:
         self._policy = policy
         self._pending: dict[str, Sequence[ServableData[Loader]]] = {}
         self._aspired: set[ServableId] = set()
+        self._revisions: dict[ServableId, int] = {}
         self._lock = threading.Lock()
         self._thread = PeriodicThread("manager", self.tick, interval_seconds, clock)
         self._basic = BasicManager(
@@ -104,7 +106,7 @@ class AspiredVersionsManager:
     def _forget_unwanted(self) -> None:
         for servable_id in self._basic.forgettable():
             if servable_id not in self._aspired:
-                self._basic.stop_managing(servable_id)
+                self._forget(servable_id)
 
     def _apply_pending(self) -> None:
         with self._lock:
@@ -147,8 +149,21 @@ class AspiredVersionsManager:
                 self._basic.cancel_load(servable_id)
         for servable_id, data in wanted.items():
             self._aspired.add(servable_id)
-            if servable_id not in held:
-                self._basic.manage(data)
+            if self._is_worth_another_try(data, held.get(servable_id)):
+                self._forget(servable_id)
+            elif servable_id in held:
+                continue
+            self._revisions[servable_id] = data.revision
+            self._basic.manage(data)
+
+    def _is_worth_another_try(self, data: ServableData[Loader], state: HarnessState | None) -> bool:
+        """Whether a version that failed comes with a higher revision than the one that failed."""
+        revised = data.revision > self._revisions.get(data.id, data.revision)
+        return revised and state is HarnessState.ERROR and data.id in self._basic.forgettable()
+
+    def _forget(self, servable_id: ServableId) -> None:
+        self._basic.stop_managing(servable_id)
+        self._revisions.pop(servable_id, None)
 
     def _decide(self) -> list[Action]:
         """At most one action for each servable."""

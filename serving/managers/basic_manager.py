@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
@@ -29,6 +30,10 @@ _NOT_LOADED = (HarnessState.NEW, HarnessState.DISABLED, HarnessState.ERROR)
 
 ExecutorFactory = Callable[[int, str], Executor]
 """Makes the pool that loads or unloads, from a number of threads and a name for them."""
+
+
+Done = Callable[[ServingError | None], None]
+"""Hears that a load or unload has ended, with its error if it failed."""
 
 
 def thread_pool(num_threads: int, name: str) -> Executor:
@@ -65,7 +70,7 @@ class BasicManager:
         self._make_executor = make_executor
         self._map = ServingMap()
         self._harnesses: dict[ServableId, LoaderHarness] = {}
-        self._in_flight: set[ServableId] = set()
+        self._in_flight: Counter[ServableId] = Counter()
         self._changed = threading.Condition()
         self._load_executor = make_executor(num_load_threads, "load")
         self._unload_executor = make_executor(num_unload_threads, "unload")
@@ -119,16 +124,16 @@ class BasicManager:
         if state is HarnessState.NEW:
             self._announce(servable_id, ManagerState.END)
 
-    def load(self, servable_id: ServableId) -> None:
-        """Begin to load a version that is new.
+    def load(self, servable_id: ServableId, done: Done = lambda _: None) -> None:
+        """Begin to load a version that is new; ``done`` hears how it ended.
 
         Raises NotFound when it is not held, FailedPrecondition when its load was requested before.
         """
         with self._changed:
             harness = self._held(servable_id)
             harness.request_load()
-            self._in_flight.add(servable_id)
-            self._load_executor.submit(self._load, harness)
+            self._in_flight[servable_id] += 1
+            self._load_executor.submit(self._load, harness, done)
 
     def cancel_load(self, servable_id: ServableId) -> None:
         """Give up a load: no further attempt, and one that succeeds after all is undone.
@@ -138,19 +143,20 @@ class BasicManager:
         with self._changed:
             self._held(servable_id).cancel_load()
 
-    def unload(self, servable_id: ServableId) -> None:
+    def unload(self, servable_id: ServableId, done: Done = lambda _: None) -> None:
         """Begin to unload an available version: announce it, stop lending it, wait for its leases.
 
-        Raises NotFound when it is not held, FailedPrecondition when it is not available.
+        ``done`` hears how it ended. Raises NotFound when it is not held, FailedPrecondition when
+        it is not available.
         """
         with self._changed:
             harness = self._held(servable_id)
             harness.request_unload()
-            self._in_flight.add(servable_id)
+            self._in_flight[servable_id] += 1
         self._tracker.begin_unload(servable_id)
         self._announce(servable_id, ManagerState.UNLOADING)
         harness.start_quiescing()
-        self._map.remove(servable_id, partial(self._submit_unload, harness))
+        self._map.remove(servable_id, partial(self._submit_unload, harness, done))
 
     def set_num_load_threads(self, num_threads: int) -> None:
         """Load with this many threads from now on; loads in progress go on where they are."""
@@ -197,7 +203,9 @@ class BasicManager:
             self._changed.wait_for(lambda: ready() or not self._in_flight)
             return ready()
 
-    def _load(self, harness: LoaderHarness) -> None:
+    def _load(self, harness: LoaderHarness, done: Done) -> None:
+        failure: ServingError | None = None
+
         def make_available(servable: Servable) -> None:
             self._tracker.settle(harness.id, harness.loader.estimate_resources())
             self._map.insert(harness.id, servable)
@@ -214,8 +222,9 @@ class BasicManager:
             self._tracker.release(harness.id)
             self._announce(harness.id, ManagerState.END, failure)
         self._finished(harness.id)
+        done(failure)
 
-    def _unload(self, harness: LoaderHarness) -> None:
+    def _unload(self, harness: LoaderHarness, done: Done) -> None:
         failure: ServingError | None = None
         try:
             harness.done_quiescing()
@@ -225,13 +234,14 @@ class BasicManager:
         self._tracker.release(harness.id)
         self._announce(harness.id, ManagerState.END, failure)
         self._finished(harness.id)
+        done(failure)
 
-    def _submit_unload(self, harness: LoaderHarness) -> None:
-        self._unload_executor.submit(self._unload, harness)
+    def _submit_unload(self, harness: LoaderHarness, done: Done) -> None:
+        self._unload_executor.submit(self._unload, harness, done)
 
     def _finished(self, servable_id: ServableId) -> None:
         with self._changed:
-            self._in_flight.discard(servable_id)
+            self._in_flight -= Counter([servable_id])
             self._changed.notify_all()
         self._on_finished()
 

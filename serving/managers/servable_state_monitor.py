@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from serving.core.clock import Clock
 from serving.core.event_bus import EventBus
-from serving.core.servable_id import ServableId
+from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ManagerState, ServableState
+
+
+class LoggedState(NamedTuple):
+    """An event and when it was heard, in seconds since the epoch."""
+
+    time: float
+    state: ServableState
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How waiting for a state ended: did all get there, and where each one stands."""
+
+    all_reached: bool
+    states: Mapping[ServableRequest, ManagerState]
+
+
+Notify = Callable[[Reached], None]
 
 
 class _Heard(NamedTuple):
@@ -22,15 +42,26 @@ class _Heard(NamedTuple):
 class ServableStateMonitor:
     """Listens on the event bus from construction on. Thread-safe.
 
-    Versions are remembered after their END, so that a failure can still be asked about.
+    Versions are remembered after their END, so that a failure can still be asked about: the last
+    ``max_ended`` of each servable. ``max_logged`` bounds the log of events.
     """
 
-    def __init__(self, bus: EventBus[ServableState], clock: Clock) -> None:
+    def __init__(
+        self,
+        bus: EventBus[ServableState],
+        clock: Clock,
+        *,
+        max_ended: int = 100,
+        max_logged: int = 0,
+    ) -> None:
         self._clock = clock
+        self._max_ended = max_ended
         self._lock = threading.Lock()
         self._now = 0
         self._states: dict[str, dict[int, _Heard]] = {}
+        self._log: deque[LoggedState] = deque(maxlen=max_logged)
         self._waiting: set[threading.Event] = set()
+        self._notifications: list[tuple[Sequence[ServableRequest], ManagerState, Notify]] = []
         self._subscription = bus.subscribe(self._hear)
 
     def close(self) -> None:
@@ -41,17 +72,38 @@ class ServableStateMonitor:
         """A point in the stream of events, to say ``since`` when later."""
         return self._now
 
+    def log(self) -> Sequence[LoggedState]:
+        """The latest events, oldest first; as many as the log may hold."""
+        with self._lock:
+            return list(self._log)
+
     def state(self, servable_id: ServableId) -> ServableState | None:
-        """The last state of one version; None when it was never heard of."""
+        """The last state of one version; None when it was never heard of, or is forgotten."""
         with self._lock:
             heard = self._states.get(servable_id.name, {}).get(servable_id.version)
         return heard.state if heard else None
 
     def versions(self, name: str) -> Sequence[ServableState]:
-        """The last state of every version of ``name`` ever heard of, highest version first."""
+        """The last state of every version of ``name`` remembered, highest version first."""
         with self._lock:
             heard = sorted(self._states.get(name, {}).items(), reverse=True)
         return [last.state for _, last in heard]
+
+    def live(self) -> Mapping[str, Sequence[ServableState]]:
+        """The versions that have not ended, by name."""
+        with self._lock:
+            names = list(self._states)
+        living = {
+            name: [state for state in self.versions(name) if state.state is not ManagerState.END]
+            for name in names
+        }
+        return {name: states for name, states in living.items() if states}
+
+    def forget_ended(self) -> None:
+        """Forget every version that has ended."""
+        with self._lock:
+            for name in list(self._states):
+                self._forget_ended(name, 0)
 
     def wait_until(self, condition: Callable[[], bool], timeout_seconds: float | None) -> bool:
         """Wait until ``condition`` holds; it is asked now and after every event.
@@ -74,6 +126,33 @@ class ServableStateMonitor:
             with self._lock:
                 self._waiting.discard(changed)
 
+    def wait_until_reached(
+        self,
+        requests: Sequence[ServableRequest],
+        goal: ManagerState,
+        timeout_seconds: float | None = None,
+    ) -> Reached:
+        """Wait until each of these has reached ``goal``, or has ended instead.
+
+        A request without a version is fulfilled by any version of its name. After a time-out those
+        still on their way are reported where they stand, and START where nothing is known.
+        """
+        self.wait_until(lambda: self._reached(requests, goal) is not None, timeout_seconds)
+        return self._reached(requests, goal) or Reached(
+            False, {request: self._nearest(request, goal) for request in requests}
+        )
+
+    def notify_when_reached(
+        self, requests: Sequence[ServableRequest], goal: ManagerState, notify: Notify
+    ) -> None:
+        """Call back once when each of these has reached ``goal`` or ended; perhaps right now.
+
+        The call comes on the thread of the event that decided it, and must be quick.
+        """
+        with self._lock:
+            self._notifications.append((requests, goal, notify))
+        self._notify()
+
     def is_settled(self, name: str, since: int = 0) -> bool:
         """Whether a version is available, or every version heard of ``since`` then has failed."""
         if self.is_available(name):
@@ -90,5 +169,49 @@ class ServableStateMonitor:
         with self._lock:
             self._now += 1
             self._states.setdefault(state.id.name, {})[state.id.version] = _Heard(self._now, state)
+            self._log.append(LoggedState(self._clock.time(), state))
+            if state.state is ManagerState.END:
+                self._forget_ended(state.id.name, self._max_ended)
             for waiting in self._waiting:
                 waiting.set()
+        self._notify()
+
+    def _forget_ended(self, name: str, keep: int) -> None:
+        versions = self._states[name]
+        ended = sorted(
+            (heard.at, version)
+            for version, heard in versions.items()
+            if heard.state.state is ManagerState.END
+        )
+        for _, version in ended[: max(0, len(ended) - keep)]:
+            del versions[version]
+        if not versions:
+            del self._states[name]
+
+    def _notify(self) -> None:
+        with self._lock:
+            pending = list(self._notifications)
+        for notification in pending:
+            requests, goal, notify = notification
+            if reached := self._reached(requests, goal):
+                with self._lock:
+                    if notification not in self._notifications:
+                        continue
+                    self._notifications.remove(notification)
+                notify(reached)
+
+    def _reached(self, requests: Sequence[ServableRequest], goal: ManagerState) -> Reached | None:
+        """None while any of them is still on its way."""
+        states = {request: self._nearest(request, goal) for request in requests}
+        if any(state not in (goal, ManagerState.END) for state in states.values()):
+            return None
+        return Reached(all(state is goal for state in states.values()), states)
+
+    def _nearest(self, request: ServableRequest, goal: ManagerState) -> ManagerState:
+        """The goal where any version that fits is there, else how far the furthest has come."""
+        states = [
+            state.state
+            for state in self.versions(request.name)
+            if request.version in (None, state.id.version)
+        ]
+        return goal if goal in states else max(states, default=ManagerState.START)

@@ -10,12 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from serving.core.clock import Clock
-from serving.core.errors import FailedPrecondition, InvalidArgument, NotFound, ServingError
+from serving.core.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ServingError,
+    Unavailable,
+)
 from serving.core.model_config import AllVersions, LatestVersions, VersionPolicy
 from serving.core.periodic import PeriodicThread
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId
 from serving.core.source import AspiredVersions
+from serving.sources.version_contents import VersionContents
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +47,20 @@ class FileSystemStoragePathSource:
     path that cannot be listed emits nothing for its servable, so that a passing outage of the
     storage unloads nothing; one without versions emits an empty list, which unloads all.
 
+    A version is emitted once ``contents`` calls it complete. One whose load failed is emitted with
+    a higher revision when its files have changed, or when :meth:`retry_failed` asks for it.
+
     ``poll_interval_seconds``: positive polls so often on a thread of its own, 0 only once and
     negative never, unless :meth:`poll_once` is called.
     """
 
-    def __init__(self, poll_interval_seconds: float, clock: Clock) -> None:
-        self.poll_interval_seconds = poll_interval_seconds
+    def __init__(
+        self, poll_interval_seconds: float, clock: Clock, contents: VersionContents | None = None
+    ) -> None:
+        self._poll_interval_seconds = poll_interval_seconds
+        self._contents = contents or VersionContents(clock)
+        self._children: dict[str, list[tuple[int, str]]] = {}
+        self._failed: set[ServableId] = set()
         self._servables: dict[str, MonitoredServable] = {}
         self._problems: dict[str, ServingError] = {}
         self._target: AspiredVersions[str] | None = None
@@ -58,7 +73,7 @@ class FileSystemStoragePathSource:
 
     def start(self) -> None:
         """Begin to poll by itself, if the interval says so."""
-        if self.poll_interval_seconds > 0:
+        if self._poll_interval_seconds > 0:
             self._thread.start()
 
     def stop(self) -> None:
@@ -72,14 +87,27 @@ class FileSystemStoragePathSource:
         """
         with self._polling:
             dropped = self._servables.keys() - {servable.name for servable in servables}
-            self._servables = {servable.name: servable for servable in servables}
             for name in dropped:
                 self._problems.pop(name, None)
+                self._remember(self._servables[name], [])
                 self._emit(name, [])
+            self._servables = {servable.name: servable for servable in servables}
+
+    def report_failure(self, servable_id: ServableId) -> None:
+        """The load of this version failed; from now on its files are watched for a change."""
+        self._failed.add(servable_id)
+
+    def retry_failed(self) -> None:
+        """Emit every version whose load failed as worth another try, at the next poll."""
+        with self._polling:
+            for path in self._paths_of_failed():
+                self._contents.revise(path)
 
     def poll_once(self) -> Mapping[str, ServingError]:
         """List every base path and emit what is aspired; returns why some have no versions."""
         with self._polling:
+            for path in self._paths_of_failed():
+                self._contents.look_again(path)
             problems = {}
             for servable in self._servables.values():
                 if problem := self._poll_servable(servable):
@@ -100,12 +128,47 @@ class FileSystemStoragePathSource:
                 f" ({error.strerror})"
             )
         found = versions_among(children)
-        aspired = [
-            ServableData(ServableId(servable.name, version), f"{servable.base_path}/{child}")
-            for version, child in select(found, servable.version_policy)
+        self._remember(servable, found)
+        complete = [
+            (version, child)
+            for version, child in found
+            if self._contents.is_complete(_path(servable, child))
         ]
-        self._emit(servable.name, aspired)
+        if found and not complete:
+            return Unavailable(
+                f"No version of servable {servable.name} under base path {servable.base_path} is "
+                "complete yet"
+            )
+        self._emit(servable.name, self._aspired(servable, complete))
         return None if found else _no_versions(servable)
+
+    def _aspired(
+        self, servable: MonitoredServable, complete: Sequence[tuple[int, str]]
+    ) -> list[ServableData[str]]:
+        aspired = []
+        for version, child in select(complete, servable.version_policy):
+            path = _path(servable, child)
+            revision = self._contents.revision(path)
+            aspired.append(ServableData(ServableId(servable.name, version), path, revision))
+        return aspired
+
+    def _remember(self, servable: MonitoredServable, found: list[tuple[int, str]]) -> None:
+        """Note what is there now, and forget what no longer is."""
+        before = self._children.pop(servable.name, [])
+        for version, child in set(before) - set(found):
+            self._contents.forget(_path(servable, child))
+            self._failed.discard(ServableId(servable.name, version))
+        if found:
+            self._children[servable.name] = found
+
+    def _paths_of_failed(self) -> list[str]:
+        return [
+            _path(servable, child)
+            for name, version in list(self._failed)
+            if (servable := self._servables.get(name))
+            for number, child in self._children.get(name, [])
+            if number == version
+        ]
 
     def _emit(self, name: str, versions: Sequence[ServableData[str]]) -> None:
         if self._target is None:
@@ -145,6 +208,11 @@ def select(found: Sequence[tuple[int, str]], policy: VersionPolicy) -> list[tupl
     for missing in sorted(policy.versions - unique.keys()):
         log.warning("version %d was asked for but is not there", missing)
     return sorted((number, child) for number, child in unique.items() if number in policy.versions)
+
+
+def _path(servable: MonitoredServable, child: str) -> str:
+    """By string: a base path may be a URI."""
+    return f"{servable.base_path}/{child}"
 
 
 def _no_versions(servable: MonitoredServable) -> ServingError:

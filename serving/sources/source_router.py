@@ -12,6 +12,27 @@ from serving.core.source import AspiredVersions
 T = TypeVar("T")
 
 
+class StaticSourceRouter(Generic[T]):
+    """Routes by what a servable's name contains; the first route that matches wins. Thread-safe.
+
+    A servable that matches none goes to ``default``.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[tuple[str, AspiredVersions[T]]],
+        default: AspiredVersions[T],
+    ) -> None:
+        """``routes``: substrings of names, each with its target."""
+        self._routes = tuple(routes)
+        self._default = default
+
+    def aspired_versions(self, name: str, versions: Sequence[ServableData[T]]) -> None:
+        """Pass the list on; this is the target that a source connects to."""
+        matching = (target for substring, target in self._routes if substring in name)
+        next(matching, self._default)(name, versions)
+
+
 class DynamicSourceRouter(Generic[T]):
     """Routes by exact servable name; the routes can be replaced while it runs. Thread-safe.
 

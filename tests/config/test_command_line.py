@@ -61,7 +61,18 @@ enable_grpc_healthcheck_service bool false
 enable_serialization_as_tensor_content bool false
 """
 ROWS = [(*line.split(" "), "")[:3] for line in UPSTREAM.strip().splitlines()]
-OWN = {"grpc_bind_address", "rest_bind_address", "shutdown_grace_seconds", "log_level"}
+OWN = {
+    "aspired_version_policy",
+    "grpc_bind_address",
+    "load_on_first_request",
+    "log_level",
+    "max_ended_versions",
+    "rest_bind_address",
+    "shutdown_grace_seconds",
+    "total_model_memory_limit_bytes",
+    "version_marker_file",
+    "version_settle_seconds",
+}
 
 
 def default_of(kind, text):
@@ -74,7 +85,7 @@ def default_of(kind, text):
     return float(text) if kind == "float" else int(text)
 
 
-def test_the_table_holds_the_flags_of_tensorflow_serving_and_four_of_its_own():
+def test_the_table_holds_the_flags_of_tensorflow_serving_and_those_of_its_own():
     assert len(ROWS) == 48
     assert set(FLAGS) == {name for name, _, _ in ROWS} | OWN
 

@@ -195,6 +195,12 @@ def test_lifecycle_flags_reach_the_core():
         "--max_num_load_retries=0",
         "--load_retry_interval_micros=-2500000",
         "--allow_version_labels_for_unavailable_models",
+        "--aspired_version_policy=resource_preserving",
+        "--load_on_first_request",
+        "--total_model_memory_limit_bytes=1000",
+        "--version_settle_seconds=2.5",
+        "--version_marker_file=_DONE",
+        "--max_ended_versions=7",
     ).lifecycle
 
     assert dataclasses.replace(found, num_initial_load_threads=4) == LifecycleOptions(
@@ -205,6 +211,12 @@ def test_lifecycle_flags_reach_the_core():
         max_num_load_retries=0,
         load_retry_interval_seconds=-2.5,
         allow_version_labels_for_unavailable_models=True,
+        aspired_version_policy="resource_preserving",
+        load_on_first_request=True,
+        total_model_memory_limit_bytes=1000,
+        version_settle_seconds=2.5,
+        version_marker_file="_DONE",
+        max_ended_versions=7,
     )
 
 

@@ -167,3 +167,29 @@ def test_stopping_unloads_everything() -> None:
     assert house.available == []
     with pytest.raises(NotFound):
         house.manager.servable(ServableRequest("m"))
+
+
+def test_a_failed_version_is_loaded_again_when_its_revision_rises() -> None:
+    house = House()
+
+    def offer(loader: FakeLoader, revision: int) -> None:
+        house.manager.aspired_versions("m", [ServableData(ServableId("m", 1), loader, revision)])
+        house.manager.tick()
+
+    offer(FakeLoader(failures=[BROKEN]), 0)
+    same = FakeLoader()
+    offer(same, 0)
+    assert (house.available, same.attempts) == ([], 0)
+    offer(FakeLoader(failures=[BROKEN]), 1)
+    assert house.events.count("1 END") == 2
+    offer(FakeLoader(), 2)
+    assert house.available == [1]
+
+
+def test_a_higher_revision_of_a_version_that_serves_changes_nothing() -> None:
+    house = House()
+    house.aspire(1)
+    again = FakeLoader()
+    house.manager.aspired_versions("m", [ServableData(ServableId("m", 1), again, 5)])
+    house.manager.tick()
+    assert (house.available, again.attempts) == ([1], 0)

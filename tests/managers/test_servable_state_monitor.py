@@ -4,9 +4,9 @@ import threading
 
 from serving.core.errors import InvalidArgument
 from serving.core.event_bus import EventBus
-from serving.core.servable_id import ServableId
+from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ManagerState, ServableState
-from serving.managers.servable_state_monitor import ServableStateMonitor
+from serving.managers.servable_state_monitor import Reached, ServableStateMonitor
 from serving.testing import FakeClock
 
 M1, M2 = ServableId("m", 1), ServableId("m", 2)
@@ -104,3 +104,82 @@ def test_waiting_gives_up_when_the_time_is_over() -> None:
     heard.clock.advance(5)
     waiting.join(10)
     assert results == [False]
+
+
+def test_only_so_many_ended_versions_are_remembered_the_latest_to_end() -> None:
+    bus: EventBus[ServableState] = EventBus()
+    monitor = ServableStateMonitor(bus, FakeClock(), max_ended=2)
+    for version in (5, 1, 9, 3):
+        bus.publish(ServableState(ServableId("m", version), ManagerState.END))
+    bus.publish(ServableState(ServableId("m", 4), ManagerState.AVAILABLE))
+    assert [state.id.version for state in monitor.versions("m")] == [9, 4, 3]
+
+
+def test_ended_versions_can_be_forgotten_and_the_living_stay() -> None:
+    heard = Heard()
+    heard.say(M1, ManagerState.END, BROKEN)
+    heard.say(M2, ManagerState.AVAILABLE)
+    heard.say(ServableId("gone", 1), ManagerState.END)
+    assert heard.monitor.live() == {"m": [ServableState(M2, ManagerState.AVAILABLE)]}
+    heard.monitor.forget_ended()
+    assert heard.monitor.versions("m") == [ServableState(M2, ManagerState.AVAILABLE)]
+    assert heard.monitor.versions("gone") == []
+
+
+def test_the_log_keeps_the_latest_events_with_their_times() -> None:
+    bus: EventBus[ServableState] = EventBus()
+    clock = FakeClock(start_seconds=50)
+    monitor = ServableStateMonitor(bus, clock, max_logged=2)
+    for state in (ManagerState.START, ManagerState.LOADING, ManagerState.AVAILABLE):
+        bus.publish(ServableState(M1, state))
+        clock.advance(1)
+    assert [(time, event.state.name) for time, event in monitor.log()] == [
+        (51, "LOADING"),
+        (52, "AVAILABLE"),
+    ]
+
+
+def test_without_a_size_nothing_is_logged() -> None:
+    heard = Heard()
+    heard.say(M1, ManagerState.START)
+    assert heard.monitor.log() == []
+
+
+ANY_M, FIRST_M = ServableRequest("m"), ServableRequest("m", 1)
+
+
+def test_a_notification_comes_once_when_all_have_reached_the_goal() -> None:
+    heard, told = Heard(), []
+    other = ServableRequest("n", 1)
+    heard.monitor.notify_when_reached([ANY_M, other], ManagerState.AVAILABLE, told.append)
+    heard.say(M2, ManagerState.AVAILABLE)
+    assert told == []
+    heard.say(ServableId("n", 1), ManagerState.AVAILABLE)
+    heard.say(M1, ManagerState.AVAILABLE)
+    assert told == [Reached(True, {ANY_M: ManagerState.AVAILABLE, other: ManagerState.AVAILABLE})]
+
+
+def test_ending_instead_of_reaching_the_goal_decides_as_well() -> None:
+    heard, told = Heard(), []
+    heard.monitor.notify_when_reached([FIRST_M], ManagerState.AVAILABLE, told.append)
+    heard.say(M2, ManagerState.AVAILABLE)
+    heard.say(M1, ManagerState.END, BROKEN)
+    assert told == [Reached(False, {FIRST_M: ManagerState.END})]
+
+
+def test_what_has_been_reached_already_is_told_at_once() -> None:
+    heard, told = Heard(), []
+    heard.say(M1, ManagerState.AVAILABLE)
+    heard.monitor.notify_when_reached([FIRST_M], ManagerState.AVAILABLE, told.append)
+    assert told == [Reached(True, {FIRST_M: ManagerState.AVAILABLE})]
+
+
+def test_waiting_for_a_state_that_does_not_come_reports_where_each_one_stands() -> None:
+    heard = Heard()
+    heard.say(M1, ManagerState.LOADING)
+    reached = heard.monitor.wait_until_reached(
+        [FIRST_M, ServableRequest("x")], ManagerState.AVAILABLE, timeout_seconds=0
+    )
+    assert reached == Reached(
+        False, {FIRST_M: ManagerState.LOADING, ServableRequest("x"): ManagerState.START}
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.core.errors import FailedPrecondition
+from serving.core.errors import FailedPrecondition, Unavailable
 from serving.core.model_config import (
     AllVersions,
     LatestVersions,
@@ -14,20 +14,25 @@ from serving.core.model_config import (
     VersionPolicy,
 )
 from serving.core.servable_data import ServableData
+from serving.core.servable_id import ServableId
 from serving.sources.file_system_source import (
     FileSystemStoragePathSource,
     MonitoredServable,
     versions_among,
 )
+from serving.sources.version_contents import VersionContents
 from serving.testing import FakeClock
 
 
 class Watched:
     """A source with what it emitted: (name, [(version, name of the directory)])."""
 
-    def __init__(self, *servables: MonitoredServable) -> None:
+    def __init__(
+        self, *servables: MonitoredServable, contents: VersionContents | None = None
+    ) -> None:
         self.emitted: list[tuple[str, list[tuple[int, str]]]] = []
-        self.source = FileSystemStoragePathSource(1, FakeClock())
+        self.revisions: dict[int, int] = {}
+        self.source = FileSystemStoragePathSource(1, FakeClock(), contents)
         self.source.connect(self._take)
         self.source.update(servables)
 
@@ -39,6 +44,7 @@ class Watched:
     def _take(self, name: str, versions: Sequence[ServableData[str]]) -> None:
         rows = [(data.id.version, Path(str(data.payload)).name) for data in versions]
         self.emitted.append((name, rows))
+        self.revisions = {data.id.version: data.revision for data in versions}
 
 
 def model(base: Path, policy: VersionPolicy | None = None, name: str = "m") -> MonitoredServable:
@@ -202,3 +208,67 @@ def test_the_thread_polls_at_every_interval(tmp_path: Path) -> None:
     clock.await_waiters()
     assert emitted == [[], [1]]
     source.stop()
+
+
+MARKED = {"settle_seconds": 0.0, "marker": "_DONE"}
+
+
+def test_a_version_that_is_not_complete_leaves_the_one_before_it_in_place(tmp_path: Path) -> None:
+    directories(tmp_path, "1", "2")
+    (tmp_path / "1" / "_DONE").touch()
+    watched = Watched(model(tmp_path), contents=VersionContents(FakeClock(), **MARKED))
+    assert watched.poll() == [("m", [(1, "1")])]
+    (tmp_path / "2" / "_DONE").touch()
+    assert watched.poll() == [("m", [(2, "2")])]
+
+
+def test_while_no_version_is_complete_nothing_is_emitted(tmp_path: Path) -> None:
+    directories(tmp_path, "1")
+    watched = Watched(model(tmp_path), contents=VersionContents(FakeClock(), **MARKED))
+    assert watched.poll() == []
+    assert isinstance(watched.problems["m"], Unavailable)
+    assert watched.problems["m"].message == (
+        f"No version of servable m under base path {tmp_path} is complete yet"
+    )
+
+
+def test_a_failed_version_is_emitted_with_a_higher_revision_once_its_files_change(
+    tmp_path: Path,
+) -> None:
+    directories(tmp_path, "1")
+    watched = Watched(model(tmp_path))
+    watched.poll()
+    (tmp_path / "1" / "file").write_text("a change before anything failed")
+    watched.poll()
+    assert watched.revisions == {1: 0}
+    watched.source.report_failure(ServableId("m", 1))
+    watched.poll()
+    assert watched.revisions == {1: 1}
+    watched.poll()
+    assert watched.revisions == {1: 1}
+    (tmp_path / "1" / "other").write_text("mended")
+    watched.poll()
+    assert watched.revisions == {1: 2}
+
+
+def test_failed_versions_are_emitted_anew_on_request_and_others_are_not(tmp_path: Path) -> None:
+    directories(tmp_path, "1", "2")
+    watched = Watched(model(tmp_path, AllVersions()))
+    watched.poll()
+    watched.source.report_failure(ServableId("m", 2))
+    watched.source.retry_failed()
+    watched.poll()
+    assert watched.revisions == {1: 0, 2: 1}
+
+
+def test_a_failure_is_forgotten_with_the_version_s_files(tmp_path: Path) -> None:
+    directories(tmp_path, "1")
+    watched = Watched(model(tmp_path))
+    watched.poll()
+    watched.source.report_failure(ServableId("m", 1))
+    (tmp_path / "1").rmdir()
+    watched.poll()
+    directories(tmp_path, "1")
+    watched.source.retry_failed()
+    watched.poll()
+    assert watched.revisions == {1: 0}

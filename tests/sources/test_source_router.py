@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.sources.source_router import DynamicSourceRouter
+from serving.sources.source_router import DynamicSourceRouter, StaticSourceRouter
 
 
 def router(seen: list[tuple[str, str]]) -> DynamicSourceRouter[str]:
@@ -41,3 +41,17 @@ def test_a_route_to_no_port_is_refused_and_changes_nothing() -> None:
         routed.update_routes({"m": "zzz"})
     routed.aspired_versions("m", [])
     assert seen == [("a", "m")]
+
+
+def test_a_static_router_goes_by_the_first_substring_that_matches() -> None:
+    seen: list[tuple[str, str]] = []
+    routed: StaticSourceRouter[str] = StaticSourceRouter(
+        [
+            ("image", lambda name, versions: seen.append(("a", name))),
+            ("im", lambda name, versions: seen.append(("b", name))),
+        ],
+        default=lambda name, versions: seen.append(("default", name)),
+    )
+    for name in ("my_image_model", "swim", "text"):
+        routed.aspired_versions(name, [])
+    assert seen == [("a", "my_image_model"), ("b", "swim"), ("default", "text")]

@@ -1,0 +1,128 @@
+"""Whether a version is complete, told by its files standing still or by a marker among them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.core.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a version holds, as far as a change of it can be seen from outside.
+
+    ``newest_seconds`` is the latest modification time, in seconds since the epoch.
+    """
+
+    num_files: int
+    size_bytes: int
+    newest_seconds: float
+
+
+UNREADABLE = Contents(-1, -1, 0.0)
+"""The contents of what can not be looked at."""
+
+
+def contents_of(path: str) -> Contents:
+    """Look at everything below ``path``, or at the file itself; links inside are not followed."""
+    try:
+        root = Path(path).stat()
+        count, size, newest = 1, root.st_size, root.st_mtime
+        if not stat.S_ISDIR(root.st_mode):
+            return Contents(count, size, newest)
+        for directory, _, names in os.walk(path, onerror=_raise):
+            newest = max(newest, Path(directory).stat().st_mtime)
+            for name in names:
+                status = Path(directory, name).lstat()
+                count, size = count + 1, size + status.st_size
+                newest = max(newest, status.st_mtime)
+    except OSError:
+        return UNREADABLE
+    return Contents(count, size, newest)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A version that is complete, or on its way there; ``since`` when its contents are the same."""
+
+    contents: Contents
+    since: float
+    is_complete: bool = False
+    has_changed: bool = False
+    revision: int = 0
+
+
+class VersionContents:
+    """Tells complete versions from those still being copied. Not thread-safe.
+
+    A version is complete once nothing in it has changed for ``settle_seconds``, by its own
+    modification times or by looks so far apart; 0 takes it at once. Where a ``marker`` is named, a
+    version is complete when it holds a file of that name, however it looks otherwise. What can not
+    be looked at counts as complete: its load says what is wrong with it.
+    """
+
+    def __init__(self, clock: Clock, settle_seconds: float = 0.0, marker: str = "") -> None:
+        self._clock = clock
+        self._settle_seconds = settle_seconds
+        self._marker = marker
+        self._watched: dict[str, _Watched] = {}
+
+    def is_complete(self, path: str) -> bool:
+        """Whether the version at this path can be loaded.
+
+        Once true it stays so until the version is forgotten, and costs nothing more.
+        """
+        watched = self._watched.get(path)
+        if watched is None:
+            watched = self._watched[path] = _Watched(contents_of(path), self._clock.monotonic())
+        elif not watched.is_complete:
+            self._look(path, watched)
+        if not watched.is_complete:
+            watched.is_complete = self._is_marked(path) if self._marker else self._settled(watched)
+            watched.has_changed = False
+        return watched.is_complete
+
+    def revision(self, path: str) -> int:
+        """How often there was reason to load this version again."""
+        watched = self._watched.get(path)
+        return watched.revision if watched else 0
+
+    def look_again(self, path: str) -> None:
+        """Revise a version whose load failed, when its files have changed and settled."""
+        watched = self._watched.get(path)
+        if watched is None or not watched.is_complete:
+            return
+        self._look(path, watched)
+        if watched.has_changed and self._settled(watched):
+            watched.has_changed = False
+            watched.revision += 1
+
+    def revise(self, path: str) -> None:
+        """Somebody asked for the version to be tried again."""
+        if watched := self._watched.get(path):
+            watched.revision += 1
+
+    def forget(self, path: str) -> None:
+        """The version is gone; should it come back, it begins anew."""
+        self._watched.pop(path, None)
+
+    def _look(self, path: str, watched: _Watched) -> None:
+        contents = contents_of(path)
+        if contents != watched.contents:
+            watched.contents, watched.since = contents, self._clock.monotonic()
+            watched.has_changed = True
+
+    def _settled(self, watched: _Watched) -> bool:
+        by_its_times = self._clock.time() - watched.contents.newest_seconds
+        by_our_looks = self._clock.monotonic() - watched.since
+        return max(by_its_times, by_our_looks) >= self._settle_seconds
+
+    def _is_marked(self, path: str) -> bool:
+        return (Path(path) / self._marker).exists()
+
+
+def _raise(error: OSError) -> None:
+    raise error
