@@ -58,7 +58,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "server_core_options": frozenset(),
     "server_core": frozenset(),
     "apis": frozenset({"numpy", "ml_dtypes", "starlette"}) | MESSAGES,
-    "config": MESSAGES,
+    "config": MESSAGES | {"yaml"},
     "model_server": EVERYTHING,
     "cli": EVERYTHING,
     "testing": EVERYTHING,
