@@ -1,0 +1,112 @@
+"""BatchingParameters files: what they set, what holds without them, what is refused when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serving.batching.batching_options import BatchingOptions, QueueOptions, SchedulerOptions
+from serving.config.batching_parameters import Batching, read_batching
+from serving.config.command_line import parse_command_line
+from serving.config.flags import CPUS
+from serving.config.options import server_options
+from serving.core.errors import InvalidArgument, NotFound
+
+EVERYTHING = """
+max_batch_size { value: 128 }
+batch_timeout_micros { value: 5000 }
+max_enqueued_batches { value: 7 }
+num_batch_threads { value: 3 }
+thread_pool_name { value: "pool" }
+allowed_batch_sizes: 32
+allowed_batch_sizes: 128
+pad_variable_length_inputs: true
+enable_large_batch_splitting { value: true }
+max_execution_batch_size { value: 64 }
+"""
+
+
+def written(folder: Path, text: str) -> str:
+    file = folder / "batching_params.pbtxt"
+    file.write_text(text)
+    return str(file)
+
+
+def batching(*flags: str) -> Batching | None:
+    return server_options(parse_command_line(["--model_base_path=/m", *flags])).batching
+
+
+def test_every_field_of_the_file_counts(tmp_path: Path):
+    file = written(tmp_path, EVERYTHING)
+    made = batching("--enable_batching", f"--batching_parameters_file={file}")
+    assert made is not None
+    assert made.scheduler == SchedulerOptions(3, "pool")
+    assert made.options_for("/m/1") == BatchingOptions(
+        QueueOptions(128, 5000, 7, True, 64), (32, 128), True
+    )
+
+
+def test_defaults_without_a_file_and_with_an_empty_one(tmp_path: Path):
+    without = batching("--enable_batching")
+    assert without is not None
+    assert without.scheduler == SchedulerOptions(CPUS, "model_server_batch_threads")
+    assert without.options_for("/m/1") == BatchingOptions()
+    empty = read_batching(written(tmp_path, ""), per_version=False)
+    assert empty.scheduler == SchedulerOptions(CPUS, "batch_threads")
+    assert empty.options_for("/m/1") == BatchingOptions()
+
+
+def test_a_value_of_zero_is_a_value(tmp_path: Path):
+    made = read_batching(written(tmp_path, "max_batch_size {}"), per_version=False)
+    with pytest.raises(InvalidArgument) as raised:
+        made.options_for("/m/1")
+    assert raised.value.message == "input_batch_size_limit must be positive; was 0"
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--enable_per_model_batching_parameters",), ("--enable_batching=false",)]
+)
+def test_without_enable_batching_there_is_none(flags: tuple[str, ...]):
+    assert batching(*flags) is None
+
+
+def test_wrong_threads_stop_the_start_and_wrong_queues_fail_the_load(tmp_path: Path):
+    with pytest.raises(InvalidArgument) as raised:
+        read_batching(written(tmp_path, "num_batch_threads { value: 0 }"), per_version=False)
+    assert raised.value.message == "num_batch_threads must be positive; was 0"
+
+    text = "max_batch_size { value: 8 } allowed_batch_sizes: 4"
+    made = read_batching(written(tmp_path, text), per_version=False)
+    with pytest.raises(InvalidArgument) as raised:
+        made.options_for("/m/1")
+    assert raised.value.message == (
+        "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8"
+    )
+
+
+def test_a_file_that_is_missing_or_no_proto_is_refused(tmp_path: Path):
+    with pytest.raises(NotFound):
+        read_batching(str(tmp_path / "missing"), per_version=False)
+    with pytest.raises(InvalidArgument):
+        read_batching(written(tmp_path, "max_batch_size: 8"), per_version=False)
+
+
+def test_a_versions_own_file_replaces_everything_but_the_threads(tmp_path: Path):
+    ours, theirs = tmp_path / "global", tmp_path / "1"
+    for folder in (ours, theirs):
+        folder.mkdir()
+    made = read_batching(written(ours, EVERYTHING), per_version=True)
+    written(theirs, "max_batch_size { value: 9 } num_batch_threads { value: 0 }")
+    assert made.scheduler == SchedulerOptions(3, "pool")
+    assert made.options_for(str(theirs)) == BatchingOptions(QueueOptions(max_batch_size=9))
+
+
+def test_a_version_without_a_file_of_its_own_is_not_batched(tmp_path: Path):
+    assert read_batching("", per_version=True).options_for(str(tmp_path)) is None
+
+
+def test_a_versions_unreadable_file_fails_its_load(tmp_path: Path):
+    written(tmp_path, "no such field")
+    with pytest.raises(InvalidArgument):
+        read_batching("", per_version=True).options_for(str(tmp_path))
