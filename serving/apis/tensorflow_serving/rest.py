@@ -134,9 +134,10 @@ class RestApi:
         reply.set_running_or_notify_cancel()  # a reply may come although nobody waits any more
         try:
             self._executor.submit(work, reply.set_result)
-        except RuntimeError:
+            return await asyncio.wrap_future(reply)
+        except (RuntimeError, asyncio.CancelledError):
+            # No more work is taken, or the time to finish what was taken is over.
             return Unavailable("the server is shutting down")
-        return await asyncio.wrap_future(reply)
 
     def _run(
         self, route: Route, body: bytes, reply: Callable[[bytes | ServingError], None]
