@@ -29,6 +29,7 @@ from stock_clients import (
 
 from serving.testing import running_server
 
+AT_ONCE = "--version_settle_seconds=0"  # versions are whole when they are moved in
 AVAILABLE, END = ("AVAILABLE", "OK"), ("END", "OK")
 NONE_AVAILABLE = ("NOT_FOUND", "Servable not found for request: Latest(m)")
 NONE_SEEN = ("NOT_FOUND", "Could not find any versions of model m")
@@ -37,7 +38,7 @@ NONE_SEEN = ("NOT_FOUND", "Could not find any versions of model m")
 @contextmanager
 def served(base: Path, *flags: str) -> Iterator[Client]:
     """A client of a server with the one model ``m``, which looks for versions every second."""
-    own = ("--model_name=m", f"--model_base_path={base}", "--max_num_load_retries=0")
+    own = ("--model_name=m", f"--model_base_path={base}", "--max_num_load_retries=0", AT_ONCE)
     with running_server(*own, *flags) as server, client_of(server.grpc_port) as client:
         yield client
 
@@ -108,7 +109,7 @@ def ask_over_rest(port: int) -> Iterator[int]:
 def test_no_call_fails_while_versions_replace_each_other(tmp_path: Path) -> None:
     base = tmp_path / "m"
     publish(version_number, base, 1)
-    flags = ("--model_name=m", f"--model_base_path={base}")
+    flags = ("--model_name=m", f"--model_base_path={base}", AT_ONCE)
     with running_server(*flags) as server, client_of(server.grpc_port) as client:
         hammer = Hammer(
             [lambda: ask_over_grpc(server.grpc_port)] * 3
@@ -227,7 +228,7 @@ def breaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client,
     for base in bases.values():
         shutil.copytree(original, base / "1")
     config = write_config(place / "models.config", bases)
-    flags = (f"--model_config_file={config}", "--max_num_load_retries=0")
+    flags = (f"--model_config_file={config}", "--max_num_load_retries=0", AT_ONCE)
     with running_server(*flags) as server, client_of(server.grpc_port) as client:
         for breakage in BREAKAGES:
             shutil.copytree(original, place / "unfinished")
@@ -364,8 +365,8 @@ def test_one_missing_base_path_holds_up_no_other_model(tmp_path: Path) -> None:
     publish(version_number, tmp_path / "m", 1)
     bases = {"m": tmp_path / "m", "missing": tmp_path / "missing"}
     config = write_config(tmp_path / "models.config", bases)
-    flags = f"--model_config_file={config}"
-    with running_server(flags) as server, client_of(server.grpc_port) as client:
+    flags = (f"--model_config_file={config}", AT_ONCE)
+    with running_server(*flags) as server, client_of(server.grpc_port) as client:
         assert answering_version(client) == 1
         publish(version_number, tmp_path / "m", 2)
         client.await_states({2: AVAILABLE, 1: END})
