@@ -1,0 +1,105 @@
+"""Versions that lie elsewhere: fetched first, held while loaded, let go afterwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.core.errors import Unavailable
+from serving.core.loader import Loader
+from serving.core.resources import ResourceAllocation
+from serving.core.servable_id import ServableId
+from serving.loaders.remote_loader import RemoteLoader
+from serving.testing import FakeLoader
+
+ID = ServableId("m", 1)
+NEEDS = ResourceAllocation.ram(7)
+
+
+class Copies:
+    """Hands out copies, or fails; counts those that are held."""
+
+    def __init__(self) -> None:
+        self.failures: list[Exception] = []
+        self.fetched: list[str] = []
+        self.held = 0
+        self.path = "/cache/copy"
+
+    def fetch(self, uri: str) -> Copies:
+        self.fetched.append(uri)
+        if self.failures:
+            raise self.failures.pop(0)
+        self.held += 1
+        return self
+
+    def release(self) -> None:
+        self.held -= 1
+
+
+def remote(copies: Copies, inner: Loader) -> RemoteLoader:
+    def make_loader(path: str) -> Loader:
+        assert path == "/cache/copy"
+        return inner
+
+    return RemoteLoader("s3://b/m/1", copies.fetch, make_loader)
+
+
+def test_making_it_and_estimating_fetch_nothing():
+    copies = Copies()
+    loader = remote(copies, FakeLoader(resources=NEEDS))
+    assert loader.estimate_resources() == ResourceAllocation()
+    assert loader.servable is None
+    assert copies.fetched == []
+
+
+def test_the_copy_is_fetched_then_loaded_and_held_until_the_unload():
+    copies = Copies()
+    held_at: list[int] = []
+    inner = FakeLoader(
+        resources=NEEDS,
+        before_load=lambda: held_at.append(copies.held),
+        before_unload=lambda: held_at.append(copies.held),
+    )
+    loader = remote(copies, inner)
+    loader.load(ID)
+    assert copies.fetched == ["s3://b/m/1"]
+    assert loader.servable is inner.servable is not None
+    assert loader.estimate_resources() == NEEDS
+    loader.unload()
+    assert loader.servable is None
+    assert held_at == [1, 1]
+    assert copies.held == 0
+
+
+def test_a_fetch_that_fails_loads_nothing_and_can_be_tried_again():
+    copies = Copies()
+    copies.failures = [Unavailable("cut")]
+    inner = FakeLoader()
+    loader = remote(copies, inner)
+    with pytest.raises(Unavailable, match="cut"):
+        loader.load(ID)
+    assert inner.attempts == 0
+    loader.load(ID)
+    assert loader.servable is not None
+
+
+def test_a_load_that_fails_lets_go_of_the_copy_and_can_be_tried_again():
+    copies = Copies()
+    loader = remote(copies, FakeLoader(failures=[Unavailable("no")]))
+    with pytest.raises(Unavailable, match="no"):
+        loader.load(ID)
+    assert copies.held == 0
+    loader.load(ID)
+    assert copies.held == 1
+
+
+def test_an_unload_that_fails_lets_go_of_the_copy():
+    copies = Copies()
+
+    def fail() -> None:
+        raise RuntimeError("engine")
+
+    loader = remote(copies, FakeLoader(before_unload=fail))
+    loader.load(ID)
+    with pytest.raises(RuntimeError):
+        loader.unload()
+    assert copies.held == 0
