@@ -79,8 +79,8 @@ class ModelServer:
     def start(self) -> None:
         """Load the models, then open the ports. Raises ServingError when it cannot serve."""
         with ExitStack() as starting:
-            self._start_batch_threads(starting)
             starting.callback(self.core.stop)
+            self._start_batch_threads(starting)
             self.core.start(configured_models(self._options))
             self._watch_config_file(starting)
             # Closed after the transports, whose calls in progress need them.

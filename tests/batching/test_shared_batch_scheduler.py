@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import math
 import queue as fifo
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +54,13 @@ def threads(count: int, clock: Clock) -> Iterator[SharedBatchScheduler]:
 
 def stepped(clock: Clock | None = None) -> SharedBatchScheduler:
     return SharedBatchScheduler(SchedulerOptions(1), clock or FakeClock())
+
+
+def await_(condition: Callable[[], bool]) -> None:
+    """Return once another thread has made it so."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
 
 
 def step_all(scheduler: SharedBatchScheduler) -> None:
@@ -196,14 +205,23 @@ def test_threads_sleep_until_the_first_open_batch_times_out():
             QueueOptions(batch_timeout_micros=1_000_000), process, not_split
         )
         later.enqueue("later", 1)
-        clock.await_waiters(1)
+        await_(lambda: any(math.isfinite(until) for until in clock._waits))
         sooner.enqueue("sooner", 1)
         clock.advance(1)
         assert processed.get(timeout=WAIT_SECONDS) == "sooner"
-        clock.await_waiters(1)
         assert processed.empty()
         clock.advance(8)
         assert processed.get(timeout=WAIT_SECONDS) == "later"
+
+
+def test_a_thread_that_sleeps_again_is_woken_again():
+    processed = fifo.Queue[Sequence[int]]()
+    with threads(1, SystemClock()) as scheduler:
+        queue = scheduler.add_queue(QueueOptions(), processed.put, not_split)
+        for number in range(3):
+            await_(lambda: bool(scheduler._idle))
+            queue.enqueue(number, 1)
+            assert processed.get(timeout=WAIT_SECONDS) == [number]
 
 
 def test_as_many_batches_are_processed_at_once_as_there_are_threads():

@@ -1,0 +1,32 @@
+"""Models that tell of the batches they run in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+from exported_models import _save, _signature, v1
+from odd_models import _await_file
+
+
+def rows_of_run(directory: Path) -> None:
+    """``x`` [rows] floats → ``x`` unchanged and ``rows`` [rows]: how many the run has."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None], name="x")
+        rows = tf.fill(tf.shape(x), tf.size(x, tf.int64), name="rows")
+        outputs = {"x": tf.identity(x, name="same"), "rows": rows}
+        _save(directory, session, {"serving_default": _signature({"x": x}, outputs)})
+
+
+def gated_rows(directory: Path) -> None:
+    """``gate`` [rows], paths → the same, once there is a file at the first of them.
+
+    A run says that it waits by writing a file beside it, with ``-entered`` in its name.
+    """
+    with tf.Graph().as_default(), v1.Session() as session:
+        gate = v1.placeholder(tf.string, [None], name="gate")
+        with tf.control_dependencies([tf.io.write_file(gate[0] + "-entered", "")]):
+            path = tf.identity(gate[0])
+        with tf.control_dependencies([_await_file(path)]):
+            same = tf.identity(gate, name="same")
+        _save(directory, session, {"serving_default": _signature({"gate": gate}, {"gate": same})})
