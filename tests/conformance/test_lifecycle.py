@@ -6,6 +6,7 @@ import http.client
 import json
 import shutil
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -220,8 +221,11 @@ BREAKAGES = {
 
 
 @pytest.fixture(scope="module")
-def breaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Path]]:
-    """A server with a model for each breakage, whose second version is broken, and their place."""
+def breaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, int, Path]]:
+    """A client and the REST port of a server with a model for each breakage, and their place.
+
+    The second version of each is broken.
+    """
     place = tmp_path_factory.mktemp("breaking")
     original = publish(half_plus_two, place / "original", 1)
     bases = {breakage.__name__: place / breakage.__name__ for breakage in BREAKAGES}
@@ -234,14 +238,14 @@ def breaking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client,
             shutil.copytree(original, place / "unfinished")
             breakage(place / "unfinished")
             (place / "unfinished").rename(bases[breakage.__name__] / "2")
-        yield client, place
+        yield client, server.rest_port, place
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.__name__)
 def test_a_broken_version_ends_with_its_error_while_the_old_one_serves(
-    breaking: tuple[Client, Path], breakage: Callable[[Path], None]
+    breaking: tuple[Client, int, Path], breakage: Callable[[Path], None]
 ) -> None:
-    client, place = breaking
+    client, rest_port, place = breaking
     name = breakage.__name__
     code, text = BREAKAGES[breakage]
     client.await_states({2: ("END", code), 1: AVAILABLE}, name)
@@ -251,6 +255,15 @@ def test_a_broken_version_ends_with_its_error_while_the_old_one_serves(
     assert text.format(path=place / name / "2") in version.status.error_message
     assert "Traceback" not in version.status.error_message
     assert client.predict(spec(name), x=[[2.0]])["y"] == 3
+
+    url = f"http://127.0.0.1:{rest_port}/v1/models/{name}"
+    with urllib.request.urlopen(url, timeout=WAIT_SECONDS) as answer:
+        over_rest = json.load(answer)["model_version_status"][0]
+    assert over_rest == {
+        "version": "2",
+        "state": "END",
+        "status": {"error_code": code, "error_message": version.status.error_message},
+    }
 
 
 def test_a_good_version_after_a_broken_one_takes_over(tmp_path: Path) -> None:
