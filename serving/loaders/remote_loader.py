@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from serving.core.errors import Unavailable
 from serving.core.loader import Loader
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
+
+_RAM_PER_STORED_BYTE = 1.2
 
 
 class LocalCopy(Protocol):
@@ -20,8 +23,14 @@ class LocalCopy(Protocol):
     def release(self) -> None: ...
 
 
-Localise = Callable[[str], LocalCopy]
-"""Fetches the version at a URI, unless a copy is there; blocks, and raises a ServingError."""
+class Copies(Protocol):
+    """Fetches versions. Thread-safe; methods block, and raise a ServingError."""
+
+    def size_bytes(self, uri: str) -> int:
+        """How large the version at a URI is."""
+
+    def lease(self, uri: str) -> LocalCopy:
+        """A copy of the version at a URI, fetched unless there is one."""
 
 
 class RemoteLoader:
@@ -32,25 +41,35 @@ class RemoteLoader:
     platforms map files into memory and open some of them late.
     """
 
-    def __init__(self, uri: str, localise: Localise, make_loader: Callable[[str], Loader]) -> None:
+    def __init__(self, uri: str, copies: Copies, make_loader: Callable[[str], Loader]) -> None:
         """``make_loader`` makes the loader of a local path."""
         self._uri = uri
-        self._localise = localise
+        self._copies = copies
         self._make_loader = make_loader
         self._copy: LocalCopy | None = None
         self._loader: Loader | None = None
+        self._estimate: ResourceAllocation | None = None
 
     def estimate_resources(self) -> ResourceAllocation:
-        """The platform's estimate once the copy is loaded; none before.
+        """Before the load, 1.2 times the files in their store, as platforms estimate from disk;
+        afterwards the platform's own word.
 
-        Only the files tell what they need, and a load whose files cannot be fetched now must get
-        to its retries instead of failing at its estimate.
+        A store that cannot be reached now counts as nothing: the load that follows meets the same
+        outage, and has retries.
         """
-        return self._loader.estimate_resources() if self._loader else ResourceAllocation()
+        if self._loader is not None:
+            return self._loader.estimate_resources()
+        if self._estimate is None:
+            try:
+                size_bytes = self._copies.size_bytes(self._uri)
+            except Unavailable:
+                return ResourceAllocation()
+            self._estimate = ResourceAllocation.ram(int(_RAM_PER_STORED_BYTE * size_bytes))
+        return self._estimate
 
     def load(self, servable_id: ServableId) -> None:
         """Fetch and load; when either fails, the copy may be evicted."""
-        copy = self._localise(self._uri)
+        copy = self._copies.lease(self._uri)
         try:
             loader = self._make_loader(copy.path)
             loader.load(servable_id)

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from fsspec.asyn import AsyncFileSystem
@@ -28,6 +29,7 @@ _READ_TIMEOUT_SECONDS = 300
 _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
 _TAGS = ("ETag", "etag", "generation", "mtime", "LastModified", "last_modified", "updated")
+_TIMES = ("LastModified", "last_modified", "mtime")
 _MD5_ENCRYPTIONS = (None, "AES256")
 
 
@@ -124,7 +126,14 @@ def _stored(uri: str, name: str, info: Mapping[str, Any]) -> StoredFile:
     tag = next((str(info[key]) for key in _TAGS if info.get(key) is not None), "")
     size = info.get("size")
     address = f"{uri}/{name}" if name else uri
-    return StoredFile(name, address, None if size is None else int(size), tag)
+    modified = next((time for key in _TIMES if isinstance(time := info.get(key), datetime)), None)
+    return StoredFile(
+        name,
+        address,
+        None if size is None else int(size),
+        tag,
+        modified.timestamp() if modified else None,
+    )
 
 
 def _s3_digest(fs: Any, path: str) -> Digest | None:

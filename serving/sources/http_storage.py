@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import Protocol, cast
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -74,7 +75,7 @@ class HttpStorage:
         """The archive; ``tag`` is its ETag, or else Last-Modified."""
         headers = self._head(path)
         tag = headers.get("ETag") or headers.get("Last-Modified") or ""
-        return [StoredFile("", path, _size(headers), tag)]
+        return [StoredFile("", path, _size(headers), tag, _modified(headers))]
 
     def read(self, file: StoredFile, offset: int) -> Iterator[bytes]:
         """As in :class:`RemoteStorage`; a server without ranges is asked for all, and skipped."""
@@ -113,6 +114,13 @@ def _size(headers: http.client.HTTPMessage) -> int | None:
     whole = re.search(r"/([0-9]+)$", headers.get("Content-Range", ""))
     length = whole[1] if whole else headers.get("Content-Length", "")
     return int(length) if length.isdigit() else None
+
+
+def _modified(headers: http.client.HTTPMessage) -> float | None:
+    try:
+        return parsedate_to_datetime(headers.get("Last-Modified", "")).timestamp()
+    except ValueError:
+        return None
 
 
 @contextmanager

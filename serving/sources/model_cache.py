@@ -117,6 +117,13 @@ class ModelCache:
         """End the downloads in progress, and allow no more; each raises Cancelled."""
         self._stopping.set()
 
+    def size_bytes(self, uri: str) -> int:
+        """What the files of the version add up to in their store; for an archive, its own size.
+
+        Raises what the store says, as :meth:`lease`.
+        """
+        return _known_bytes(self._storage_for(uri).files(uri))
+
     def lease(self, uri: str) -> LocalCopy:
         """The copy of the version at ``uri``, downloaded if need be; blocks meanwhile.
 

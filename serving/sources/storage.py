@@ -34,12 +34,14 @@ class StoredFile:
     ``name`` is its path below the version's, with slashes; "" when the version is this one file.
     ``size_bytes`` is None where the store does not say. ``tag`` is what the store changes with
     the content: an etag, a generation or a modification time; "" where it has none of them.
+    ``modified_seconds`` is the modification time since the epoch, where it is known.
     """
 
     name: str
     uri: str
     size_bytes: int | None
     tag: str
+    modified_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,4 +162,5 @@ def _raise(error: OSError) -> None:
 def _stored(root: Path, file: Path) -> StoredFile:
     status = file.lstat()
     name = "" if file == root else file.relative_to(root).as_posix()
-    return StoredFile(name, str(file), status.st_size, str(status.st_mtime_ns))
+    tag = str(status.st_mtime_ns)
+    return StoredFile(name, str(file), status.st_size, tag, status.st_mtime)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.core.errors import Unavailable
+from serving.core.errors import NotFound, Unavailable
 from serving.core.loader import Loader
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_id import ServableId
@@ -24,7 +24,12 @@ class Copies:
         self.held = 0
         self.path = "/cache/copy"
 
-    def fetch(self, uri: str) -> Copies:
+    def size_bytes(self, uri: str) -> int:
+        if self.failures:
+            raise self.failures[0]
+        return 1000
+
+    def lease(self, uri: str) -> Copies:
         self.fetched.append(uri)
         if self.failures:
             raise self.failures.pop(0)
@@ -40,15 +45,32 @@ def remote(copies: Copies, inner: Loader) -> RemoteLoader:
         assert path == "/cache/copy"
         return inner
 
-    return RemoteLoader("s3://b/m/1", copies.fetch, make_loader)
+    return RemoteLoader("s3://b/m/1", copies, make_loader)
 
 
-def test_making_it_and_estimating_fetch_nothing():
+def test_before_the_load_the_stored_size_is_the_estimate_and_nothing_is_fetched():
     copies = Copies()
     loader = remote(copies, FakeLoader(resources=NEEDS))
-    assert loader.estimate_resources() == ResourceAllocation()
+    assert loader.estimate_resources() == ResourceAllocation.ram(1200)
     assert loader.servable is None
     assert copies.fetched == []
+
+
+def test_a_store_that_can_not_be_reached_does_not_fail_the_estimate_but_the_load():
+    copies = Copies()
+    copies.failures = [Unavailable("down")]
+    loader = remote(copies, FakeLoader(resources=NEEDS))
+    assert loader.estimate_resources() == ResourceAllocation()
+    with pytest.raises(Unavailable, match="down"):
+        loader.load(ID)
+    assert loader.estimate_resources() == ResourceAllocation.ram(1200)
+
+
+def test_a_version_that_is_gone_fails_at_its_estimate():
+    copies = Copies()
+    copies.failures = [NotFound("gone")]
+    with pytest.raises(NotFound):
+        remote(copies, FakeLoader()).estimate_resources()
 
 
 def test_the_copy_is_fetched_then_loaded_and_held_until_the_unload():

@@ -58,6 +58,8 @@ def test_files_are_named_below_the_version_with_their_sizes(s3: Any):
         ("variables/variables.index", 3),
     ]
     assert files[1].uri == s3.uri("m/1/variables/variables.index")
+    modified = s3.bucket.Object("m/1/saved_model.pb").last_modified
+    assert files[0].modified_seconds == modified.timestamp()
 
 
 def test_a_version_may_be_one_object(s3: Any):

@@ -61,6 +61,7 @@ def test_without_an_etag_the_modification_time_identifies_the_content(web: WebSe
         web.headers = {"Last-Modified": date}
         tags.append(STORAGE.files(url)[0].tag)
     assert tags[0] != tags[1]
+    assert STORAGE.files(url)[0].modified_seconds == 1795255200
 
 
 @pytest.mark.parametrize("ranges", [True, False])

@@ -457,6 +457,12 @@ def test_the_default_directory_is_the_users_cache(monkeypatch: pytest.MonkeyPatc
     assert ModelCacheOptions("/cache").path == Path("/cache")
 
 
+def test_the_size_is_that_of_the_files_in_their_store(tmp_path: Path):
+    models = cache(tmp_path / "cache", MemoryStore({"a": b"123", "b": b"45"}))
+    assert models.size_bytes("s3://b/m/1") == 5
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_negative_limit_is_refused():
     with pytest.raises(InvalidArgument, match="at least 0, not -1"):
         ModelCacheOptions(max_bytes=-1)
