@@ -47,7 +47,7 @@ class BatchQueue(Generic[T]):
     def add(self, task: T, size: int, now: float) -> None:
         """Put the task into the open batch, or into a new one where it does not fit.
 
-        Raises InvalidArgument for a task that is too large for any queue state, Unavailable when
+        Raises InvalidArgument for a task larger than ``max_batch_size``, Unavailable when
         the queue is full or takes no more tasks.
         """
         self._check_capacity(size)

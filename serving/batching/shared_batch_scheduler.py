@@ -169,7 +169,7 @@ class SharedBatchScheduler:
         timed = ready_at > now
         if not self._idle or ready_at == math.inf or (timed and self._timekeeper_until <= ready_at):
             return None
-        worker = self._timekeeper if timed and self._timekeeper else self._idle[-1]
+        worker = self._idle[-1]
         self._leave_idle(worker)
         return worker
 
