@@ -53,6 +53,8 @@ _POLICIES: Mapping[str, AspiredVersionPolicy] = {
     "resource_preserving": resource_preserving,
 }
 
+_SECONDS_TO_LOOK_AGAIN = 1.0
+
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -100,11 +102,9 @@ class ServerCore:
         with self._reloading:
             since = self._monitor.now()
             self._apply(configs)
-            problems = self._source.poll_once()
+            self._source.poll_once()
             self._source.start()
-        failed = self._wait_for(
-            [name for name in self._configs if name not in _lost(problems)], since
-        )
+        failed = self._wait_for(list(self._configs), since)
         self._manager.set_num_load_threads(self._options.num_load_threads)
         if failed:
             raise Unknown(_did_not_become_available("servable", failed))
@@ -121,10 +121,13 @@ class ServerCore:
             new = [config.name for config in configs if config.name not in self._configs]
             self._apply(configs)
             self._source.retry_failed()
-            lost = _lost(self._source.poll_once())
-        failed = self._wait_for([name for name in new if name not in lost], since)
-        absent = [name for name in new if name in lost]
-        missing = [f"{{name: {name}}} {_due_to(lost[name])}" for name in absent]
+            self._source.poll_once()
+        failed = self._wait_for(new, since)
+        missing = [
+            f"{{name: {name}}} {_due_to(problem)}"
+            for name in new
+            if (problem := self._why_lost(name))
+        ]
         if failed or missing:
             raise Unknown(_did_not_become_available("model", failed, missing))
 
@@ -242,21 +245,34 @@ class ServerCore:
             )
 
     def _wait_for(self, names: Sequence[str], since: int) -> Sequence[ServableState]:
-        """Wait until each model is available, failed or dropped; the versions of those that failed.
+        """Wait until each model is available, failed, lost or dropped; the versions that failed.
 
         ``since``: the point in the monitor's stream after which a failure counts as this one's.
         """
 
         def settled() -> bool:
-            served = [name for name in names if name in self._configs]
-            return all(self._monitor.is_settled(name, since) for name in served)
+            return all(
+                self._monitor.is_settled(name, since) or self._why_lost(name) is not None
+                for name in names
+                if name in self._configs
+            )
 
         if self._options.load_on_first_request:
             return []
-        self._monitor.wait_until(settled, timeout_seconds=None)
+        # Polls tell what is lost, and are no events that the monitor would wait for.
+        while not self._monitor.wait_until(settled, _SECONDS_TO_LOOK_AGAIN):
+            pass
         unavailable = [name for name in names if not self._monitor.is_available(name)]
         states = [state for name in unavailable for state in self._monitor.versions(name)]
         return [state for state in states if state.error]
+
+    def _why_lost(self, name: str) -> ServingError | None:
+        """Why the model has no version to wait for; one still being copied will come."""
+        problem = self._source.problems.get(name)
+        if problem is None or isinstance(problem, Unavailable):
+            return None
+        gone = all(state.state is ManagerState.END for state in self._monitor.versions(name))
+        return problem if gone else None
 
 
 def _log_state(state: ServableState) -> None:
@@ -265,13 +281,6 @@ def _log_state(state: ServableState) -> None:
         log.error("Loading servable: %s failed: %s", state.id, state.error)
     elif state.state in _LOGGED:
         log.info("%s %s", _LOGGED[state.state], state.id)
-
-
-def _lost(problems: Mapping[str, ServingError]) -> Mapping[str, ServingError]:
-    """The models without a version to wait for; one still being copied (Unavailable) will come."""
-    return {
-        name: problem for name, problem in problems.items() if not isinstance(problem, Unavailable)
-    }
 
 
 def _due_to(error: ServingError | None) -> str:

@@ -103,6 +103,11 @@ class FileSystemStoragePathSource:
             for path in self._paths_of_failed():
                 self._contents.revise(path)
 
+    @property
+    def problems(self) -> Mapping[str, ServingError]:
+        """Why some had no versions at the last poll."""
+        return self._problems
+
     def poll_once(self) -> Mapping[str, ServingError]:
         """List every base path and emit what is aspired; returns why some have no versions."""
         with self._polling:
@@ -139,7 +144,13 @@ class FileSystemStoragePathSource:
                 f"No version of servable {servable.name} under base path {servable.base_path} is "
                 "complete yet"
             )
-        self._emit(servable.name, self._aspired(servable, complete))
+        aspired = self._aspired(servable, complete)
+        self._emit(servable.name, aspired)
+        if found and not aspired and not select(found, servable.version_policy):
+            return NotFound(
+                f"None of the versions asked for of servable {servable.name} is under base path "
+                f"{servable.base_path}"
+            )
         return None if found else _no_versions(servable)
 
     def _aspired(

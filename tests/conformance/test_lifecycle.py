@@ -374,6 +374,33 @@ def test_a_model_without_versions_is_served_once_there_is_one(tmp_path: Path, ex
         assert answering_version(client) == 1
 
 
+def test_a_reload_does_not_wait_for_a_version_that_was_removed_half_copied(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copied = publish(version_number, tmp_path / "n", 1)
+    with served(tmp_path / "m", "--version_settle_seconds=600") as client:
+        model = {"name": "n", "base_path": str(tmp_path / "n")}
+        reload = client.future("HandleReloadConfigRequest", reload_request(model))
+        await_(lambda: "is complete yet" in caplog.text)
+        shutil.rmtree(copied)
+        assert reload.code().name == "UNKNOWN"
+        assert "No versions of servable n found" in reload.details()
+
+
+def test_a_reload_does_not_wait_for_a_version_that_is_not_there(tmp_path: Path) -> None:
+    publish(version_number, tmp_path / "n", 1)
+    with served(tmp_path / "m") as client:
+        model = {"name": "n", "base_path": str(tmp_path / "n")}
+        policy = {"model_version_policy": {"specific": {"versions": [5]}}}
+        assert client.failure("HandleReloadConfigRequest", reload_request(model | policy)) == (
+            "UNKNOWN",
+            "1 model(s) did not become available: {{{name: n} due to error: NOT_FOUND: None of "
+            f"the versions asked for of servable n is under base path {tmp_path}/n}}, }}",
+        )
+        publish(version_number, tmp_path / "n", 5)
+        client.await_states({5: AVAILABLE}, "n")
+
+
 def test_one_missing_base_path_holds_up_no_other_model(tmp_path: Path) -> None:
     publish(version_number, tmp_path / "m", 1)
     bases = {"m": tmp_path / "m", "missing": tmp_path / "missing"}
