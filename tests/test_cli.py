@@ -128,13 +128,13 @@ def test_flags_that_do_nothing_are_warned_of_once_per_reason(caplog, started):
             "--model_base_path=/m",
             "--flush_filesystem_caches=false",
             "--skip_initialize_tpu",
-            "--enable_batching",
+            "--prefer_tflite_model",
         ]
     )
 
     warned = [record.message for record in caplog.records if record.name == "serving.cli"]
     assert len(warned) == 2
-    assert "--enable_batching" in warned[0]
+    assert "--prefer_tflite_model" in warned[0]
     assert "--flush_filesystem_caches, --skip_initialize_tpu" in warned[1]
 
 
