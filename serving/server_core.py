@@ -249,13 +249,13 @@ class ServerCore:
 
         ``since``: the point in the monitor's stream after which a failure counts as this one's.
         """
+        waiting = list(names)
 
         def settled() -> bool:
-            return all(
-                self._monitor.is_settled(name, since) or self._why_lost(name) is not None
-                for name in names
-                if name in self._configs
-            )
+            # Asked after every event: what has settled once is not looked at again.
+            while waiting and self._is_settled(waiting[-1], since):
+                waiting.pop()
+            return not waiting
 
         if self._options.load_on_first_request:
             return []
@@ -265,6 +265,10 @@ class ServerCore:
         unavailable = [name for name in names if not self._monitor.is_available(name)]
         states = [state for name in unavailable for state in self._monitor.versions(name)]
         return [state for state in states if state.error]
+
+    def _is_settled(self, name: str, since: int) -> bool:
+        dropped = name not in self._configs
+        return dropped or self._monitor.is_settled(name, since) or self._why_lost(name) is not None
 
     def _why_lost(self, name: str) -> ServingError | None:
         """Why the model has no version to wait for; one still being copied will come."""

@@ -14,13 +14,15 @@ log = logging.getLogger(__name__)
 class PeriodicThread:
     """Calls ``body`` every ``interval_seconds``, or sooner when woken, until stopped.
 
+    An interval of None means only when woken.
+
     An exception in ``body`` is logged and the next round comes as usual: a loop that keeps models
     alive must not end because one round failed. Daemonic, so a hung body cannot keep a process
     that was told twice to end.
     """
 
     def __init__(
-        self, name: str, body: Callable[[], None], interval_seconds: float, clock: Clock
+        self, name: str, body: Callable[[], None], interval_seconds: float | None, clock: Clock
     ) -> None:
         self._body = body
         self._interval_seconds = interval_seconds

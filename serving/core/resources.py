@@ -35,6 +35,13 @@ class ResourceAllocation:
             {key: self.quantities.get(key, 0) + other.quantities.get(key, 0) for key in keys}
         )
 
+    def __sub__(self, other: ResourceAllocation) -> ResourceAllocation:
+        """What is left; nothing is left of a resource that reaches zero."""
+        left = {
+            key: amount - other.quantities.get(key, 0) for key, amount in self.quantities.items()
+        }
+        return ResourceAllocation({key: amount for key, amount in left.items() if amount})
+
     def fits_in(self, limit: ResourceAllocation) -> bool:
         """Whether nothing that ``limit`` names is exceeded; what it does not name is unbounded."""
         return all(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from serving.core.clock import Clock
 from serving.core.event_bus import EventBus
@@ -32,10 +31,10 @@ class AspiredVersionsManager:
     """The target at the end of every source's stream, and the manager that lends out versions.
 
     Each round (:meth:`tick`) forgets what is gone, applies the latest aspired list of each
-    servable, and does what the policy says until it says nothing more. Rounds come every
-    ``interval_seconds`` and whenever something happened. A version leaves memory only after a
-    source stopped aspiring to it; one that failed is tried again only when its revision rises.
-    Thread-safe; rounds themselves run on one thread.
+    servable, and does what the policy says until it says nothing more. A round comes as soon as
+    something has changed, and looks only at the servables it has changed for. A version leaves
+    memory only after a source stopped aspiring to it; one that failed is tried again only when its
+    revision rises. Thread-safe; rounds themselves run on one thread.
     """
 
     def __init__(
@@ -48,15 +47,15 @@ class AspiredVersionsManager:
         policy: AspiredVersionPolicy = availability_preserving,
         num_load_threads: int = 0,
         num_unload_threads: int = 0,
-        interval_seconds: float = 0.1,
         make_executor: ExecutorFactory = thread_pool,
     ) -> None:
         self._policy = policy
         self._pending: dict[str, Sequence[ServableData[Loader]]] = {}
+        self._changed: set[str] = set()
         self._aspired: set[ServableId] = set()
         self._revisions: dict[ServableId, int] = {}
         self._lock = threading.Lock()
-        self._thread = PeriodicThread("manager", self.tick, interval_seconds, clock)
+        self._thread = PeriodicThread("manager", self.tick, None, clock)
         self._basic = BasicManager(
             bus=bus,
             clock=clock,
@@ -64,7 +63,7 @@ class AspiredVersionsManager:
             retry=retry or RetryPolicy(),
             num_load_threads=num_load_threads,
             num_unload_threads=num_unload_threads,
-            on_finished=self._thread.wake,
+            on_finished=self._note_change,
             make_executor=make_executor,
         )
 
@@ -80,7 +79,7 @@ class AspiredVersionsManager:
         """Serve exactly these versions of ``name``; replaces a list that is not yet applied."""
         with self._lock:
             self._pending[name] = versions
-        self._thread.wake()
+        self._note_change(name)
 
     def set_num_load_threads(self, num_threads: int) -> None:
         """Load with this many threads from now on."""
@@ -96,30 +95,37 @@ class AspiredVersionsManager:
         self._basic.stop()
 
     def tick(self) -> None:
-        """One round."""
-        self._forget_unwanted()
-        self._apply_pending()
-        while actions := self._decide():
+        """One round, over the servables of which something is new."""
+        with self._lock:
+            names, self._changed = self._changed, set()
+        for name in names:
+            self._forget_unwanted(name)
+            self._apply_pending(name)
+        while actions := self._decide(names):
             for action in sorted(actions, key=lambda action: action.verb.value):
                 self._do(action)
 
-    def _forget_unwanted(self) -> None:
-        for servable_id in self._basic.forgettable():
+    def _note_change(self, name: str) -> None:
+        with self._lock:
+            self._changed.add(name)
+        self._thread.wake()
+
+    def _forget_unwanted(self, name: str) -> None:
+        for servable_id in self._basic.forgettable(name):
             if servable_id not in self._aspired:
                 self._forget(servable_id)
 
-    def _apply_pending(self) -> None:
+    def _apply_pending(self, name: str) -> None:
         with self._lock:
-            pending, self._pending = self._pending, {}
-        held: defaultdict[str, dict[ServableId, HarnessState]] = defaultdict(dict)
-        for servable_id, state in self._basic.states().items():
-            held[servable_id.name][servable_id] = state
-        for name, versions in pending.items():
-            if self._waits_for_exit(versions, held[name]):
-                with self._lock:
-                    self._pending.setdefault(name, versions)
-            else:
-                self._apply(versions, held[name])
+            versions = self._pending.pop(name, None)
+        if versions is None:
+            return
+        held = self._basic.states(name)
+        if self._waits_for_exit(versions, held):
+            with self._lock:
+                self._pending.setdefault(name, versions)
+        else:
+            self._apply(versions, held)
 
     def _waits_for_exit(
         self,
@@ -159,19 +165,26 @@ class AspiredVersionsManager:
     def _is_worth_another_try(self, data: ServableData[Loader], state: HarnessState | None) -> bool:
         """Whether a version that failed comes with a higher revision than the one that failed."""
         revised = data.revision > self._revisions.get(data.id, data.revision)
-        return revised and state is HarnessState.ERROR and data.id in self._basic.forgettable()
+        return (
+            revised
+            and state is HarnessState.ERROR
+            and data.id in self._basic.forgettable(data.id.name)
+        )
 
     def _forget(self, servable_id: ServableId) -> None:
         self._basic.stop_managing(servable_id)
         self._revisions.pop(servable_id, None)
 
-    def _decide(self) -> list[Action]:
+    def _decide(self, names: Iterable[str]) -> list[Action]:
         """At most one action for each servable."""
-        by_name: defaultdict[str, list[VersionSnapshot]] = defaultdict(list)
-        for servable_id, state in self._basic.states().items():
-            snapshot = VersionSnapshot(servable_id, state, servable_id in self._aspired)
-            by_name[servable_id.name].append(snapshot)
-        return [action for versions in by_name.values() if (action := self._policy(versions))]
+        decisions = (self._policy(self._snapshots(name)) for name in names)
+        return [action for action in decisions if action]
+
+    def _snapshots(self, name: str) -> list[VersionSnapshot]:
+        return [
+            VersionSnapshot(servable_id, state, servable_id in self._aspired)
+            for servable_id, state in self._basic.states(name).items()
+        ]
 
     def _do(self, action: Action) -> None:
         if action.verb is Verb.LOAD:

@@ -45,9 +45,9 @@ class BasicManager:
     """Holds versions and their loaders. Thread-safe.
 
     Decides nothing: somebody else says what to load and unload, and when. Both go on in the
-    background; the event bus tells how they ended, and ``on_finished`` is called after each.
-    Look-ups take no lock that a load or unload holds, and an unload waits only for the leases of
-    its own version.
+    background; the event bus tells how they ended, and ``on_finished`` is called with the name
+    after each. Look-ups take no lock that a load or unload holds, and an unload waits only for the
+    leases of its own version.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class BasicManager:
         retry: RetryPolicy,
         num_load_threads: int,
         num_unload_threads: int,
-        on_finished: Callable[[], None],
+        on_finished: Callable[[str], None],
         make_executor: ExecutorFactory = thread_pool,
     ) -> None:
         self._bus = bus
@@ -70,6 +70,7 @@ class BasicManager:
         self._make_executor = make_executor
         self._map = ServingMap()
         self._harnesses: dict[ServableId, LoaderHarness] = {}
+        self._by_name: dict[str, dict[ServableId, LoaderHarness]] = {}
         self._in_flight: Counter[ServableId] = Counter()
         self._changed = threading.Condition()
         self._load_executor = make_executor(num_load_threads, "load")
@@ -83,10 +84,11 @@ class BasicManager:
         """Every version that can be looked up now."""
         return self._map.available()
 
-    def states(self) -> dict[ServableId, HarnessState]:
-        """Every version held, with where its loader stands."""
+    def states(self, name: str | None = None) -> dict[ServableId, HarnessState]:
+        """Every version held, or every one of this name, with where its loader stands."""
         with self._changed:
-            return {held: harness.state for held, harness in self._harnesses.items()}
+            held = self._harnesses if name is None else self._by_name.get(name, {})
+            return {each: harness.state for each, harness in held.items()}
 
     def manage(self, data: ServableData[Loader]) -> None:
         """Take a version on; nothing is loaded. One that arrived with an error is in END at once.
@@ -98,16 +100,18 @@ class BasicManager:
                 raise FailedPrecondition(
                     f"This servable is already being managed by the manager: {data.id}"
                 )
-            self._harnesses[data.id] = LoaderHarness(data, self._retry, self._clock)
+            harness = LoaderHarness(data, self._retry, self._clock)
+            self._harnesses[data.id] = harness
+            self._by_name.setdefault(data.id.name, {})[data.id] = harness
         if data.error:
             self._announce(data.id, ManagerState.END, data.error)
         else:
             self._announce(data.id, ManagerState.START)
 
-    def forgettable(self) -> list[ServableId]:
-        """The versions that :meth:`stop_managing` would take: new, unloaded or failed."""
+    def forgettable(self, name: str) -> list[ServableId]:
+        """The versions of this name that :meth:`stop_managing` would take."""
         with self._changed:
-            return [held for held in self._harnesses if self._is_forgettable(held)]
+            return [held for held in self._by_name.get(name, {}) if self._is_forgettable(held)]
 
     def stop_managing(self, servable_id: ServableId) -> None:
         """Forget a version that is not loaded: new, unloaded or failed.
@@ -121,6 +125,9 @@ class BasicManager:
                     f"Servable {servable_id} is {state.value} and can not be forgotten"
                 )
             del self._harnesses[servable_id]
+            del self._by_name[servable_id.name][servable_id]
+            if not self._by_name[servable_id.name]:
+                del self._by_name[servable_id.name]
         if state is HarnessState.NEW:
             self._announce(servable_id, ManagerState.END)
 
@@ -241,9 +248,11 @@ class BasicManager:
 
     def _finished(self, servable_id: ServableId) -> None:
         with self._changed:
-            self._in_flight -= Counter([servable_id])
+            self._in_flight[servable_id] -= 1
+            if not self._in_flight[servable_id]:
+                del self._in_flight[servable_id]
             self._changed.notify_all()
-        self._on_finished()
+        self._on_finished(servable_id.name)
 
     def _announce(
         self, servable_id: ServableId, state: ManagerState, error: ServingError | None = None

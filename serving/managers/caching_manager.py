@@ -177,7 +177,7 @@ class CachingManager:
         states = self._basic.states().items()
         return [held for held, state in states if state is HarnessState.READY]
 
-    def _unload_unwanted(self) -> None:
+    def _unload_unwanted(self, _name: str = "") -> None:
         for servable_id in self._loaded():
             if servable_id.version not in self._aspired.get(servable_id.name, {}):
                 self._begin_unload(servable_id)

@@ -19,6 +19,7 @@ class ResourceTracker:
     def __init__(self, total: ResourceAllocation | None = None) -> None:
         self._total = total or ResourceAllocation()
         self._reserved: dict[ServableId, ResourceAllocation] = {}
+        self._used = ResourceAllocation()
         self._changed = threading.Condition()
         self._loads_in_flight: set[ServableId] = set()
         self._unloads_in_flight: set[ServableId] = set()
@@ -27,7 +28,7 @@ class ResourceTracker:
     def used(self) -> ResourceAllocation:
         """The sum of all reservations."""
         with self._changed:
-            return self._used()
+            return self._used
 
     def reserve(self, servable_id: ServableId, estimate: ResourceAllocation) -> None:
         """Take what a load needs; blocks while another load or unload may yet free enough.
@@ -35,20 +36,20 @@ class ResourceTracker:
         Raises ResourceExhausted when it does not fit and nothing in flight can change that.
         """
         with self._changed:
-            while not (self._used() + estimate).fits_in(self._total):
+            while not (self._used + estimate).fits_in(self._total):
                 if not (self._loads_in_flight or self._unloads_in_flight):
                     raise ResourceExhausted(
                         f"Insufficient resources to load servable {servable_id}: "
-                        f"needs {estimate}; in use {self._used()}; limit {self._total}"
+                        f"needs {estimate}; in use {self._used}; limit {self._total}"
                     )
                 self._changed.wait()
-            self._reserved[servable_id] = estimate
+            self._hold(servable_id, estimate)
             self._loads_in_flight.add(servable_id)
 
     def settle(self, servable_id: ServableId, estimate: ResourceAllocation) -> None:
         """The load is done: keep what the loader says it really holds."""
         with self._changed:
-            self._reserved[servable_id] = estimate
+            self._hold(servable_id, estimate)
             self._loads_in_flight.discard(servable_id)
             self._changed.notify_all()
 
@@ -60,10 +61,12 @@ class ResourceTracker:
     def release(self, servable_id: ServableId) -> None:
         """The version holds nothing any more: unloaded, or its load failed."""
         with self._changed:
-            self._reserved.pop(servable_id, None)
+            self._used -= self._reserved.pop(servable_id, ResourceAllocation())
             self._loads_in_flight.discard(servable_id)
             self._unloads_in_flight.discard(servable_id)
             self._changed.notify_all()
 
-    def _used(self) -> ResourceAllocation:
-        return sum(self._reserved.values(), ResourceAllocation())
+    def _hold(self, servable_id: ServableId, amount: ResourceAllocation) -> None:
+        before = self._reserved.get(servable_id, ResourceAllocation())
+        self._reserved[servable_id] = amount
+        self._used = self._used - before + amount

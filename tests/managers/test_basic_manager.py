@@ -55,7 +55,7 @@ class Managed:
     def told(self, servable_id: ServableId) -> list[str]:
         return [event.state.name for event in self.events if event.id == servable_id]
 
-    def _count(self) -> None:
+    def _count(self, name: str) -> None:
         self.finished += 1
 
 
@@ -139,7 +139,7 @@ def test_only_what_is_not_in_memory_can_be_forgotten() -> None:
     with pytest.raises(FailedPrecondition, match="is ready and can not be forgotten"):
         managed.manager.stop_managing(M1)
     managed.manager.unload(M1)
-    assert managed.manager.forgettable() == [M1]
+    assert managed.manager.forgettable("m") == [M1]
     managed.manager.stop_managing(M1)
     assert managed.manager.states() == {}
 
