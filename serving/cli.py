@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -41,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _set_up_logging(flags["log_level"])
         return _run(flags)
     except ServingError as error:
-        sys.stdout.write(f"Failed to start server. Error: {error}\n")
+        # One line, although the texts of TensorFlow may have several.
+        text = str(error).replace("\n", " ")
+        sys.stdout.write(f"Failed to start server. Error: {text}\n")
         return FAILURE
 
 
@@ -52,9 +56,19 @@ def _run(flags: CommandLine) -> int:
     options = server_options(flags)
     for warning in warnings(flags):
         log.warning("%s", warning)
+    _leave_on_signals()
     from serving.model_server import run  # noqa: PLC0415  # as above
 
     return run(options)
+
+
+def _leave_on_signals() -> None:
+    """Until the server has handlers of its own, there is nothing to finish.
+
+    Without any, the first process of a container would ignore the signals.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: os._exit(0))
 
 
 def _report_unknown(flags: CommandLine) -> None:
