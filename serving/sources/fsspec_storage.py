@@ -22,7 +22,19 @@ from serving.core.errors import (
     Unavailable,
 )
 from serving.sources.archive import archive_version, is_archive
-from serving.sources.storage import EXTRAS, Digest, StoredFile
+from serving.sources.storage import Digest, StoredFile, scheme_of
+
+EXTRAS: Mapping[str, str] = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "abfs": "azure",
+    "abfss": "azure",
+    "az": "azure",
+    "hdfs": "hdfs",
+}
+"""Scheme → the optional dependency (``model-server[…]``) that brings the library to read it."""
 
 _LOOK_TIMEOUT_SECONDS = 10
 _READ_TIMEOUT_SECONDS = 300
@@ -89,12 +101,12 @@ class FsspecStorage:
 
     def digest(self, file: StoredFile) -> Digest | None:
         """S3's SHA-256, or its etag where that is an MD5; Google's MD5."""
-        scheme = file.uri.partition("://")[0].lower()
+        extra = EXTRAS[scheme_of(file.uri)]
         with _translating(file.uri):
             fs, path = _opened(file.uri)
-            if EXTRAS[scheme] == "s3":
+            if extra == "s3":
                 return _s3_digest(fs, path)
-            if EXTRAS[scheme] == "gcs" and (md5 := fs.info(path).get("md5Hash")):
+            if extra == "gcs" and (md5 := fs.info(path).get("md5Hash")):
                 return Digest("md5", base64.b64decode(md5))
         return None
 
@@ -105,10 +117,9 @@ def _opened(uri: str) -> tuple[AbstractFileSystem, str]:
     """
     if "::" in uri:  # to fsspec, that is one file system inside another
         raise InvalidArgument(f"{uri} holds '::', which no name in a remote base path may")
-    scheme, _, rest = uri.partition("://")
-    # adlfs, which reads both, is known to fsspec under this name only until it is imported.
-    scheme = "abfs" if scheme.lower() == "abfss" else scheme.lower()
-    fs, path = url_to_fs(f"{scheme}://{rest}", use_listings_cache=False)
+    # adlfs, which reads both, is known to fsspec under one name only until it is imported.
+    scheme = scheme_of(uri).replace("abfss", "abfs")
+    fs, path = url_to_fs(f"{scheme}://{uri.partition('://')[2]}", use_listings_cache=False)
     return fs, path
 
 
@@ -166,11 +177,10 @@ def _translating(uri: str) -> Iterator[None]:
     except PermissionError as error:
         raise PermissionDenied(f"{uri} may not be read: {error}") from error
     except ImportError as error:
-        scheme = uri.partition("://")[0]
-        extra = EXTRAS[scheme.lower()]
+        scheme = scheme_of(uri)
         raise FailedPrecondition(
             f"reading {scheme}:// needs a library that is not installed:"
-            f' pip install "model-server[{extra}]"'
+            f' pip install "model-server[{EXTRAS[scheme]}]"'
         ) from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"

@@ -30,9 +30,9 @@ from serving.sources.storage import (
     RemoteStorage,
     StoredFile,
     fingerprint,
-    remote_storage_for,
     without_secrets,
 )
+from serving.sources.storages import remote_storage_for
 
 log = logging.getLogger(__name__)
 
@@ -142,11 +142,16 @@ class ModelCache:
             while True:
                 if copy := self._find(key):
                     return copy
-                self._make(key, uri, storage, files)
+                # Not waited for: whoever leases a copy that was just made holds the lock for as
+                # long as the model is loaded. The look above waits for those who make it.
+                if lock := self._directory.lock(key, shared=False, wait=False):
+                    self._make(key, lock, uri, storage, files)
 
     def _find(self, key: str) -> LocalCopy | None:
         """A lease on the copy, if there is one. Waits while it is being made."""
-        lock = self._locked(key, shared=True)
+        lock = self._directory.lock(key, shared=True)
+        if lock is None:
+            raise AssertionError("unreachable: the lock was waited for")
         try:
             entry = self._directory.find(key)
             if entry is not None:
@@ -162,17 +167,15 @@ class ModelCache:
         self._directory.touch(entry.key)
         lock.release()
 
-    def _locked(self, key: str, *, shared: bool) -> FileLock:
-        lock = self._directory.lock(key, shared=shared)
-        if lock is None:
-            raise AssertionError("unreachable: the lock was waited for")
-        return lock
-
     def _make(
-        self, key: str, uri: str, storage: RemoteStorage, files: Sequence[StoredFile]
+        self,
+        key: str,
+        lock: FileLock,
+        uri: str,
+        storage: RemoteStorage,
+        files: Sequence[StoredFile],
     ) -> None:
-        """Download the copy, unless another did so while this one waited for the lock."""
-        lock = self._locked(key, shared=False)
+        """Download the copy, unless another did so since the look; gives the lock back."""
         try:
             if self._directory.find(key) is None:
                 self._pause(0)

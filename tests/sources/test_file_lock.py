@@ -43,7 +43,8 @@ def test_who_waits_gets_the_lock_when_it_is_released(tmp_path: Path):
     held = tried(path, shared=False)
     got: list[FileLock | None] = []
     thread = threading.Thread(
-        target=lambda: got.append(FileLock.acquire(path, shared=False, wait=True))
+        target=lambda: got.append(FileLock.acquire(path, shared=False, wait=True)),
+        daemon=True,
     )
     thread.start()
     assert got == []
@@ -61,7 +62,8 @@ def test_a_lock_whose_file_was_removed_is_not_taken_for_one(tmp_path: Path):
     assert held
     got: list[FileLock | None] = []
     thread = threading.Thread(
-        target=lambda: got.append(FileLock.acquire(path, shared=False, wait=True))
+        target=lambda: got.append(FileLock.acquire(path, shared=False, wait=True)),
+        daemon=True,
     )
     thread.start()
     held.remove()

@@ -137,9 +137,7 @@ class TestS3:
     @pytest.mark.parametrize("key", ["m/1/../../../evil", "m/1//f", "m/1/a/../b", "m/1/./../f"])
     def test_object_names_that_lead_out_are_refused(self, s3: Any, tmp_path: Path, key: str):
         store = MemoryStore({})
-        store.files = lambda path: [  # type: ignore[method-assign]
-            StoredFile(key.removeprefix("m/1/"), s3.uri(key), 1, "")
-        ]
+        store.files = lambda path: [StoredFile(key.removeprefix("m/1/"), s3.uri(key), 1, "")]
         with pytest.raises(InvalidArgument, match="leads out"):
             cache(tmp_path / "cache", store).lease(s3.uri("m/1"))
         assert names(tmp_path / "cache") == set()
@@ -217,7 +215,7 @@ class TestWeb:
             mine: list[LocalCopy] = []
             models = cache(tmp_path)
             thread = threading.Thread(
-                target=lambda: mine.append(models.lease(f"{web.url}/n.tar.gz"))
+                target=lambda: mine.append(models.lease(f"{web.url}/n.tar.gz")), daemon=True
             )
             thread.start()
             assert stalled.acquire(timeout=10)
@@ -244,7 +242,7 @@ def test_concurrent_requests_for_one_version_download_it_once(tmp_path: Path):
 
     # Two caches stand for two processes: what they share is the directory.
     shared = [cache(tmp_path, store), cache(tmp_path, store)] * 2
-    threads = [threading.Thread(target=lease, args=(models,)) for models in shared]
+    threads = [threading.Thread(target=lease, args=(it,), daemon=True) for it in shared]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -252,6 +250,21 @@ def test_concurrent_requests_for_one_version_download_it_once(tmp_path: Path):
     assert store.reads == 1
     assert len({copy.path for copy in copies}) == 1
     assert len(copies) == 4
+
+
+def test_who_looked_just_before_a_copy_was_made_and_leased_gets_it_too(tmp_path: Path):
+    """The lease lasts as long as the model is loaded: nobody may wait for its end."""
+    store = MemoryStore({"f": b"x"})
+    first = cache(tmp_path, store).lease("s3://b/m/1")
+    late = cache(tmp_path, store)
+    looks, really_find = [None], late._find
+    late._find = lambda key: looks.pop() if looks else really_find(key)
+    copies: list[LocalCopy] = []
+    thread = threading.Thread(target=lambda: copies.append(late.lease("s3://b/m/1")), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert [copy.path for copy in copies] == [first.path]
+    assert store.reads == 1
 
 
 def test_while_it_arrives_no_part_of_a_version_is_where_versions_are(tmp_path: Path):
@@ -352,7 +365,7 @@ class TestRoom:
                 errors.append(error)
 
         def while_the_first_arrives() -> None:
-            thread = threading.Thread(target=second)
+            thread = threading.Thread(target=second, daemon=True)
             thread.start()
             thread.join(10)
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from serving.core.errors import InvalidArgument, NotFound
-from serving.sources.fsspec_storage import FsspecStorage
+from serving.sources.fsspec_storage import EXTRAS, FsspecStorage
 from serving.sources.http_storage import HttpStorage
+from serving.sources.local_storage import LocalStorage
 from serving.sources.storage import (
-    LocalStorage,
     StoredFile,
     fingerprint,
     is_remote,
-    storage_for,
     without_secrets,
 )
+from serving.sources.storages import STORAGES, remote_storage_for, storage_for
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,21 @@ def test_an_unknown_scheme_is_refused_with_those_there_are():
     )
 
 
+def test_every_scheme_of_an_optional_library_has_its_storage():
+    assert {scheme for scheme in STORAGES if STORAGES[scheme].endswith("FsspecStorage")} == set(
+        EXTRAS
+    )
+
+
+def test_a_local_file_is_not_read_as_a_remote_one(tmp_path: Path):
+    with pytest.raises(InvalidArgument, match="is not remote"):
+        remote_storage_for(f"file://{tmp_path}")
+
+
 def test_local_paths_import_neither_fsspec_nor_http(tmp_path: Path):
     (tmp_path / "1").mkdir()
     program = (
-        "import sys; from serving.sources.storage import storage_for;"
+        "import sys; from serving.sources.storages import storage_for;"
         f"print(*storage_for({str(tmp_path)!r}).children({str(tmp_path)!r}));"
         "print({'fsspec', 'http.client', 'urllib.request'} & sys.modules.keys())"
     )
