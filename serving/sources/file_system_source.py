@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from serving.core.clock import Clock
 from serving.core.errors import (
     FailedPrecondition,
+    Internal,
     InvalidArgument,
     NotFound,
     ServingError,
@@ -45,7 +46,8 @@ class FileSystemStoragePathSource:
     A child of the base path is a version when its whole name is a 64-bit integer (leading zeros
     and surrounding blanks allowed, as in TensorFlow Serving); everything else is ignored. A base
     path that cannot be listed emits nothing for its servable, so that a passing outage of the
-    storage unloads nothing; one without versions emits an empty list, which unloads all.
+    storage unloads nothing; one without versions emits an empty list, which unloads all. Whatever
+    goes wrong with one servable is its problem, and keeps no other from being polled.
 
     A version is emitted once ``contents`` calls it complete. One whose load failed is emitted with
     a higher revision when its files have changed, or when :meth:`retry_failed` asks for it.
@@ -83,7 +85,8 @@ class FileSystemStoragePathSource:
     def update(self, servables: Sequence[MonitoredServable]) -> None:
         """Watch exactly these from now on.
 
-        Those left out are un-aspired at once, new ones are found by the next poll.
+        Those left out are un-aspired at once, new ones are found by the next poll; so are the
+        versions of one whose base path is another now.
         """
         with self._polling:
             dropped = self._servables.keys() - {servable.name for servable in servables}
@@ -91,6 +94,10 @@ class FileSystemStoragePathSource:
                 self._problems.pop(name, None)
                 self._remember(self._servables[name], [])
                 self._emit(name, [])
+            for servable in servables:
+                before = self._servables.get(servable.name)
+                if before and before.base_path != servable.base_path:
+                    self._remember(before, [])
             self._servables = {servable.name: servable for servable in servables}
 
     def report_failure(self, servable_id: ServableId) -> None:
@@ -100,8 +107,9 @@ class FileSystemStoragePathSource:
     def retry_failed(self) -> None:
         """Emit every version whose load failed as worth another try, at the next poll."""
         with self._polling:
-            for path in self._paths_of_failed():
-                self._contents.revise(path)
+            for servable in self._servables.values():
+                for path in self._paths_of_failed(servable):
+                    self._contents.revise(path)
 
     @property
     def problems(self) -> Mapping[str, ServingError]:
@@ -109,13 +117,16 @@ class FileSystemStoragePathSource:
         return self._problems
 
     def poll_once(self) -> Mapping[str, ServingError]:
-        """List every base path and emit what is aspired; returns why some have no versions."""
+        """List every base path and emit what is aspired; returns why some have no versions.
+
+        Raises FailedPrecondition while there is no target.
+        """
+        if self._target is None:
+            raise FailedPrecondition("the source is not connected to a target")
         with self._polling:
-            for path in self._paths_of_failed():
-                self._contents.look_again(path)
             problems = {}
             for servable in self._servables.values():
-                if problem := self._poll_servable(servable):
+                if problem := self._poll_safely(servable):
                     problems[servable.name] = problem
                     self._log_once(servable.name, problem)
             self._problems = problems
@@ -124,16 +135,20 @@ class FileSystemStoragePathSource:
     def _poll(self) -> None:
         self.poll_once()
 
-    def _poll_servable(self, servable: MonitoredServable) -> ServingError | None:
+    def _poll_safely(self, servable: MonitoredServable) -> ServingError | None:
         try:
-            children = os.listdir(servable.base_path)  # noqa: PTH208  # names are wanted, not paths
-        except OSError as error:
-            return InvalidArgument(
-                f"Could not find base path {servable.base_path} for servable {servable.name}"
-                f" ({error.strerror})"
-            )
-        found = versions_among(children)
+            return self._poll_servable(servable)
+        except ServingError as error:
+            return error
+        except Exception as error:
+            log.exception("polling servable %s failed", servable.name)
+            return Internal(f"polling servable {servable.name} failed: {type(error).__name__}")
+
+    def _poll_servable(self, servable: MonitoredServable) -> ServingError | None:
+        found = versions_among(_children(servable))
         self._remember(servable, found)
+        for path in self._paths_of_failed(servable):
+            self._contents.look_again(path)
         complete = [
             (version, child)
             for version, child in found
@@ -172,19 +187,16 @@ class FileSystemStoragePathSource:
         if found:
             self._children[servable.name] = found
 
-    def _paths_of_failed(self) -> list[str]:
+    def _paths_of_failed(self, servable: MonitoredServable) -> list[str]:
         return [
             _path(servable, child)
-            for name, version in list(self._failed)
-            if (servable := self._servables.get(name))
-            for number, child in self._children.get(name, [])
-            if number == version
+            for version, child in self._children.get(servable.name, [])
+            if ServableId(servable.name, version) in self._failed
         ]
 
     def _emit(self, name: str, versions: Sequence[ServableData[str]]) -> None:
-        if self._target is None:
-            raise FailedPrecondition("the source was polled before it was connected to a target")
-        self._target(name, versions)
+        if self._target is not None:
+            self._target(name, versions)
 
     def _log_once(self, name: str, problem: ServingError) -> None:
         """A problem is logged when it appears, not at every poll."""
@@ -219,6 +231,17 @@ def select(found: Sequence[tuple[int, str]], policy: VersionPolicy) -> list[tupl
     for missing in sorted(policy.versions - unique.keys()):
         log.warning("version %d was asked for but is not there", missing)
     return sorted((number, child) for number, child in unique.items() if number in policy.versions)
+
+
+def _children(servable: MonitoredServable) -> list[str]:
+    """Raises InvalidArgument for a base path that can not be listed, or is none at all."""
+    try:
+        return os.listdir(servable.base_path)  # noqa: PTH208  # names are wanted, not paths
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidArgument(
+            f"Could not find base path {servable.base_path} for servable {servable.name} ({reason})"
+        ) from None
 
 
 def _path(servable: MonitoredServable, child: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import stat
 from dataclasses import dataclass
@@ -22,8 +24,8 @@ class Contents:
     newest_seconds: float
 
 
-UNREADABLE = Contents(-1, -1, 0.0)
-"""The contents of what can not be looked at."""
+UNREADABLE = Contents(-1, -1, math.inf)
+"""The contents of what can not be looked at, or changed while it was: no time says it is old."""
 
 
 def contents_of(path: str) -> Contents:
@@ -50,9 +52,9 @@ class _Watched:
 
     contents: Contents
     since: float
+    revision: int
     is_complete: bool = False
     has_changed: bool = False
-    revision: int = 0
 
 
 class VersionContents:
@@ -61,13 +63,14 @@ class VersionContents:
     A version is complete once nothing in it has changed for ``settle_seconds``, by its own
     modification times or by looks so far apart; 0 takes it at once. Where a ``marker`` is named, a
     version is complete when it holds a file of that name, however it looks otherwise. What can not
-    be looked at counts as complete: its load says what is wrong with it.
+    be looked at for as long counts as complete: its load says what is wrong with it.
     """
 
     def __init__(self, clock: Clock, settle_seconds: float = 0.0, marker: str = "") -> None:
         self._clock = clock
         self._settle_seconds = settle_seconds
         self._marker = marker
+        self._revisions = itertools.count()
         self._watched: dict[str, _Watched] = {}
 
     def is_complete(self, path: str) -> bool:
@@ -77,7 +80,9 @@ class VersionContents:
         """
         watched = self._watched.get(path)
         if watched is None:
-            watched = self._watched[path] = _Watched(contents_of(path), self._clock.monotonic())
+            watched = self._watched[path] = _Watched(
+                contents_of(path), self._clock.monotonic(), next(self._revisions)
+            )
         elif not watched.is_complete:
             self._look(path, watched)
         if not watched.is_complete:
@@ -86,7 +91,10 @@ class VersionContents:
         return watched.is_complete
 
     def revision(self, path: str) -> int:
-        """How often there was reason to load this version again."""
+        """Rises whenever there is reason to load this version again.
+
+        One that went and came back has a higher one than before, whoever noticed that it went.
+        """
         watched = self._watched.get(path)
         return watched.revision if watched else 0
 
@@ -98,12 +106,12 @@ class VersionContents:
         self._look(path, watched)
         if watched.has_changed and self._settled(watched):
             watched.has_changed = False
-            watched.revision += 1
+            watched.revision = next(self._revisions)
 
     def revise(self, path: str) -> None:
         """Somebody asked for the version to be tried again."""
         if watched := self._watched.get(path):
-            watched.revision += 1
+            watched.revision = next(self._revisions)
 
     def forget(self, path: str) -> None:
         """The version is gone; should it come back, it begins anew."""
@@ -121,7 +129,13 @@ class VersionContents:
         return max(by_its_times, by_our_looks) >= self._settle_seconds
 
     def _is_marked(self, path: str) -> bool:
-        return (Path(path) / self._marker).exists()
+        try:
+            (Path(path) / self._marker).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return True
 
 
 def _raise(error: OSError) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.core.errors import FailedPrecondition, Unavailable
+from serving.core.errors import FailedPrecondition, InvalidArgument, Unavailable
 from serving.core.model_config import (
     AllVersions,
     LatestVersions,
@@ -256,9 +256,11 @@ def test_failed_versions_are_emitted_anew_on_request_and_others_are_not(tmp_path
     watched = Watched(model(tmp_path, AllVersions()))
     watched.poll()
     watched.source.report_failure(ServableId("m", 2))
+    before = watched.revisions
     watched.source.retry_failed()
     watched.poll()
-    assert watched.revisions == {1: 0, 2: 1}
+    assert watched.revisions[1] == before[1]
+    assert watched.revisions[2] > before[2]
 
 
 def test_a_failure_is_forgotten_with_the_version_s_files(tmp_path: Path) -> None:
@@ -269,6 +271,97 @@ def test_a_failure_is_forgotten_with_the_version_s_files(tmp_path: Path) -> None
     (tmp_path / "1").rmdir()
     watched.poll()
     directories(tmp_path, "1")
+    watched.poll()
+    anew = watched.revisions
     watched.source.retry_failed()
     watched.poll()
-    assert watched.revisions == {1: 0}
+    assert watched.revisions == anew
+
+
+def test_a_version_that_went_and_came_back_has_a_higher_revision(tmp_path: Path) -> None:
+    """So that one that failed is loaded even where nobody noticed that it was gone meanwhile."""
+    directories(tmp_path, "1")
+    watched = Watched(model(tmp_path))
+    watched.poll()
+    before = watched.revisions[1]
+    (tmp_path / "1").rmdir()
+    watched.poll()
+    directories(tmp_path, "1")
+    watched.poll()
+    assert watched.revisions[1] > before
+
+
+def test_the_versions_under_another_base_path_have_higher_revisions(tmp_path: Path) -> None:
+    directories(tmp_path, "old/1", "new/1")
+    watched = Watched(model(tmp_path / "old"))
+    watched.poll()
+    before = watched.revisions[1]
+    watched.source.update([model(tmp_path / "new")])
+    assert watched.poll() == [("m", [(1, "1")])]
+    assert watched.revisions[1] > before
+
+
+def test_a_version_that_comes_and_goes_between_two_polls_is_never_emitted(tmp_path: Path) -> None:
+    directories(tmp_path, "1")
+    watched = Watched(model(tmp_path))
+    first = watched.poll(), watched.revisions
+    directories(tmp_path, "2")
+    (tmp_path / "2").rmdir()
+    (tmp_path / "1").rename(tmp_path / "away")
+    (tmp_path / "away").rename(tmp_path / "1")
+    assert (watched.poll(), watched.revisions) == first
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [(AllVersions(), list(range(1, 201))), (LatestVersions(), [200])],
+    ids=["all", "latest"],
+)
+def test_two_hundred_versions_at_once(
+    tmp_path: Path, policy: VersionPolicy, expected: list[int]
+) -> None:
+    directories(tmp_path, *(str(version) for version in range(1, 201)))
+    assert Watched(model(tmp_path, policy)).poll() == [("m", [(n, str(n)) for n in expected])]
+
+
+def test_a_base_path_that_is_a_circle_of_links_is_a_problem_of_its_servable_only(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    directories(tmp_path, "here/1")
+    watched = Watched(model(tmp_path / "circle"), model(tmp_path / "here", name="here"))
+    assert watched.poll() == [("here", [(1, "1")])]
+    assert watched.problems["m"].message == (
+        f"Could not find base path {tmp_path}/circle for servable m "
+        "(Too many levels of symbolic links)"
+    )
+
+
+def test_a_base_path_that_no_file_can_have_is_a_problem_of_its_servable_only(
+    tmp_path: Path,
+) -> None:
+    directories(tmp_path, "here/1")
+    impossible = MonitoredServable("m", "/a\0b", LatestVersions())
+    watched = Watched(impossible, model(tmp_path / "here", name="here"))
+    assert watched.poll() == [("here", [(1, "1")])]
+    assert isinstance(watched.problems["m"], InvalidArgument)
+    assert "embedded null byte" in watched.problems["m"].message
+
+
+def test_a_target_that_raises_for_one_servable_is_a_problem_of_that_one_only(
+    tmp_path: Path,
+) -> None:
+    directories(tmp_path, "a/1", "b/1")
+    emitted: list[str] = []
+
+    def take(name: str, versions: Sequence[ServableData[str]]) -> None:
+        if name == "a":
+            raise RuntimeError("/secret")
+        emitted.append(name)
+
+    source = FileSystemStoragePathSource(1, FakeClock())
+    source.connect(take)
+    source.update([model(tmp_path / name, name=name) for name in "ab"])
+    problems = source.poll_once()
+    assert emitted == ["b"]
+    assert str(problems["a"]) == "INTERNAL: polling servable a failed: RuntimeError"

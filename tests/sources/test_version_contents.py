@@ -55,7 +55,38 @@ def test_a_version_may_be_a_link_or_a_file(version: Path, tmp_path: Path) -> Non
 def test_what_is_not_there_is_unreadable_and_counts_as_complete(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
     assert contents_of(missing) == UNREADABLE
-    assert VersionContents(FakeClock(NOW), settle_seconds=5).is_complete(missing)
+    assert VersionContents(FakeClock(NOW)).is_complete(missing)
+
+
+def test_what_changes_while_it_is_looked_at_must_stand_still_first(version: Path) -> None:
+    """A copy that renames a file under our eyes can not be counted, and is not whole either."""
+    clock = FakeClock(NOW)
+    contents = VersionContents(clock, settle_seconds=5)
+    path = str(aged(version, -100))
+    away = version.rename(version.with_name("away"))
+    assert not contents.is_complete(path)
+    away.rename(version)
+    clock.advance(4)
+    assert not contents.is_complete(path)
+    clock.advance(5)
+    assert contents.is_complete(path)
+
+
+def test_what_stays_unreadable_for_long_is_complete(tmp_path: Path) -> None:
+    clock = FakeClock(NOW)
+    contents = VersionContents(clock, settle_seconds=5)
+    (tmp_path / "1").symlink_to("1")
+    assert not contents.is_complete(str(tmp_path / "1"))
+    clock.advance(5)
+    assert contents.is_complete(str(tmp_path / "1"))
+
+
+def test_where_the_marker_can_not_be_looked_for_the_load_says_what_is_wrong(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "1").symlink_to("1")
+    contents = VersionContents(FakeClock(NOW), marker="_DONE")
+    assert contents.is_complete(str(tmp_path / "1"))
 
 
 def test_files_that_have_been_still_for_long_are_taken_at_the_first_look(version: Path) -> None:
