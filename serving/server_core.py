@@ -22,6 +22,7 @@ from serving.core.servable_state import ManagerState, ServableState
 from serving.core.source import AspiredVersions
 from serving.core.source_adapter import UnarySourceAdapter, error_injecting
 from serving.loaders.platforms import PLATFORMS, Platforms
+from serving.loaders.remote_loader import RemoteLoader
 from serving.loaders.simple_loader import SimpleLoader, Wrap
 from serving.managers.aspired_versions_manager import AspiredVersionsManager
 from serving.managers.caching_manager import CachingManager
@@ -35,7 +36,9 @@ from serving.managers.resource_tracker import ResourceTracker
 from serving.managers.servable_state_monitor import ServableStateMonitor
 from serving.server_core_options import LifecycleOptions
 from serving.sources.file_system_source import FileSystemStoragePathSource, MonitoredServable
+from serving.sources.model_cache import ModelCache
 from serving.sources.source_router import DynamicSourceRouter
+from serving.sources.storage import is_remote
 from serving.sources.version_contents import VersionContents
 from serving.version_labels import VersionLabels
 
@@ -84,6 +87,7 @@ class ServerCore:
             allow_unavailable=options.allow_version_labels_for_unavailable_models
         )
         self.bus.subscribe(_log_state)
+        self._copies = ModelCache(options.model_cache, clock)
         self._monitor = ServableStateMonitor(self.bus, clock, max_ended=options.max_ended_versions)
         self._manager = self._make_manager(clock)
         self._router = self._make_router(self._manager.aspired_versions)
@@ -97,6 +101,7 @@ class ServerCore:
         Raises Unknown when a model failed for good, and the reasons of :meth:`reload`. A model
         whose base path is missing or empty is served as soon as a version appears.
         """
+        self._copies.start()
         self._manager.start()
         self._manager.set_num_load_threads(self._options.num_initial_load_threads)
         with self._reloading:
@@ -134,6 +139,7 @@ class ServerCore:
     def stop(self) -> None:
         """Find no more versions, unload all; returns when nothing is left in memory."""
         self._source.stop()
+        self._copies.stop()
         self._manager.stop()
         self._monitor.close()
 
@@ -201,6 +207,12 @@ class ServerCore:
             self._source.report_failure(state.id)
 
     def _make_loader(self, platform: str, path: str) -> Loader:
+        """A version that lies elsewhere is copied here by its load, and loaded from there."""
+        if is_remote(path):
+            return RemoteLoader(path, self._copies, partial(self._make_local_loader, platform))
+        return self._make_local_loader(platform, path)
+
+    def _make_local_loader(self, platform: str, path: str) -> Loader:
         return SimpleLoader(path, partial(self._platforms.get, platform), self._wrap)
 
     def _apply(self, configs: Sequence[ModelConfig]) -> None:

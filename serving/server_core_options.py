@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serving.core.errors import InvalidArgument
+from serving.sources.model_cache import ModelCacheOptions
 
 ASPIRED_VERSION_POLICIES = ("availability_preserving", "resource_preserving")
 
@@ -34,6 +35,7 @@ class LifecycleOptions:
     version_settle_seconds: float = 0.0
     version_marker_file: str = ""
     max_ended_versions: int = 100
+    model_cache: ModelCacheOptions = field(default_factory=ModelCacheOptions)
 
     def __post_init__(self) -> None:
         for name in (

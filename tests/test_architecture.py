@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "transport": frozenset({"core"}),
     "metrics": frozenset(),
     "version_labels": frozenset({"core"}),
-    "server_core_options": frozenset({"core"}),
+    "server_core_options": frozenset({"core", "sources"}),
     "server_core": frozenset({"core", "version_labels", "server_core_options"}) | ROOMS,
     "apis": frozenset({"core", "inference", "generated", "metrics"}),
     "config": frozenset({"core", "generated", "server_core_options", "transport", "apis"}) | ROOMS,
@@ -47,7 +47,7 @@ MESSAGES = frozenset({"google.protobuf", "tensorflow_serving", "tensorflow.core"
 THIRD_PARTY: dict[str, frozenset[str]] = {
     "core": frozenset({"numpy", "ml_dtypes"}),
     "generated": frozenset({"google.protobuf"}),
-    "sources": frozenset(),
+    "sources": frozenset({"fsspec"}),
     "loaders": frozenset({"numpy", "ml_dtypes"}),
     "managers": frozenset(),
     "batching": frozenset({"numpy"}),

@@ -101,6 +101,18 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Take a version only when its directory holds a file of this name.",
         ),
         Flag(
+            "model_cache_dir",
+            _STRING,
+            "",
+            "Where copies of remote versions are kept; empty: model_server in the user's cache.",
+        ),
+        Flag(
+            "model_cache_max_bytes",
+            _INT64,
+            0,
+            "Most bytes that copies of remote versions may take on disk; 0: the disk's size.",
+        ),
+        Flag(
             "max_ended_versions",
             _INT32,
             100,

@@ -14,6 +14,7 @@ from serving.config.text_proto import read_text_proto
 from serving.core.errors import InvalidArgument
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.server_core_options import LifecycleOptions
+from serving.sources.model_cache import ModelCacheOptions
 from serving.transport.grpc_server import GrpcOptions
 from serving.transport.http_server import HttpOptions
 from serving.transport.tls import TlsOptions
@@ -186,6 +187,7 @@ def _lifecycle_options(flags: CommandLine) -> LifecycleOptions:
         version_settle_seconds=flags["version_settle_seconds"],
         version_marker_file=flags["version_marker_file"],
         max_ended_versions=flags["max_ended_versions"],
+        model_cache=ModelCacheOptions(flags["model_cache_dir"], flags["model_cache_max_bytes"]),
     )
 
 

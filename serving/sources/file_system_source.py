@@ -23,6 +23,8 @@ from serving.core.periodic import PeriodicThread
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId
 from serving.core.source import AspiredVersions
+from serving.sources.storage import is_remote
+from serving.sources.storages import storage_for
 from serving.sources.version_contents import VersionContents
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class FileSystemStoragePathSource:
     ) -> None:
         self._poll_interval_seconds = poll_interval_seconds
         self._contents = contents or VersionContents(clock)
-        self._children: dict[str, list[tuple[int, str]]] = {}
+        self._found: dict[str, list[tuple[int, str]]] = {}
         self._failed: set[ServableId] = set()
         self._servables: dict[str, MonitoredServable] = {}
         self._problems: dict[str, ServingError] = {}
@@ -149,11 +151,7 @@ class FileSystemStoragePathSource:
         self._remember(servable, found)
         for path in self._paths_of_failed(servable):
             self._contents.look_again(path)
-        complete = [
-            (version, child)
-            for version, child in found
-            if self._contents.is_complete(_path(servable, child))
-        ]
+        complete = [(version, path) for version, path in found if self._contents.is_complete(path)]
         if found and not complete:
             return Unavailable(
                 f"No version of servable {servable.name} under base path {servable.base_path} is "
@@ -172,25 +170,24 @@ class FileSystemStoragePathSource:
         self, servable: MonitoredServable, complete: Sequence[tuple[int, str]]
     ) -> list[ServableData[str]]:
         aspired = []
-        for version, child in select(complete, servable.version_policy):
-            path = _path(servable, child)
+        for version, path in select(complete, servable.version_policy):
             revision = self._contents.revision(path)
             aspired.append(ServableData(ServableId(servable.name, version), path, revision))
         return aspired
 
     def _remember(self, servable: MonitoredServable, found: list[tuple[int, str]]) -> None:
         """Note what is there now, and forget what no longer is."""
-        before = self._children.pop(servable.name, [])
-        for version, child in set(before) - set(found):
-            self._contents.forget(_path(servable, child))
+        before = self._found.pop(servable.name, [])
+        for version, path in set(before) - set(found):
+            self._contents.forget(path)
             self._failed.discard(ServableId(servable.name, version))
         if found:
-            self._children[servable.name] = found
+            self._found[servable.name] = found
 
     def _paths_of_failed(self, servable: MonitoredServable) -> list[str]:
         return [
-            _path(servable, child)
-            for version, child in self._children.get(servable.name, [])
+            path
+            for version, path in self._found.get(servable.name, [])
             if ServableId(servable.name, version) in self._failed
         ]
 
@@ -205,22 +202,22 @@ class FileSystemStoragePathSource:
             log.warning("%s", problem.message)
 
 
-def versions_among(children: Sequence[str]) -> list[tuple[int, str]]:
-    """The versions among the names of a directory's children, each with its name.
+def versions_among(children: Mapping[str, str]) -> list[tuple[int, str]]:
+    """The versions among a directory's children, which are paths by name, each with its path.
 
-    Sorted by version, then name. Two names may stand for one version ("1", "001").
+    Sorted by version, then path. Two names may stand for one version ("1", "001").
     """
-    numbered = [(int(child), child) for child in children if _NUMBER.fullmatch(child)]
-    for number, child in numbered:
+    numbered = [(int(name), path) for name, path in children.items() if _NUMBER.fullmatch(name)]
+    for number, path in numbered:
         if number not in _INT64:
-            log.warning("ignoring directory %s: the version does not fit 64 bits", child)
-    return sorted((number, child) for number, child in numbered if number in _INT64)
+            log.warning("ignoring %s: the version does not fit 64 bits", path)
+    return sorted((number, path) for number, path in numbered if number in _INT64)
 
 
 def select(found: Sequence[tuple[int, str]], policy: VersionPolicy) -> list[tuple[int, str]]:
     """The versions that the policy wants, out of those found in ascending order.
 
-    Where two names stand for one version, the last in string order is taken; under
+    Where two paths stand for one version, the last in string order is taken; under
     :class:`AllVersions` both are.
     """
     if isinstance(policy, AllVersions):
@@ -230,23 +227,25 @@ def select(found: Sequence[tuple[int, str]], policy: VersionPolicy) -> list[tupl
         return sorted(unique.items())[-policy.count :]
     for missing in sorted(policy.versions - unique.keys()):
         log.warning("version %d was asked for but is not there", missing)
-    return sorted((number, child) for number, child in unique.items() if number in policy.versions)
+    return sorted((number, path) for number, path in unique.items() if number in policy.versions)
 
 
-def _children(servable: MonitoredServable) -> list[str]:
-    """Raises InvalidArgument for a base path that can not be listed, or is none at all."""
+def _children(servable: MonitoredServable) -> Mapping[str, str]:
+    """What lies below the base path, as paths by name.
+
+    Raises InvalidArgument for a local one that can not be listed, and what a remote store says.
+    """
+    if is_remote(servable.base_path):
+        return storage_for(servable.base_path).children(servable.base_path)
+    base_path = servable.base_path.removeprefix("file://")
     try:
-        return os.listdir(servable.base_path)  # noqa: PTH208  # names are wanted, not paths
+        names = os.listdir(base_path)  # noqa: PTH208  # names are wanted, not paths
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidArgument(
             f"Could not find base path {servable.base_path} for servable {servable.name} ({reason})"
         ) from None
-
-
-def _path(servable: MonitoredServable, child: str) -> str:
-    """By string: a base path may be a URI."""
-    return f"{servable.base_path}/{child}"
+    return {name: f"{base_path}/{name}" for name in names}
 
 
 def _no_versions(servable: MonitoredServable) -> ServingError:

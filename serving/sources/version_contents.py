@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.core.clock import Clock
+from serving.core.errors import ServingError
+from serving.sources.storage import is_remote
+from serving.sources.storages import storage_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ UNREADABLE = Contents(-1, -1, math.inf)
 
 def contents_of(path: str) -> Contents:
     """Look at everything below ``path``, or at the file itself; links inside are not followed."""
+    if is_remote(path):
+        return _remote_contents_of(path)
     try:
         root = Path(path).stat()
         count, size, newest = 1, root.st_size, root.st_mtime
@@ -44,6 +49,17 @@ def contents_of(path: str) -> Contents:
     except OSError:
         return UNREADABLE
     return Contents(count, size, newest)
+
+
+def _remote_contents_of(uri: str) -> Contents:
+    """The same of a version in a store; where the store tells no times, only our looks count."""
+    try:
+        files = storage_for(uri).files(uri)
+    except ServingError:
+        return UNREADABLE
+    times = [file.modified_seconds for file in files if file.modified_seconds is not None]
+    newest = max(times) if times and len(times) == len(files) else math.inf
+    return Contents(len(files), sum(file.size_bytes or 0 for file in files), newest)
 
 
 @dataclass(slots=True)
@@ -129,6 +145,8 @@ class VersionContents:
         return max(by_its_times, by_our_looks) >= self._settle_seconds
 
     def _is_marked(self, path: str) -> bool:
+        if is_remote(path):
+            return _holds(path, self._marker)
         try:
             (Path(path) / self._marker).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -136,6 +154,13 @@ class VersionContents:
         except OSError:
             return True
         return True
+
+
+def _holds(uri: str, name: str) -> bool:
+    try:
+        return any(file.name == name for file in storage_for(uri).files(uri))
+    except ServingError:
+        return False
 
 
 def _raise(error: OSError) -> None:

@@ -67,6 +67,8 @@ OWN = {
     "load_on_first_request",
     "log_level",
     "max_ended_versions",
+    "model_cache_dir",
+    "model_cache_max_bytes",
     "rest_bind_address",
     "shutdown_grace_seconds",
     "total_model_memory_limit_bytes",

@@ -9,6 +9,7 @@ from serving.config.command_line import parse_command_line
 from serving.config.options import server_options
 from serving.core.errors import InvalidArgument, NotFound
 from serving.server_core_options import LifecycleOptions
+from serving.sources.model_cache import ModelCacheOptions
 from serving.transport.http_server import HttpOptions
 
 
@@ -201,6 +202,8 @@ def test_lifecycle_flags_reach_the_core():
         "--version_settle_seconds=2.5",
         "--version_marker_file=_DONE",
         "--max_ended_versions=7",
+        "--model_cache_dir=/cache",
+        "--model_cache_max_bytes=1000",
     ).lifecycle
 
     assert dataclasses.replace(found, num_initial_load_threads=4) == LifecycleOptions(
@@ -217,6 +220,7 @@ def test_lifecycle_flags_reach_the_core():
         version_settle_seconds=2.5,
         version_marker_file="_DONE",
         max_ended_versions=7,
+        model_cache=ModelCacheOptions("/cache", 1000),
     )
 
 

@@ -78,7 +78,7 @@ def directories(base: Path, *names: str) -> None:
     ],
 )
 def test_a_version_is_a_name_that_is_a_whole_64_bit_integer(name: str, version: int | None) -> None:
-    assert versions_among([name]) == ([] if version is None else [(version, name)])
+    assert versions_among({name: "path"}) == ([] if version is None else [(version, "path")])
 
 
 def test_a_version_that_does_not_fit_is_named_in_the_log(
