@@ -325,6 +325,16 @@ class TestRoom:
         models.lease("s3://b/m/2")
         assert stores["s3://b/m/2"].reads == 2
 
+    def test_a_copy_was_used_until_it_was_released(self, tmp_path: Path):
+        models, _ = self.models(tmp_path, max_bytes=250)
+        long_in_use = models.lease("s3://b/m/1")
+        key = Path(long_in_use.path).parent.name
+        os.utime(tmp_path / f"{key}.lock", (10, 10))
+        self.use(tmp_path, models, "s3://b/m/2", at=20)
+        long_in_use.release()
+        models.lease("s3://b/m/3")
+        assert Path(long_in_use.path).exists()
+
     def test_copies_in_use_are_not_evicted_not_even_by_another_process(self, tmp_path: Path):
         models, _ = self.models(tmp_path, max_bytes=250)
         other, _ = self.models(tmp_path, max_bytes=250)
