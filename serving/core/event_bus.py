@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, TypeVar
+
+log = logging.getLogger(__name__)
 
 E = TypeVar("E")
 
@@ -32,8 +35,8 @@ class EventBus(Generic[E]):
     """Delivers each event to every subscriber, in order, on the publisher's thread.
 
     One event at a time: all subscribers see the same order. A callback must be quick and must
-    neither publish nor subscribe on the same bus. After ``cancel`` returns, the callback is not
-    called again.
+    neither publish nor subscribe on the same bus; one that raises is logged, and keeps the event
+    from nobody else. After ``cancel`` returns, the callback is not called again.
     """
 
     def __init__(self) -> None:
@@ -56,4 +59,7 @@ class EventBus(Generic[E]):
         """Deliver the event; returns when every subscriber has seen it."""
         with self._lock:
             for callback in self._callbacks.values():
-                callback(event)
+                try:
+                    callback(event)
+                except Exception:
+                    log.exception("a subscriber failed on %s", event)

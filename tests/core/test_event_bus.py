@@ -1,5 +1,7 @@
 """Events reach every subscriber in order, until it cancels."""
 
+import pytest
+
 from serving.core.event_bus import EventBus
 
 
@@ -22,3 +24,23 @@ def test_a_cancelled_subscription_hears_nothing_more() -> None:
     subscription.cancel()
     bus.publish(2)
     assert heard == [1]
+
+
+def test_publishing_to_nobody_is_fine() -> None:
+    EventBus[int]().publish(1)
+
+
+def test_a_subscriber_that_raises_is_logged_and_keeps_the_event_from_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus: EventBus[int] = EventBus()
+    heard: list[int] = []
+
+    def explode(event: int) -> None:
+        raise RuntimeError("no")
+
+    bus.subscribe(explode)
+    bus.subscribe(heard.append)
+    bus.publish(7)
+    assert heard == [7]
+    assert "a subscriber failed on 7" in caplog.text
