@@ -133,7 +133,7 @@ class FakeLoader:
     def __init__(
         self,
         *,
-        failures: Sequence[Exception] = (),
+        failures: Sequence[BaseException] = (),
         resources: ResourceAllocation | None = None,
         before_load: Callable[[], object] = lambda: None,
         before_unload: Callable[[], object] = lambda: None,

@@ -219,11 +219,11 @@ class BasicManager:
             self._announce(harness.id, ManagerState.AVAILABLE)
 
         try:
-            self._tracker.reserve(harness.id, harness.loader.estimate_resources())
+            self._tracker.reserve(harness.id, harness.estimate_resources())
             harness.approve_load()
             self._announce(harness.id, ManagerState.LOADING)
             harness.load(make_available)
-        except Exception as error:  # noqa: BLE001  # whatever a loader raises becomes a state
+        except BaseException as error:  # noqa: BLE001  # whatever a loader raises becomes a state
             failure = presentable(error, f"loading servable {harness.id}")
             harness.fail(failure)
             self._tracker.release(harness.id)

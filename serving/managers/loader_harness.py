@@ -5,18 +5,23 @@ from __future__ import annotations
 import enum
 import itertools
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from serving.core.clock import Clock
 from serving.core.errors import Cancelled, FailedPrecondition, Internal, ServingError
 from serving.core.loader import Loader
+from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class HarnessState(enum.Enum):
@@ -43,12 +48,18 @@ class RetryPolicy:
     interval_seconds: float = 60.0
 
 
-def presentable(error: Exception, doing: str) -> ServingError:
-    """The error as a state may show it: anything that is no ServingError keeps its details here."""
+def presentable(error: BaseException, doing: str) -> ServingError:
+    """The error as a state may show it: anything that is no ServingError keeps its details here.
+
+    Of an error of the operating system, its own name for it is shown.
+    """
     if isinstance(error, ServingError):
         return error
     log.error("%s raised", doing, exc_info=error)
-    return Internal(f"{doing} failed: {type(error).__name__}")
+    reason = type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:
+        reason += f" ({os.strerror(error.errno)})"
+    return Internal(f"{doing} failed: {reason}")
 
 
 def _cancelled() -> ServingError:
@@ -59,7 +70,8 @@ class LoaderHarness:
     """Takes one loader through its states. Thread-safe.
 
     A step that the present state does not allow is a defect: it raises Internal and leaves the
-    harness in ERROR.
+    harness in ERROR. Whatever a loader raises ends there as well, SystemExit included: code that
+    comes with a model must not be able to end a thread of the manager.
     """
 
     def __init__(self, data: ServableData[Loader], retry: RetryPolicy, clock: Clock) -> None:
@@ -95,6 +107,10 @@ class LoaderHarness:
                 raise FailedPrecondition("Duplicate load request")
             self._state = HarnessState.LOAD_REQUESTED
 
+    def estimate_resources(self) -> ResourceAllocation:
+        """What the loader says it will hold; asked again as a load is tried again."""
+        return self._with_retries("estimating", self.loader.estimate_resources)
+
     def approve_load(self) -> None:
         """LOAD_REQUESTED → LOAD_APPROVED."""
         self._step(HarnessState.LOAD_REQUESTED, HarnessState.LOAD_APPROVED)
@@ -105,17 +121,15 @@ class LoaderHarness:
         Blocks for as long as the load takes. ``make_available`` is called with what was loaded
         just before READY, so that nobody can ask to unload a version that is not yet offered.
         When the load was cancelled meanwhile, what was loaded is unloaded again and Cancelled is
-        raised. A failure leaves the harness in ERROR.
+        raised; the same is undone when ``make_available`` raises. A failure leaves the harness in
+        ERROR.
         """
         self._step(HarnessState.LOAD_APPROVED, HarnessState.LOADING)
         try:
-            servable = self._load_with_retries()
-            if self._cancelled.is_set():
-                self.loader.unload()
-                raise _cancelled()
-        except Exception as error:
+            servable = self._with_retries("loading", self._load_once)
+            self._offer(servable, make_available)
+        except BaseException as error:
             raise self._fail_unexpectedly("loading", error) from error
-        make_available(servable)
         self._step(HarnessState.LOADING, HarnessState.READY)
 
     def cancel_load(self) -> None:
@@ -142,7 +156,7 @@ class LoaderHarness:
         self._step(HarnessState.QUIESCED, HarnessState.UNLOADING)
         try:
             self.loader.unload()
-        except Exception as error:
+        except BaseException as error:
             raise self._fail_unexpectedly("unloading", error) from error
         self._step(HarnessState.UNLOADING, HarnessState.DISABLED)
 
@@ -163,16 +177,16 @@ class LoaderHarness:
             self._state, self._error = HarnessState.ERROR, error
         raise error
 
-    def _load_with_retries(self) -> Servable:
-        for attempt in itertools.count(1):
+    def _with_retries(self, doing: str, attempt: Callable[[], T]) -> T:
+        for number in itertools.count(1):
             if self._cancelled.is_set():
                 raise _cancelled()
             try:
-                return self._load_once()
-            except Exception as error:
-                if attempt > self._retry.max_retries:
+                return attempt()
+            except BaseException as error:
+                if number > self._retry.max_retries:
                     raise
-                self._wait_to_retry(attempt, error)
+                self._wait_to_retry(doing, number, error)
         raise AssertionError("unreachable: the loop above only returns or raises")
 
     def _load_once(self) -> Servable:
@@ -182,10 +196,21 @@ class LoaderHarness:
             raise Internal(f"the loader of servable {self.id} loaded nothing")
         return servable
 
-    def _wait_to_retry(self, attempt: int, error: Exception) -> None:
+    def _offer(self, servable: Servable, make_available: Callable[[Servable], None]) -> None:
+        """Hand over what was loaded, or unload it again."""
+        try:
+            if self._cancelled.is_set():
+                raise _cancelled()
+            make_available(servable)
+        except BaseException:
+            self.loader.unload()
+            raise
+
+    def _wait_to_retry(self, doing: str, attempt: int, error: BaseException) -> None:
         """Returns early when the load is cancelled."""
         log.warning(
-            "loading %s failed (attempt %d of %d): %s",
+            "%s %s failed (attempt %d of %d): %s",
+            doing,
             self.id,
             attempt,
             self._retry.max_retries + 1,
@@ -193,7 +218,7 @@ class LoaderHarness:
         )
         self._clock.wait(self._cancelled, max(0.0, self._retry.interval_seconds))
 
-    def _fail_unexpectedly(self, doing: str, error: Exception) -> ServingError:
+    def _fail_unexpectedly(self, doing: str, error: BaseException) -> ServingError:
         failure = presentable(error, f"{doing} servable {self.id}")
         self.fail(failure)
         return failure

@@ -1,8 +1,9 @@
 """Loading, lending, unloading and announcing versions, with loads and unloads in this thread."""
 
+import errno
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
 
@@ -33,6 +34,7 @@ class Managed:
     ) -> None:
         self.events: list[ServableState] = []
         self.finished = 0
+        self._ended = threading.Condition()
         self.clock = FakeClock()
         self.tracker = ResourceTracker(limit)
         self.bus: EventBus[ServableState] = EventBus()
@@ -52,11 +54,24 @@ class Managed:
         self.manager.manage(ServableData(servable_id, loader or FakeLoader()))
         self.manager.load(servable_id)
 
+    def load_and_wait(self, servable_id: ServableId, loader: Loader) -> None:
+        ended = threading.Event()
+        self.manager.manage(ServableData(servable_id, loader))
+        self.manager.load(servable_id, lambda _: ended.set())
+        assert ended.wait(10)
+
+    def await_ended(self, count: int) -> None:
+        """Return once so many loads and unloads have ended, however they did."""
+        with self._ended:
+            assert self._ended.wait_for(lambda: self.finished >= count, 10)
+
     def told(self, servable_id: ServableId) -> list[str]:
         return [event.state.name for event in self.events if event.id == servable_id]
 
     def _count(self, name: str) -> None:
-        self.finished += 1
+        with self._ended:
+            self.finished += 1
+            self._ended.notify_all()
 
 
 def test_each_step_of_a_life_is_announced_in_order() -> None:
@@ -264,3 +279,241 @@ def test_the_zero_threads_of_tensorflow_serving_mean_one_after_another() -> None
         pool.submit(step(number))
     pool.shutdown()
     assert order == list(range(20))
+
+
+def test_available_lists_what_can_be_looked_up_and_nothing_else() -> None:
+    managed = Managed()
+    for servable_id in (M2, N1, M1):
+        managed.load(servable_id)
+    managed.load(ServableId("n", 2), FakeLoader(failures=[InvalidArgument("broken")]))
+    managed.manager.manage(ServableData(ServableId("n", 3), FakeLoader()))
+    managed.manager.unload(M1)
+    assert managed.manager.available() == [M2, N1]
+
+
+def test_states_tell_every_version_held_of_a_name() -> None:
+    managed = Managed()
+    managed.load(M1)
+    managed.load(M2, FakeLoader(failures=[InvalidArgument("broken")]))
+    managed.load(N1)
+    assert managed.manager.states("m") == {M1: HarnessState.READY, M2: HarnessState.ERROR}
+    assert managed.manager.states("unknown") == {}
+
+
+def test_version_zero_is_a_version_like_any_other() -> None:
+    managed = Managed()
+    zero = ServableId("z", 0)
+    managed.load(zero)
+    assert managed.manager.servable(ServableRequest("z")).id == zero
+    assert managed.manager.servable(ServableRequest("z", 0)).id == zero
+
+
+def test_while_the_highest_version_unloads_the_next_one_is_lent() -> None:
+    managed = Managed(make_executor=thread_pool)
+    go_on, unloading = threading.Event(), threading.Event()
+
+    def block() -> None:
+        unloading.set()
+        go_on.wait(10)
+
+    for servable_id, loader in ((M1, FakeLoader()), (M2, FakeLoader(before_unload=block))):
+        managed.load_and_wait(servable_id, loader)
+    managed.manager.unload(M2)
+    assert unloading.wait(10)
+    with managed.manager.servable(ServableRequest("m")) as handle:
+        assert handle.id == M1
+    go_on.set()
+    managed.manager.stop()
+
+
+def test_the_loader_offered_first_stays_when_a_second_is_refused() -> None:
+    managed = Managed()
+    first, second = FakeLoader(), FakeLoader()
+    managed.manager.manage(ServableData(M1, first))
+    with pytest.raises(FailedPrecondition):
+        managed.manager.manage(ServableData(M1, second))
+    managed.manager.load(M1)
+    assert (first.attempts, second.attempts) == (1, 0)
+
+
+def test_what_is_not_loaded_can_not_be_unloaded() -> None:
+    managed = Managed()
+    managed.manager.manage(ServableData(M1, FakeLoader()))
+    with pytest.raises(FailedPrecondition, match="Servable not loaded"):
+        managed.manager.unload(M1)
+
+
+def test_an_unload_is_done_by_the_manager_s_threads_never_by_who_held_the_last_lease() -> None:
+    managed = Managed(make_executor=thread_pool)
+    threads: list[str] = []
+    loader = FakeLoader(before_unload=lambda: threads.append(threading.current_thread().name))
+    managed.load_and_wait(M1, loader)
+    held = managed.manager.servable(ServableRequest("m"))
+    managed.manager.unload(M1)
+    held.release()
+    managed.manager.stop()
+    assert [name.split("_")[0] for name in threads] == ["unload"]
+
+
+def test_a_failed_or_cancelled_load_is_not_begun_again() -> None:
+    managed = Managed()
+    managed.load(M1, FakeLoader(failures=[InvalidArgument("broken")]))
+    managed.manager.manage(ServableData(M2, FakeLoader()))
+    managed.manager.cancel_load(M2)
+    managed.manager.load(M2)
+    assert str(managed.events[-1].error) == "CANCELLED: Loading of servable cancelled"
+    for servable_id in (M1, M2):
+        with pytest.raises(FailedPrecondition, match="Duplicate load request"):
+            managed.manager.load(servable_id)
+
+
+@pytest.mark.parametrize("act", ["load", "unload"])
+def test_of_many_who_ask_at_once_only_one_succeeds(act: str) -> None:
+    managed = Managed(make_executor=thread_pool)
+    loader = FakeLoader()
+    if act == "unload":
+        managed.load_and_wait(M1, loader)
+    else:
+        managed.manager.manage(ServableData(M1, loader))
+    together = threading.Barrier(4)
+
+    def ask() -> int:
+        together.wait(10)
+        try:
+            getattr(managed.manager, act)(M1)
+        except FailedPrecondition:
+            return 0
+        return 1
+
+    with ThreadPoolExecutor(4) as pool:
+        successes = sum(asked.result() for asked in [pool.submit(ask) for _ in range(4)])
+    managed.manager.stop()
+    assert (successes, loader.attempts, loader.unloads) == (1, 1, 1)
+
+
+def test_loads_and_unloads_from_many_threads_leave_nothing_behind() -> None:
+    managed = Managed(make_executor=thread_pool)
+    loaders = {ServableId("m", version): FakeLoader() for version in range(20)}
+
+    def live(servable_id: ServableId) -> None:
+        managed.load_and_wait(servable_id, loaders[servable_id])
+        managed.manager.unload(servable_id)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(live, loaders))
+    managed.manager.stop()
+    assert managed.manager.available() == []
+    for servable_id, loader in loaders.items():
+        assert (loader.attempts, loader.unloads) == (1, 1)
+        assert managed.told(servable_id)[-3:] == ["AVAILABLE", "UNLOADING", "END"]
+
+
+def test_loads_that_were_waiting_are_done_when_the_number_of_threads_changes() -> None:
+    managed = Managed(make_executor=thread_pool)
+    go_on = threading.Event()
+    versions = [ServableId("m", version) for version in range(10)]
+    for servable_id in versions:
+        managed.load(servable_id, FakeLoader(before_load=lambda: go_on.wait(10)))
+    managed.manager.set_num_load_threads(1)
+    go_on.set()
+    managed.await_ended(len(versions))
+    assert managed.manager.available() == versions
+    managed.manager.stop()
+
+
+def test_two_loads_that_fit_together_go_on_at_the_same_time() -> None:
+    managed = Managed(limit=ResourceAllocation.ram(10), make_executor=thread_pool)
+    together = threading.Barrier(2)
+    for servable_id in (M1, N1):
+        half = ResourceAllocation.ram(5)
+        managed.load(servable_id, FakeLoader(resources=half, before_load=lambda: together.wait(10)))
+    managed.await_ended(2)
+    assert managed.manager.available() == [M1, N1]
+    managed.manager.stop()
+
+
+def test_a_refused_load_makes_way_for_the_next() -> None:
+    managed = Managed(limit=ResourceAllocation.ram(10))
+    managed.load(M1, FakeLoader(resources=ResourceAllocation.ram(11)))
+    managed.load(N1, FakeLoader(resources=ResourceAllocation.ram(10)))
+    assert managed.manager.available() == [N1]
+    assert managed.manager.states("m") == {M1: HarnessState.ERROR}
+
+
+class Shrinking(FakeLoader):
+    """Needs ten bytes to load, and holds five afterwards."""
+
+    def estimate_resources(self) -> ResourceAllocation:
+        return ResourceAllocation.ram(5 if self.servable else 10)
+
+
+def test_what_a_load_turns_out_not_to_hold_is_there_for_the_next() -> None:
+    managed = Managed(limit=ResourceAllocation.ram(10))
+    managed.load(M1, Shrinking())
+    managed.load(N1, FakeLoader(resources=ResourceAllocation.ram(5)))
+    assert managed.manager.available() == [M1, N1]
+
+
+def test_what_an_unload_frees_is_there_for_a_load_that_waits_for_it() -> None:
+    managed = Managed(limit=ResourceAllocation.ram(10), make_executor=thread_pool)
+    go_on = threading.Event()
+    all_of_it = ResourceAllocation.ram(10)
+    leaving = FakeLoader(resources=all_of_it, before_unload=lambda: go_on.wait(10))
+    managed.load_and_wait(M1, leaving)
+    managed.manager.unload(M1)
+    managed.load(N1, FakeLoader(resources=all_of_it))
+    go_on.set()
+    managed.await_ended(3)
+    assert managed.manager.available() == [N1]
+    managed.manager.stop()
+
+
+@pytest.mark.parametrize("raised", [SystemExit(1), MemoryError(), KeyboardInterrupt()], ids=repr)
+def test_a_load_that_would_end_its_thread_ends_in_a_state_and_the_next_one_loads(
+    raised: BaseException,
+) -> None:
+    managed = Managed(make_executor=thread_pool)
+    managed.manager.set_num_load_threads(1)
+    managed.load(M1, FakeLoader(failures=[raised], resources=ResourceAllocation.ram(5)))
+    managed.load(N1)
+    managed.await_ended(2)
+    assert managed.manager.available() == [N1]
+    (end,) = [event for event in managed.events if event.state is ManagerState.END]
+    assert str(end.error) == (
+        f"INTERNAL: loading servable {{name: m version: 1}} failed: {type(raised).__name__}"
+    )
+    managed.manager.stop()
+    assert managed.tracker.used == ResourceAllocation()
+
+
+def test_an_unload_that_would_end_its_thread_ends_in_a_state() -> None:
+    def leave() -> None:
+        raise SystemExit
+
+    managed = Managed(make_executor=thread_pool)
+    managed.load_and_wait(M1, FakeLoader(before_unload=leave))
+    managed.manager.unload(M1)
+    managed.manager.stop()
+    assert str(managed.events[-1].error) == (
+        "INTERNAL: unloading servable {name: m version: 1} failed: SystemExit"
+    )
+
+
+def test_a_version_that_may_not_be_read_says_so_whether_it_estimates_or_loads() -> None:
+    denied = PermissionError(errno.EACCES, "/secret")
+
+    class Unreadable(FakeLoader):
+        def estimate_resources(self) -> ResourceAllocation:
+            raise denied
+
+    managed = Managed()
+    managed.load(M1, Unreadable())
+    managed.load(M2, FakeLoader(failures=[denied]))
+    managed.load(N1)
+    ends = [event for event in managed.events if event.state is ManagerState.END]
+    assert [str(end.error) for end in ends] == [
+        f"INTERNAL: loading servable {{name: m version: {version}}} failed: "
+        "PermissionError (Permission denied)"
+        for version in (1, 2)
+    ]
+    assert managed.manager.available() == [N1]

@@ -1,10 +1,12 @@
 """The states of a loader: which steps are allowed, how loads are retried, what cancelling does."""
 
+import errno
 import threading
 
 import pytest
 
 from serving.core.errors import Cancelled, FailedPrecondition, Internal, InvalidArgument
+from serving.core.resources import ResourceAllocation
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId
 from serving.managers.loader_harness import HarnessState, LoaderHarness, RetryPolicy
@@ -164,3 +166,119 @@ def test_a_failing_unload_ends_in_error() -> None:
     with pytest.raises(Internal, match="unloading servable"):
         life.unload()
     assert life.state is HarnessState.ERROR
+
+
+def test_no_load_without_an_approval() -> None:
+    loader = FakeLoader()
+    life = harness(loader)
+    with pytest.raises(Internal, match="from state new to loading"):
+        life.load(lambda _: None)
+    assert (life.state, loader.attempts) == (HarnessState.ERROR, 0)
+
+
+def test_a_second_approval_is_an_illegal_step() -> None:
+    life = approved(FakeLoader())
+    with pytest.raises(Internal, match="from state load-approved to load-approved"):
+        life.approve_load()
+
+
+def test_a_second_load_is_an_illegal_step_and_loads_nothing() -> None:
+    loader = FakeLoader()
+    life = approved(loader)
+    life.load(lambda _: None)
+    with pytest.raises(Internal, match="from state ready to loading"):
+        life.load(lambda _: None)
+    assert loader.attempts == 1
+
+
+def test_a_second_unload_request_is_refused() -> None:
+    life = approved(FakeLoader())
+    life.load(lambda _: None)
+    life.request_unload()
+    with pytest.raises(FailedPrecondition, match="unload already requested/ongoing"):
+        life.request_unload()
+    assert life.state is HarnessState.UNLOAD_REQUESTED
+
+
+def test_quiescing_twice_is_an_illegal_step() -> None:
+    life = approved(FakeLoader())
+    life.load(lambda _: None)
+    life.request_unload()
+    life.start_quiescing()
+    with pytest.raises(Internal, match="from state quiescing to quiescing"):
+        life.start_quiescing()
+
+
+def test_an_error_from_outside_ends_every_life() -> None:
+    error = InvalidArgument("from outside")
+    life = harness(FakeLoader())
+    life.fail(error)
+    assert (life.state, life.error) == (HarnessState.ERROR, error)
+
+
+def test_nothing_is_loaded_after_a_cancelled_load() -> None:
+    loader = FakeLoader()
+    life = approved(loader)
+    life.cancel_load()
+    with pytest.raises(Cancelled):
+        life.load(lambda _: None)
+    with pytest.raises(FailedPrecondition, match="Duplicate load request"):
+        life.request_load()
+    assert loader.attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        (SystemExit(3), "SystemExit"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (GeneratorExit(), "GeneratorExit"),
+        (MemoryError(), "MemoryError"),
+        (RecursionError("/secret"), "RecursionError"),
+        (PermissionError(errno.EACCES, "/secret"), "PermissionError (Permission denied)"),
+        (OSError("/secret"), "OSError"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_a_loader_raises_ends_in_error(raised: BaseException, reason: str) -> None:
+    life = approved(FakeLoader(failures=[raised]))
+    with pytest.raises(Internal):
+        life.load(lambda _: None)
+    assert life.state is HarnessState.ERROR
+    assert str(life.error) == (
+        f"INTERNAL: loading servable {{name: m version: 1}} failed: {reason}"
+    )
+
+
+def test_what_can_not_be_made_available_is_unloaded_again() -> None:
+    def refuse(_: object) -> None:
+        raise InvalidArgument("no room")
+
+    loader = FakeLoader()
+    life = approved(loader)
+    with pytest.raises(InvalidArgument, match="no room"):
+        life.load(refuse)
+    assert (loader.unloads, life.state) == (1, HarnessState.ERROR)
+
+
+class Forgetful(FakeLoader):
+    """Can not tell what it needs before it was asked so often."""
+
+    def __init__(self, misses: int) -> None:
+        super().__init__()
+        self.misses = misses
+
+    def estimate_resources(self) -> ResourceAllocation:
+        self.misses -= 1
+        if self.misses >= 0:
+            raise InvalidArgument("not yet")
+        return ResourceAllocation.ram(7)
+
+
+def test_an_estimate_that_fails_is_asked_for_again_as_a_load_is_tried_again() -> None:
+    retry = RetryPolicy(max_retries=2, interval_seconds=-1)
+    life = LoaderHarness(ServableData(M1, Forgetful(2)), retry, FakeClock())
+    assert life.estimate_resources() == ResourceAllocation.ram(7)
+    life = LoaderHarness(ServableData(M1, Forgetful(3)), retry, FakeClock())
+    with pytest.raises(InvalidArgument, match="not yet"):
+        life.estimate_resources()
