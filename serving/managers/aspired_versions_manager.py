@@ -101,6 +101,7 @@ class AspiredVersionsManager:
         for name in names:
             self._forget_unwanted(name)
             self._apply_pending(name)
+            self._forget_unwanted(name)
         while actions := self._decide(names):
             for action in sorted(actions, key=lambda action: action.verb.value):
                 self._do(action)

@@ -1,6 +1,8 @@
 """What is loaded follows what is aspired to, round by round, with everything in this thread."""
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -10,8 +12,14 @@ from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ServableState
 from serving.managers.aspired_versions_manager import AspiredVersionsManager
+from serving.managers.basic_manager import ExecutorFactory, thread_pool
 from serving.managers.loader_harness import RetryPolicy
-from serving.managers.policies import AspiredVersionPolicy, resource_preserving
+from serving.managers.policies import (
+    AspiredVersionPolicy,
+    VersionSnapshot,
+    availability_preserving,
+    resource_preserving,
+)
 from serving.testing import FakeClock, FakeLoader, inline
 
 BROKEN = InvalidArgument("broken")
@@ -20,17 +28,24 @@ BROKEN = InvalidArgument("broken")
 class House:
     """A manager, its announcements, and shorthands to aspire and look."""
 
-    def __init__(self, policy: AspiredVersionPolicy | None = None) -> None:
+    def __init__(
+        self,
+        policy: AspiredVersionPolicy = availability_preserving,
+        make_executor: ExecutorFactory = inline,
+        num_load_threads: int = 0,
+    ) -> None:
         self.events: list[str] = []
+        self.errors: list[ServingError] = []
+        self._heard = threading.Condition()
         bus: EventBus[ServableState] = EventBus()
-        bus.subscribe(lambda event: self.events.append(f"{event.id.version} {event.state.name}"))
-        choice = {"policy": policy} if policy else {}
+        bus.subscribe(self._hear)
         self.manager = AspiredVersionsManager(
             bus=bus,
             clock=FakeClock(),
             retry=RetryPolicy(max_retries=0),
-            make_executor=inline,
-            **choice,
+            policy=policy,
+            make_executor=make_executor,
+            num_load_threads=num_load_threads,
         )
 
     def aspire(self, *versions: int, name: str = "m", failing: Sequence[int] = ()) -> None:
@@ -44,6 +59,30 @@ class House:
             [ServableData(ServableId(name, version), payloads[version]) for version in versions],
         )
         self.manager.tick()
+
+    def offer(self, servable_id: ServableId, loader: FakeLoader) -> None:
+        """Aspire to this one version of its name and do one round."""
+        self.manager.aspired_versions(servable_id.name, [ServableData(servable_id, loader)])
+        self.manager.tick()
+
+    def await_event(self, event: str) -> None:
+        """Return once this was announced, by whatever thread."""
+        with self._heard:
+            assert self._heard.wait_for(lambda: event in self.events, 10), self.events
+
+    def await_rounds(self, condition: Callable[[], bool]) -> None:
+        """Do rounds until the condition holds."""
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline, self.events
+            self.manager.tick()
+
+    def _hear(self, event: ServableState) -> None:
+        with self._heard:
+            self.events.append(f"{event.id.version} {event.state.name}")
+            if event.error:
+                self.errors.append(event.error)
+            self._heard.notify_all()
 
     @property
     def available(self) -> list[int]:
@@ -193,3 +232,179 @@ def test_a_higher_revision_of_a_version_that_serves_changes_nothing() -> None:
     house.manager.aspired_versions("m", [ServableData(ServableId("m", 1), again, 5)])
     house.manager.tick()
     assert (house.available, again.attempts) == ([1], 0)
+
+
+def test_a_version_is_not_found_before_the_round_that_loads_it() -> None:
+    house = House()
+    house.manager.aspired_versions("m", [ServableData(ServableId("m", 0), FakeLoader())])
+    with pytest.raises(NotFound):
+        house.manager.servable(ServableRequest("m", 0))
+    house.manager.tick()
+    assert house.manager.servable(ServableRequest("m")).id == ServableId("m", 0)
+
+
+def test_of_several_versions_those_still_wanted_stay() -> None:
+    house = House()
+    house.aspire(1, 2)
+    house.aspire(1)
+    assert house.available == [1]
+    with pytest.raises(NotFound):
+        house.manager.servable(ServableRequest("m", 2))
+
+
+def test_a_lower_version_can_take_over_from_a_higher_one() -> None:
+    house = House()
+    house.aspire(2)
+    house.events.clear()
+    house.aspire(1)
+    assert house.available == [1]
+    assert house.events.index("1 AVAILABLE") < house.events.index("2 UNLOADING")
+
+
+def test_of_several_old_versions_one_stays_until_a_new_one_is_ready() -> None:
+    house = House()
+    house.aspire(1, 2)
+    house.aspire(7, failing=[7])
+    assert house.available == [2]
+    house.aspire(8)
+    assert house.available == [8]
+
+
+def test_unloads_of_one_servable_come_before_loads_of_another() -> None:
+    house = House()
+    house.aspire(0, 1)
+    house.aspire(0, 1, name="other")
+    house.events.clear()
+    house.manager.aspired_versions(
+        "other", [ServableData(ServableId("other", each), FakeLoader()) for each in (0, 1, 2)]
+    )
+    house.aspire(1)
+    assert house.events.index("0 UNLOADING") < house.events.index("2 LOADING")
+
+
+def test_the_error_that_a_version_arrives_with_is_its_state() -> None:
+    house = House()
+    house.aspire(1, failing=[1])
+    assert house.manager.available() == []
+    assert house.errors == [BROKEN]
+
+
+def test_a_version_that_waits_to_load_is_forgotten_once_nobody_wants_it() -> None:
+    """Version 2 never loads, because version 1 is held: its end must not wait for that."""
+    house = House(resource_preserving)
+    house.aspire(1)
+    with house.manager.servable(ServableRequest("m")):
+        house.aspire(2)
+        assert "2 START" in house.events
+        assert "2 LOADING" not in house.events
+        house.aspire()
+        assert house.events[-1] == "2 END"
+        house.aspire(2)
+    house.manager.tick()
+    assert house.available == [2]
+
+
+def test_a_policy_sees_every_version_of_one_servable_and_no_other() -> None:
+    seen: list[list[tuple[str, str, bool]]] = []
+
+    def watch(versions: Sequence[VersionSnapshot]) -> None:
+        seen.append([(each.id.name, each.state.value, each.is_aspired) for each in versions])
+
+    house = House(watch)
+    house.aspire(1, 2)
+    house.aspire(9, name="other")
+    assert seen == [
+        [("m", "new", True), ("m", "new", True)],
+        [("other", "new", True)],
+    ]
+
+
+def test_a_version_that_goes_and_comes_back_within_one_round_was_never_gone() -> None:
+    house = House()
+    house.aspire(1)
+    events = list(house.events)
+    again = FakeLoader()
+    house.manager.aspired_versions("m", [])
+    house.manager.aspired_versions("m", [ServableData(ServableId("m", 1), again)])
+    house.manager.tick()
+    assert (house.events, again.attempts) == (events, 0)
+
+
+def test_a_version_that_comes_goes_and_comes_back_within_two_rounds_is_served() -> None:
+    house = House()
+    for _ in range(2):
+        house.aspire(1)
+        house.aspire()
+        house.aspire(1)
+    house.manager.tick()
+    assert house.available == [1]
+    assert house.events.count("1 START") - house.events.count("1 END") == 1
+
+
+@pytest.mark.parametrize("policy", [availability_preserving, resource_preserving])
+def test_two_hundred_versions_at_once_are_served_and_replaced(
+    policy: AspiredVersionPolicy,
+) -> None:
+    house = House(policy)
+    house.aspire(*range(1, 201), failing=[77])
+    assert house.available == [version for version in range(1, 201) if version != 77]
+    house.aspire(201)
+    house.manager.tick()
+    assert house.available == [201]
+
+
+class Gate:
+    """A load that goes on only when it is let."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.loader = FakeLoader(before_load=self._wait)
+
+    def _wait(self) -> None:
+        self.begun.set()
+        self.go_on.wait(20)
+
+
+def in_threads() -> House:
+    return House(make_executor=thread_pool, num_load_threads=2)
+
+
+def test_a_load_that_hangs_holds_up_no_other_servable() -> None:
+    house, hanging = in_threads(), Gate()
+    house.offer(ServableId("hanging", 1), hanging.loader)
+    assert hanging.begun.wait(10)
+    for version in (1, 2, 3):
+        house.offer(ServableId("m", version), FakeLoader())
+        house.await_event(f"{version} AVAILABLE")
+    with house.manager.servable(ServableRequest("m")) as handle:
+        assert handle.id.version == 3
+    hanging.go_on.set()
+    house.manager.stop()
+
+
+def test_a_load_that_ends_after_its_version_was_un_aspired_is_undone() -> None:
+    house, slow = in_threads(), Gate()
+    house.offer(ServableId("m", 1), slow.loader)
+    assert slow.begun.wait(10)
+    house.aspire()
+    slow.go_on.set()
+    house.await_event("1 END")
+    assert "1 AVAILABLE" not in house.events
+    assert [error.code.name for error in house.errors] == ["CANCELLED"]
+    assert slow.loader.unloads == 1
+    house.manager.stop()
+
+
+def test_a_version_that_comes_back_while_its_load_is_being_given_up_is_loaded_anew() -> None:
+    house, slow = in_threads(), Gate()
+    house.offer(ServableId("m", 1), slow.loader)
+    assert slow.begun.wait(10)
+    house.aspire()
+    again = FakeLoader()
+    house.offer(ServableId("m", 1), again)
+    assert again.attempts == 0
+    slow.go_on.set()
+    house.await_event("1 END")
+    house.await_rounds(lambda: house.available == [1])
+    assert (slow.loader.unloads, again.attempts) == (1, 1)
+    house.manager.stop()
