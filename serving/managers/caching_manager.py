@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from serving.core.clock import Clock
-from serving.core.errors import NotFound, ResourceExhausted, ServingError
+from serving.core.errors import FailedPrecondition, NotFound, ResourceExhausted, ServingError
 from serving.core.event_bus import EventBus
 from serving.core.loader import Loader
 from serving.core.resources import ResourceAllocation
@@ -188,19 +188,26 @@ class CachingManager:
         self._wait_until_gone(servable_id)
 
     def _begin_unload(self, servable_id: ServableId) -> None:
+        """Does nothing for what is already leaving, or has left since it was looked at."""
         with self._lock:
             if servable_id in self._leaving:
                 return
             gone = self._leaving[servable_id] = threading.Event()
 
-        def done(_failure: ServingError | None) -> None:
-            self._basic.stop_managing(servable_id)
+        def has_left() -> None:
             with self._lock:
                 del self._leaving[servable_id]
-            self._used.pop(servable_id, None)
             gone.set()
 
-        self._basic.unload(servable_id, done)
+        def done(_failure: ServingError | None) -> None:
+            self._basic.stop_managing(servable_id)
+            self._used.pop(servable_id, None)
+            has_left()
+
+        try:
+            self._basic.unload(servable_id, done)
+        except (NotFound, FailedPrecondition):
+            has_left()
 
     def _wait_until_gone(self, servable_id: ServableId) -> None:
         with self._lock:

@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serving.core.errors import InvalidArgument, NotFound, ResourceExhausted
+from serving.core.errors import Internal, InvalidArgument, NotFound, ResourceExhausted
 from serving.core.event_bus import EventBus
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_data import ServableData
@@ -223,3 +224,93 @@ def test_look_ups_and_evictions_race_without_a_wrong_answer_or_a_hang() -> None:
     assert wrong == []
     cache.manager.stop()
     assert cache.loaded == []
+
+
+def test_nothing_is_available_before_the_first_request_and_then_what_was_asked_for() -> None:
+    cache = Cache()
+    for name in ("a", "b"):
+        cache.offer(name, {1: FakeLoader(), 2: FakeLoader()})
+    assert cache.loaded == []
+    cache.ask("b", 1)
+    cache.ask("a")
+    assert cache.loaded == ["a2", "b1"]
+
+
+def test_a_load_on_request_is_announced_like_any_other() -> None:
+    cache = Cache()
+    cache.offer("m", {1: FakeLoader()})
+    cache.ask("m")
+    assert [event.split()[1] for event in cache.events][-2:] == ["LOADING", "AVAILABLE"]
+
+
+def test_what_failed_to_load_is_not_available() -> None:
+    cache = Cache()
+    cache.offer("m", {1: FakeLoader(failures=[InvalidArgument("broken")])})
+    with pytest.raises(InvalidArgument):
+        cache.ask("m")
+    assert cache.loaded == []
+
+
+def test_those_who_ask_for_different_versions_at_once_load_each_once() -> None:
+    cache = Cache(make_executor=thread_pool)
+    loaders = {version: FakeLoader() for version in range(1, 5)}
+    cache.offer("m", loaders)
+    with ThreadPoolExecutor(8) as asking:
+        answers = list(asking.map(lambda version: cache.ask("m", version), [1, 2, 3, 4] * 2))
+    assert answers == [1, 2, 3, 4] * 2
+    assert [loader.attempts for loader in loaders.values()] == [1] * 4
+    cache.manager.stop()
+
+
+@pytest.mark.parametrize("make_executor", [inline, thread_pool], ids=["inline", "threads"])
+def test_all_loaded_versions_that_are_offered_no_longer_are_unloaded(
+    make_executor: ExecutorFactory,
+) -> None:
+    cache = Cache(make_executor=make_executor)
+    loaders = {version: FakeLoader() for version in range(1, 9)}
+    cache.offer("m", loaders)
+    for version in loaders:
+        cache.ask("m", version)
+    cache.offer("m", {})
+    cache.manager.stop()
+    assert cache.loaded == []
+    assert [loader.unloads for loader in loaders.values()] == [1] * 8
+
+
+def test_a_version_that_is_offered_again_after_its_unload_is_loaded_again() -> None:
+    cache = Cache()
+    for _ in range(2):
+        cache.offer("m", {1: FakeLoader(), 2: FakeLoader()})
+        assert (cache.ask("m", 1), cache.ask("m", 2)) == (1, 2)
+        cache.offer("m", {})
+    assert cache.loaded == []
+
+
+def test_a_load_that_hangs_holds_up_only_those_who_ask_for_it() -> None:
+    cache = Cache(make_executor=thread_pool)
+    cache.manager.set_num_load_threads(2)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        go_on.wait(10)
+
+    cache.offer("hanging", {1: FakeLoader(before_load=hang)})
+    cache.offer("m", {1: FakeLoader()})
+    asking = threading.Thread(target=cache.ask, args=("hanging",), daemon=True)
+    asking.start()
+    assert begun.wait(10)
+    assert cache.ask("m") == 1
+    go_on.set()
+    asking.join(10)
+    assert cache.loaded == ["hanging1", "m1"]
+    cache.manager.stop()
+
+
+def test_a_load_that_would_end_its_thread_is_an_answer_like_any_failure() -> None:
+    cache = Cache(make_executor=thread_pool)
+    cache.offer("m", {1: FakeLoader(failures=[SystemExit(1)])})
+    with pytest.raises(Internal, match="failed: SystemExit"):
+        cache.ask("m")
+    assert cache.ask("m") == 1
+    cache.manager.stop()
