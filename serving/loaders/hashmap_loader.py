@@ -37,8 +37,14 @@ class HashmapPlatform:
     """Loads a CSV file, or the one ``*.csv`` file in a version directory."""
 
     def estimate(self, path: str) -> ResourceAllocation:
-        """Three times the file's size: two copies of the text and the table."""
-        return ResourceAllocation.ram(3 * _csv_file(path).stat().st_size)
+        """Three times the file's size: two copies of the text and the table.
+
+        Raises InvalidArgument for a file that can not be looked at.
+        """
+        try:
+            return ResourceAllocation.ram(3 * _csv_file(path).stat().st_size)
+        except OSError as error:
+            raise InvalidArgument(f"the table can not be read: {error.strerror}") from error
 
     def load(self, servable_id: ServableId, path: str) -> HashmapServable:
         """Read the table; raises InvalidArgument for a line that is not ``key,value``."""
@@ -46,8 +52,9 @@ class HashmapPlatform:
             with _csv_file(path).open(newline="", encoding="utf-8") as lines:
                 return HashmapServable(_read_table(lines))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) else type(error).__name__
             raise InvalidArgument(
-                f"the table of {servable_id} can not be read: {type(error).__name__}"
+                f"the table of {servable_id} can not be read: {reason}"
             ) from error
 
 

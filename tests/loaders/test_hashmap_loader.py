@@ -65,3 +65,16 @@ def test_wrong_types_and_names_are_refused(tmp_path: Path) -> None:
         run_and_wait(servable, {"keys": np.array([1])}, ["values"])
     with pytest.raises(InvalidArgument, match="no tensor called 'x'"):
         run_and_wait(servable, {"keys": np.array([b"a"], np.object_)}, ["x"])
+
+
+def test_a_circle_of_links_is_refused_without_its_path(tmp_path: Path) -> None:
+    (tmp_path / "1").symlink_to("1")
+    path = str(tmp_path / "1")
+    with pytest.raises(InvalidArgument) as raised:
+        HashmapPlatform().estimate(path)
+    assert raised.value.message == "the table can not be read: Too many levels of symbolic links"
+    with pytest.raises(InvalidArgument) as raised:
+        HashmapPlatform().load(M1, path)
+    assert raised.value.message == (
+        "the table of {name: m version: 1} can not be read: Too many levels of symbolic links"
+    )
