@@ -176,6 +176,8 @@ def _translating(uri: str) -> Iterator[None]:
         raise NotFound(f"{uri} is not there") from error
     except PermissionError as error:
         raise PermissionDenied(f"{uri} may not be read: {error}") from error
+    except TimeoutError as error:
+        raise Unavailable(f"{uri} does not answer") from error
     except ImportError as error:
         scheme = scheme_of(uri)
         raise FailedPrecondition(

@@ -20,6 +20,8 @@ class LocalStorage:
             names = os.listdir(base_path)  # noqa: PTH208  # names are wanted, not paths
         except OSError as error:
             raise NotFound(str(error.strerror)) from error
+        except ValueError as error:  # a name that no file can have
+            raise NotFound(str(error)) from error
         return {name: f"{base_path}/{name}" for name in names}
 
     def files(self, path: str) -> Sequence[StoredFile]:

@@ -104,6 +104,11 @@ def test_a_missing_directory_is_not_found(tmp_path: Path):
             look(str(tmp_path / "missing"))
 
 
+def test_a_name_that_no_file_can_have_is_not_found():
+    with pytest.raises(NotFound, match="null byte"):
+        LocalStorage().children("/models/\0")
+
+
 def test_the_fingerprint_depends_on_names_sizes_and_tags_and_not_on_order():
     a, b = StoredFile("a", "s3://b/a", 1, "x"), StoredFile("b", "s3://b/b", 1, "x")
     assert fingerprint([a, b]) == fingerprint([b, a])
