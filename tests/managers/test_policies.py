@@ -52,6 +52,42 @@ def snapshots(*rows: tuple[int, S, bool]) -> list[VersionSnapshot]:
             "unload 1",
         ),
         (
+            "what is leaving or failed is left alone, and the highest new one loads",
+            [(1, S.UNLOADING, False), (2, S.ERROR, False), (3, S.READY, True), (4, S.NEW, True)],
+            "load 4",
+        ),
+        (
+            "an unload that costs no availability comes before a load",
+            [(3, S.READY, False), (4, S.READY, True), (5, S.NEW, True)],
+            "unload 3",
+        ),
+        (
+            "a new one that loads does not matter where another is ready",
+            [(1, S.READY, False), (2, S.LOADING, True), (3, S.READY, True)],
+            "unload 1",
+        ),
+        (
+            "nor does one that failed",
+            [(1, S.READY, False), (2, S.ERROR, True), (3, S.READY, True)],
+            "unload 1",
+        ),
+        (
+            "of two old ones the lower goes, whatever becomes of the new ones",
+            [(2, S.READY, False), (1, S.READY, False), (3, S.ERROR, True), (4, S.LOADING, True)],
+            "unload 1",
+        ),
+        (
+            "nothing to do where everything is under way, failed or gone",
+            [
+                (1, S.READY, True),
+                (2, S.ERROR, True),
+                (3, S.LOADING, True),
+                (4, S.UNLOADING, False),
+                (5, S.DISABLED, False),
+            ],
+            "",
+        ),
+        (
             "an old one on its way out does not count as available",
             [(1, S.QUIESCING, False), (2, S.READY, False), (3, S.NEW, True)],
             "load 3",
@@ -72,6 +108,43 @@ def test_availability_preserving(rule: str, rows: list[tuple[int, S, bool]], exp
         ("or failed", [(1, S.ERROR, False), (2, S.NEW, True)], "load 2"),
         ("the highest new version is loaded first", [(1, S.NEW, True), (2, S.NEW, True)], "load 2"),
         ("wanted versions stay", [(1, S.READY, True), (2, S.READY, True)], ""),
+        (
+            "the lowest old one that is ready goes, among wanted ones and others on their way",
+            [
+                (1, S.UNLOADING, False),
+                (2, S.READY, True),
+                (3, S.READY, False),
+                (4, S.NEW, True),
+                (5, S.READY, False),
+            ],
+            "unload 3",
+        ),
+        (
+            "wanted ones that are there already hold up no load",
+            [(1, S.READY, True), (2, S.LOADING, True), (3, S.NEW, True), (4, S.DISABLED, False)],
+            "load 3",
+        ),
+        (
+            "one old version on its way out holds up a load, failed ones beside it or not",
+            [(1, S.ERROR, False), (2, S.UNLOAD_REQUESTED, False), (3, S.NEW, True)],
+            "",
+        ),
+        (
+            "gone and failed ones hold up nothing",
+            [(1, S.ERROR, False), (2, S.DISABLED, False), (3, S.NEW, True)],
+            "load 3",
+        ),
+        (
+            "nothing to do where everything is under way, failed or gone",
+            [
+                (1, S.READY, True),
+                (2, S.ERROR, True),
+                (3, S.LOADING, True),
+                (4, S.UNLOADING, False),
+                (5, S.DISABLED, False),
+            ],
+            "",
+        ),
     ],
 )
 def test_resource_preserving(rule: str, rows: list[tuple[int, S, bool]], expected: str) -> None:

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from serving.core.errors import ResourceExhausted
-from serving.core.resources import ResourceAllocation
+from serving.core.resources import Resource, ResourceAllocation
 from serving.core.servable_id import ServableId
 from serving.managers.resource_tracker import ResourceTracker
 
@@ -51,3 +51,31 @@ def test_a_load_that_turns_out_smaller_makes_room() -> None:
     tracker.settle(A, ram(40))
     tracker.reserve(B, ram(60))
     assert tracker.used == ram(100)
+
+
+def test_each_device_has_a_limit_of_its_own() -> None:
+    first, second = (Resource("ram_in_bytes", "gpu", instance) for instance in (0, 1))
+    tracker = ResourceTracker(ResourceAllocation({first: 16, second: 16}))
+    tracker.reserve(A, ResourceAllocation({first: 12}))
+    tracker.settle(A, ResourceAllocation({first: 12}))
+    with pytest.raises(ResourceExhausted, match="gpu:0 ram_in_bytes=16"):
+        tracker.reserve(B, ResourceAllocation({first: 5}))
+    tracker.reserve(B, ResourceAllocation({second: 16}))
+    assert tracker.used == ResourceAllocation({first: 12, second: 16})
+
+
+def test_what_was_refused_holds_nothing() -> None:
+    tracker = ResourceTracker(ram(10))
+    with pytest.raises(ResourceExhausted):
+        tracker.reserve(A, ram(11))
+    assert tracker.used == ResourceAllocation()
+
+
+def test_a_version_is_never_counted_twice() -> None:
+    tracker = ResourceTracker(ram(10))
+    tracker.reserve(A, ram(8))
+    tracker.settle(A, ram(6))
+    assert tracker.used == ram(6)
+    tracker.release(A)
+    tracker.release(A)
+    assert tracker.used == ResourceAllocation()

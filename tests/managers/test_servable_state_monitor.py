@@ -183,3 +183,32 @@ def test_waiting_for_a_state_that_does_not_come_reports_where_each_one_stands() 
     assert reached == Reached(
         False, {FIRST_M: ManagerState.LOADING, ServableRequest("x"): ManagerState.START}
     )
+
+
+def test_a_notification_about_nothing_comes_at_once() -> None:
+    heard, told = Heard(), []
+    heard.monitor.notify_when_reached([], ManagerState.AVAILABLE, told.append)
+    assert told == [Reached(True, {})]
+
+
+def test_any_version_that_fails_decides_where_none_is_named_and_none_is_left() -> None:
+    heard, told = Heard(), []
+    heard.say(M1, ManagerState.LOADING)
+    heard.monitor.notify_when_reached([ANY_M], ManagerState.AVAILABLE, told.append)
+    assert told == []
+    heard.say(M1, ManagerState.END, BROKEN)
+    assert told == [Reached(False, {ANY_M: ManagerState.END})]
+
+
+def test_any_goal_can_be_waited_for() -> None:
+    heard = Heard()
+    heard.say(M1, ManagerState.UNLOADING)
+    reached = heard.monitor.wait_until_reached([FIRST_M], ManagerState.UNLOADING)
+    assert reached == Reached(True, {FIRST_M: ManagerState.UNLOADING})
+
+
+def test_a_version_that_lives_again_counts_by_its_new_life() -> None:
+    heard = Heard()
+    heard.say(M1, ManagerState.END, BROKEN)
+    heard.say(M1, ManagerState.START)
+    assert heard.monitor.live() == {"m": [ServableState(M1, ManagerState.START)]}

@@ -55,3 +55,9 @@ def test_a_static_router_goes_by_the_first_substring_that_matches() -> None:
     for name in ("my_image_model", "swim", "text"):
         routed.aspired_versions(name, [])
     assert seen == [("a", "my_image_model"), ("b", "swim"), ("default", "text")]
+
+
+def test_before_there_are_routes_everything_goes_to_the_default() -> None:
+    seen: list[tuple[str, str]] = []
+    router(seen).aspired_versions("m", [])
+    assert seen == [("default", "m")]
