@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     ``argv`` lacks the program's name and defaults to the process's own arguments.
     """
+    if argv is None:
+        _leave_on_signals()
     try:
         flags = parse_command_line(sys.argv[1:] if argv is None else argv)
     except InvalidArgument as error:
@@ -56,7 +58,6 @@ def _run(flags: CommandLine) -> int:
     options = server_options(flags)
     for warning in warnings(flags):
         log.warning("%s", warning)
-    _leave_on_signals()
     from serving.model_server import run  # noqa: PLC0415  # as above
 
     return run(options)

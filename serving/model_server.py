@@ -7,10 +7,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
-from queue import SimpleQueue
+from contextlib import ExitStack, suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 
 from serving.apis.tensorflow_serving.model_service import ModelService
@@ -21,12 +22,13 @@ from serving.apis.tensorflow_serving.prediction_service import (
 from serving.apis.tensorflow_serving.rest import RestApi
 from serving.batching.batching_session import BatchingServable
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler
+from serving.config.config_file_watcher import ConfigFileWatcher
 from serving.config.model_config import configured_models
 from serving.config.options import ServerOptions
 from serving.core.call import UnaryHandler
 from serving.core.clock import SystemClock
 from serving.core.errors import ServingError
-from serving.core.periodic import PeriodicThread
+from serving.core.model_config import ModelConfig
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 _NUM_CONTROL_THREADS = 4
 """How many reload calls may wait for models at the same time."""
+
+_SECONDS_TO_HEAR_SIGNALS = 0.5
 
 _UNLOAD_SECONDS = 5.0
 """How long loads and runs that nobody waits for any more may hold up the end of the process."""
@@ -126,15 +130,24 @@ class ModelServer:
         interval = self._options.lifecycle.model_config_file_poll_wait_seconds
         if interval <= 0 or not self._options.model_config_file:
             return
-        poller = PeriodicThread("config", self._reload_config_file, interval, self._clock)
-        poller.start()
-        running.callback(poller.stop)
+        watcher = ConfigFileWatcher(
+            partial(configured_models, self._options),
+            self._begin_reload,
+            in_force=self.core.configs,
+            interval_seconds=interval,
+            clock=self._clock,
+        )
+        watcher.start()
+        running.callback(watcher.stop)
 
-    def _reload_config_file(self) -> None:
-        try:
-            self.core.reload(configured_models(self._options))
-        except ServingError as error:
-            log.error("the model config file was not applied: %s", error)
+    def _begin_reload(self, configs: Sequence[ModelConfig]) -> None:
+        """Without waiting, so that the next change of the file is seen while models load."""
+
+        def done(error: ServingError | None) -> None:
+            if error:
+                log.error("models of the config file: %s", error)
+
+        self.core.begin_reload(configs, done)
 
     def _open_grpc(self, control: Executor) -> None:
         self._grpc = GrpcServer(self._options.grpc, self._grpc_methods(control))
@@ -232,11 +245,22 @@ def run(options: ServerOptions) -> int:
     try:
         with ModelServer(options):
             started = True
-            stop.get()
+            _wait_for(stop)
     except _StopRequested:
         pass
     log.info("stopped")
     return 0
+
+
+def _wait_for(stop: SimpleQueue[None]) -> None:
+    """Return once there is something in the queue.
+
+    A signal may come between the moment this thread lets the interpreter go and the moment it
+    sleeps; nothing would wake it then, so it wakes by itself.
+    """
+    while True:
+        with suppress(Empty):
+            return stop.get(timeout=_SECONDS_TO_HEAR_SIGNALS)
 
 
 def _leave(in_seconds: SimpleQueue[float]) -> None:

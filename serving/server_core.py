@@ -6,8 +6,9 @@ import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from queue import SimpleQueue
 
 from serving.core.clock import Clock
 from serving.core.errors import Internal, InvalidArgument, ServingError, Unavailable, Unknown
@@ -39,6 +40,7 @@ from serving.sources.file_system_source import FileSystemStoragePathSource, Moni
 from serving.sources.model_cache import ModelCache
 from serving.sources.source_router import DynamicSourceRouter
 from serving.sources.storage import is_remote
+from serving.sources.storages import storage_for
 from serving.sources.version_contents import VersionContents
 from serving.version_labels import VersionLabels
 
@@ -56,7 +58,11 @@ _POLICIES: Mapping[str, AspiredVersionPolicy] = {
     "resource_preserving": resource_preserving,
 }
 
-_SECONDS_TO_LOOK_AGAIN = 1.0
+_SECONDS_TO_HEAR_SIGNALS = 1.0
+"""A signal may arrive without waking a main thread that waits, so it wakes by itself."""
+
+_SECONDS_OF_PATIENCE = 30.0
+"""How long a version that is still being copied may keep a start or a reload waiting."""
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -81,6 +87,8 @@ class ServerCore:
         self._wrap = wrap
         self._options = options
         self._platforms = platforms
+        self._clock = clock
+        self._polls = options.file_system_poll_wait_seconds >= 0
         self._reloading = threading.Lock()
         self._configs: Mapping[str, ModelConfig] = {}
         self._labels = VersionLabels(
@@ -107,34 +115,45 @@ class ServerCore:
         with self._reloading:
             since = self._monitor.now()
             self._apply(configs)
-            self._source.poll_once()
             self._source.start()
-        failed = self._wait_for(list(self._configs), since)
+        loading = self._loading(list(self._configs), since)
+        settled = threading.Event()
+        self._monitor.when(loading.has_ended, settled.set)
+        while not settled.wait(_SECONDS_TO_HEAR_SIGNALS):
+            pass
         self._manager.set_num_load_threads(self._options.num_load_threads)
-        if failed:
+        if failed := loading.failures():
             raise Unknown(_did_not_become_available("servable", failed))
 
-    def reload(self, configs: Sequence[ModelConfig]) -> None:
-        """Serve these models from now on; returns when the newly named ones are available.
+    def begin_reload(
+        self, configs: Sequence[ModelConfig], done: Callable[[ServingError | None], None]
+    ) -> None:
+        """Serve these models from now on; ``done`` hears when the newly named ones are available.
 
         Versions whose load failed are tried once more. Raises InvalidArgument or
-        FailedPrecondition for a configuration that is refused (nothing changes then), Unknown
-        when a new model failed or has no version (the rest is in force).
+        FailedPrecondition for a configuration that is refused (nothing changes then). ``done``
+        hears Unknown when a new model failed or has no version (the rest is in force).
         """
         with self._reloading:
             since = self._monitor.now()
             new = [config.name for config in configs if config.name not in self._configs]
-            self._apply(configs)
-            self._source.retry_failed()
-            self._source.poll_once()
-        failed = self._wait_for(new, since)
-        missing = [
-            f"{{name: {name}}} {_due_to(problem)}"
-            for name in new
-            if (problem := self._why_lost(name))
-        ]
-        if failed or missing:
-            raise Unknown(_did_not_become_available("model", failed, missing))
+            self._apply(configs, retry_failed=True)
+        loading = self._loading(new, since)
+
+        def tell() -> None:
+            failed, lost = loading.failures(), loading.lost()
+            missing = [f"{{name: {name}}} {_due_to(problem)}" for name, problem in lost.items()]
+            text = _did_not_become_available("model", failed, missing)
+            done(Unknown(text) if failed or missing else None)
+
+        self._monitor.when(loading.has_ended, tell)
+
+    def reload(self, configs: Sequence[ModelConfig]) -> None:
+        """The blocking face of :meth:`begin_reload`; raises what it tells."""
+        outcome: SimpleQueue[ServingError | None] = SimpleQueue()
+        self.begin_reload(configs, outcome.put)
+        if error := outcome.get():
+            raise error
 
     def stop(self) -> None:
         """Find no more versions, unload all; returns when nothing is left in memory."""
@@ -155,6 +174,10 @@ class ServerCore:
     def versions(self, name: str) -> Sequence[ServableState]:
         """The last state of every version of the model seen, highest version first."""
         return self._monitor.versions(name)
+
+    def configs(self) -> Sequence[ModelConfig]:
+        """The configuration in force."""
+        return list(self._configs.values())
 
     def available(self) -> Sequence[ServableId]:
         """Every version that can be looked up now."""
@@ -200,7 +223,7 @@ class ServerCore:
         interval = self._options.file_system_poll_wait_seconds
         settle_seconds = self._options.version_settle_seconds if interval > 0 else 0
         contents = VersionContents(clock, settle_seconds, self._options.version_marker_file)
-        return FileSystemStoragePathSource(interval, clock, contents)
+        return FileSystemStoragePathSource(interval, clock, contents, self._monitor.look_again)
 
     def _report_failure(self, state: ServableState) -> None:
         if state.error:
@@ -215,8 +238,8 @@ class ServerCore:
     def _make_local_loader(self, platform: str, path: str) -> Loader:
         return SimpleLoader(path, partial(self._platforms.get, platform), self._wrap)
 
-    def _apply(self, configs: Sequence[ModelConfig]) -> None:
-        """Check everything first, then change everything."""
+    def _apply(self, configs: Sequence[ModelConfig], *, retry_failed: bool = False) -> None:
+        """Check everything first, then change everything and look for versions at once."""
         self._check(configs)
         available = set(self._manager.available())
         labels = self._labels.check(configs, available.__contains__)
@@ -230,6 +253,10 @@ class ServerCore:
         )
         self._labels.replace(labels)
         self._configs = {config.name: config for config in configs}
+        if retry_failed:
+            self._source.retry_failed()
+        if self._polls:
+            self._source.poll_once()
 
     def _check(self, configs: Sequence[ModelConfig]) -> None:
         """Raise InvalidArgument for a configuration that contradicts itself or what is served."""
@@ -237,12 +264,18 @@ class ServerCore:
             if times > 1:
                 raise InvalidArgument(f"Illegal to list model {name} multiple times in config list")
         for config in configs:
-            if not config.base_path.startswith("/") and not _URI.match(config.base_path):
-                raise InvalidArgument(
-                    f"Expected model {config.name} to have an absolute path or URI; "
-                    f"got base_path()={config.base_path}"
-                )
+            self._check_base_path(config)
             self._check_platform(config)
+
+    def _check_base_path(self, config: ModelConfig) -> None:
+        uri = _URI.match(config.base_path)
+        if not config.base_path.startswith("/") and not uri:
+            raise InvalidArgument(
+                f"Expected model {config.name} to have an absolute path or URI; "
+                f"got base_path()={config.base_path}"
+            )
+        if uri:
+            storage_for(config.base_path)
 
     def _check_platform(self, config: ModelConfig) -> None:
         served = self._configs.get(config.name)
@@ -256,36 +289,74 @@ class ServerCore:
                 f"Model {config.name} requests unsupported platform {config.platform}"
             )
 
-    def _wait_for(self, names: Sequence[str], since: int) -> Sequence[ServableState]:
-        """Wait until each model is available, failed, lost or dropped; the versions that failed.
+    def _loading(self, names: Sequence[str], since: int) -> _Loading:
+        """What is to be waited for: nothing, where nobody looks or loads before it is asked for."""
+        waits = self._polls and not self._options.load_on_first_request
+        return _Loading(
+            names if waits else [],
+            since,
+            monitor=self._monitor,
+            problems=lambda: self._source.problems,
+            is_configured=lambda name: name in self._configs,
+            clock=self._clock,
+        )
 
-        ``since``: the point in the monitor's stream after which a failure counts as this one's.
-        """
-        waiting = list(names)
 
-        def settled() -> bool:
-            # Asked after every event: what has settled once is not looked at again.
-            while waiting and self._is_settled(waiting[-1], since):
-                waiting.pop()
-            return not waiting
+class _Loading:
+    """Models that somebody waits for, until each is available, failed, lost or dropped.
 
-        if self._options.load_on_first_request:
-            return []
-        # Polls tell what is lost, and are no events that the monitor would wait for.
-        while not self._monitor.wait_until(settled, _SECONDS_TO_LOOK_AGAIN):
-            pass
-        unavailable = [name for name in names if not self._monitor.is_available(name)]
-        states = [state for name in unavailable for state in self._monitor.versions(name)]
-        return [state for state in states if state.error]
+    Lost is a model without a version to wait for. One whose only version is still being copied,
+    or whose store is away, is waited for with patience, but not for ever. Thread-safe.
+    """
 
-    def _is_settled(self, name: str, since: int) -> bool:
-        dropped = name not in self._configs
-        return dropped or self._monitor.is_settled(name, since) or self._why_lost(name) is not None
+    def __init__(
+        self,
+        names: Sequence[str],
+        since: int,
+        *,
+        monitor: ServableStateMonitor,
+        problems: Callable[[], Mapping[str, ServingError]],
+        is_configured: Callable[[str], bool],
+        clock: Clock,
+    ) -> None:
+        """``since``: the point in the monitor's stream after which a failure counts."""
+        self._names = names
+        self._since = since
+        self._monitor = monitor
+        self._problems = problems
+        self._is_configured = is_configured
+        self._clock = clock
+        self._patient_until = clock.monotonic() + _SECONDS_OF_PATIENCE
+        self._lock = threading.Lock()
+        self._waiting = list(names)
+
+    def has_ended(self) -> bool:
+        """Asked after every event, so what has ended once is not looked at again."""
+        with self._lock:
+            while self._waiting and self._is_settled(self._waiting[-1]):
+                self._waiting.pop()
+            return not self._waiting
+
+    def failures(self) -> Sequence[ServableState]:
+        """The versions that failed, of models of which none is available."""
+        unavailable = [name for name in self._names if not self._monitor.is_available(name)]
+        return [
+            state for name in unavailable for state in self._monitor.failures(name, self._since)
+        ]
+
+    def lost(self) -> Mapping[str, ServingError]:
+        """The models without a version to wait for, each with the reason."""
+        reasons = {name: self._why_lost(name) for name in self._names}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def _is_settled(self, name: str) -> bool:
+        dropped = not self._is_configured(name)
+        settled = dropped or self._monitor.is_settled(name, self._since)
+        return settled or self._why_lost(name) is not None
 
     def _why_lost(self, name: str) -> ServingError | None:
-        """Why the model has no version to wait for; one still being copied will come."""
-        problem = self._source.problems.get(name)
-        if problem is None or isinstance(problem, Unavailable):
+        problem = self._problems().get(name)
+        if isinstance(problem, Unavailable) and self._clock.monotonic() < self._patient_until:
             return None
         gone = all(state.state is ManagerState.END for state in self._monitor.versions(name))
         return problem if gone else None

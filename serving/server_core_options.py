@@ -45,10 +45,14 @@ class LifecycleOptions:
             "max_num_load_retries",
             "total_model_memory_limit_bytes",
             "version_settle_seconds",
-            "max_ended_versions",
         ):
             if getattr(self, name) < 0:
                 raise InvalidArgument(f"{name} must not be negative, but is {getattr(self, name)}")
+        if self.max_ended_versions < 1:
+            # A failure that is forgotten at once could not be told to whoever waits for the load.
+            raise InvalidArgument(
+                f"max_ended_versions must be at least 1, but is {self.max_ended_versions}"
+            )
         if self.aspired_version_policy not in ASPIRED_VERSION_POLICIES:
             raise InvalidArgument(
                 f"aspired_version_policy must be one of {', '.join(ASPIRED_VERSION_POLICIES)}, "

@@ -19,13 +19,16 @@ from serving.core.errors import (
     Unavailable,
     Unknown,
 )
+from serving.core.event_bus import EventBus
 from serving.core.model_config import AllVersions, ModelConfig, VersionPolicy
 from serving.core.models import ModelSpec
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.loaders.platforms import Platforms
-from serving.server_core import ServerCore
+from serving.managers.servable_state_monitor import ServableStateMonitor
+from serving.server_core import ServerCore, _Loading
 from serving.server_core_options import LifecycleOptions
+from serving.testing import FakeClock
 
 
 def write_version(base: Path, version: int | str, text: str = "key,value\n") -> Path:
@@ -392,3 +395,61 @@ def test_only_so_many_ended_versions_are_remembered(tmp_path: Path) -> None:
             with state_reached(served, ServableId("m", version - 1), ManagerState.END):
                 write_version(tmp_path, version)
         assert [state.id.version for state in served.versions("m")] == [3, 2]
+
+
+def test_nothing_is_looked_for_where_polling_is_off(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path), file_system_poll_wait_seconds=-1) as served:
+        served.reload([table(tmp_path), table(tmp_path, "other")])
+        assert served.available() == []
+
+
+def test_a_base_path_that_no_storage_can_list_is_refused(tmp_path: Path) -> None:
+    with core() as served:
+        error = error_of(served.reload, [ModelConfig("m", "ftp://host/models", "hashmap")])
+        assert isinstance(error, InvalidArgument)
+        assert error.message.startswith("there is no storage for ftp://; there are: ")
+
+
+def test_a_file_uri_is_a_local_path(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    with core(ModelConfig("m", f"file://{tmp_path}", "hashmap")) as served:
+        assert served.available() == [ServableId("m", 1)]
+
+
+def test_at_least_one_ended_version_is_remembered() -> None:
+    with pytest.raises(InvalidArgument, match="max_ended_versions must be at least 1, but is 0"):
+        LifecycleOptions(max_ended_versions=0)
+
+
+def test_a_reload_that_waits_holds_up_no_other(tmp_path: Path) -> None:
+    """The first names a model that never loads as its marker is missing; it ends when dropped."""
+    for name in ("stuck", "good"):
+        write_version(tmp_path / name, 1)
+    (tmp_path / "good" / "1" / "_DONE").touch()
+    ended: list[ServingError | None] = []
+    with core(version_marker_file="_DONE") as served:
+        served.begin_reload([table(tmp_path / "stuck", "stuck")], ended.append)
+        served.reload([table(tmp_path / "good", "good")])
+        assert served.available() == [ServableId("good", 1)]
+        assert ended == [None]
+
+
+def test_a_version_still_being_copied_is_waited_for_with_patience_but_not_for_ever() -> None:
+    clock = FakeClock()
+    monitor = ServableStateMonitor(EventBus(), clock)
+    incomplete = Unavailable("No version of servable m is complete yet")
+    loading = _Loading(
+        ["m"],
+        0,
+        monitor=monitor,
+        problems=lambda: {"m": incomplete},
+        is_configured=lambda name: True,
+        clock=clock,
+    )
+    assert not loading.has_ended()
+    clock.advance(29)
+    assert not loading.has_ended()
+    clock.advance(1)
+    assert loading.has_ended()
+    assert loading.lost() == {"m": incomplete}

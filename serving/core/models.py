@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serving.core.errors import ServingError
 from serving.core.model_config import ModelConfig
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_state import ServableState
@@ -33,8 +34,11 @@ class Models(Protocol):
     def versions(self, name: str) -> Sequence[ServableState]:
         """The last state of every version of the model seen, highest version first."""
 
-    def reload(self, configs: Sequence[ModelConfig]) -> None:
-        """Serve these models from now on; returns when the newly named ones are available.
+    def begin_reload(
+        self, configs: Sequence[ModelConfig], done: Callable[[ServingError | None], None]
+    ) -> None:
+        """Serve these models from now on; ``done`` hears when the newly named ones are available.
 
-        Raises a ServingError that says which model is wrong or did not become available.
+        Raises a ServingError that says which model is wrong; ``done`` hears which did not become
+        available, on any thread.
         """

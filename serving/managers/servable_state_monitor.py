@@ -61,7 +61,7 @@ class ServableStateMonitor:
         self._states: dict[str, dict[int, _Heard]] = {}
         self._log: deque[LoggedState] = deque(maxlen=max_logged)
         self._waiting: set[threading.Event] = set()
-        self._notifications: list[tuple[Sequence[ServableRequest], ManagerState, Notify]] = []
+        self._notifications: list[tuple[Callable[[], bool], Callable[[], None]]] = []
         self._subscription = bus.subscribe(self._hear)
 
     def close(self) -> None:
@@ -149,9 +149,38 @@ class ServableStateMonitor:
 
         The call comes on the thread of the event that decided it, and must be quick.
         """
+
+        def reached() -> bool:
+            return self._reached(requests, goal) is not None
+
+        def tell() -> None:
+            if outcome := self._reached(requests, goal):
+                notify(outcome)
+
+        self.when(reached, tell)
+
+    def when(self, condition: Callable[[], bool], notify: Callable[[], None]) -> None:
+        """Call back once, as soon as ``condition`` holds; perhaps right now.
+
+        It is asked now, after every event and at every :meth:`look_again`, on the threads that
+        these come on; both functions must be quick and stand being called from several.
+        """
         with self._lock:
-            self._notifications.append((requests, goal, notify))
+            self._notifications.append((condition, notify))
         self._notify()
+
+    def look_again(self) -> None:
+        """Something changed that is no event, but that a condition may depend on."""
+        with self._lock:
+            for waiting in self._waiting:
+                waiting.set()
+        self._notify()
+
+    def failures(self, name: str, since: int = 0) -> Sequence[ServableState]:
+        """The versions heard of ``since`` then that have failed, highest first."""
+        with self._lock:
+            heard = sorted(self._states.get(name, {}).items(), reverse=True)
+        return [last.state for _, last in heard if last.state.error and last.at > since]
 
     def is_settled(self, name: str, since: int = 0) -> bool:
         """Whether a version is available, or every version heard of ``since`` then has failed."""
@@ -192,13 +221,15 @@ class ServableStateMonitor:
         with self._lock:
             pending = list(self._notifications)
         for notification in pending:
-            requests, goal, notify = notification
-            if reached := self._reached(requests, goal):
-                with self._lock:
-                    if notification not in self._notifications:
-                        continue
+            condition, notify = notification
+            if not condition():
+                continue
+            with self._lock:
+                mine = notification in self._notifications
+                if mine:
                     self._notifications.remove(notification)
-                notify(reached)
+            if mine:
+                notify()
 
     def _reached(self, requests: Sequence[ServableRequest], goal: ManagerState) -> Reached | None:
         """None while any of them is still on its way."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from serving.core.clock import Clock
@@ -18,12 +17,17 @@ from serving.core.errors import (
     ServingError,
     Unavailable,
 )
-from serving.core.model_config import AllVersions, LatestVersions, VersionPolicy
+from serving.core.model_config import (
+    AllVersions,
+    LatestVersions,
+    SpecificVersions,
+    VersionPolicy,
+)
 from serving.core.periodic import PeriodicThread
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId
 from serving.core.source import AspiredVersions
-from serving.sources.storage import is_remote
+from serving.sources.storage import without_secrets
 from serving.sources.storages import storage_for
 from serving.sources.version_contents import VersionContents
 
@@ -40,6 +44,11 @@ class MonitoredServable:
     name: str
     base_path: str
     version_policy: VersionPolicy
+
+    @property
+    def shown_path(self) -> str:
+        """The base path for logs and errors."""
+        return without_secrets(self.base_path)
 
 
 class FileSystemStoragePathSource:
@@ -59,14 +68,21 @@ class FileSystemStoragePathSource:
     """
 
     def __init__(
-        self, poll_interval_seconds: float, clock: Clock, contents: VersionContents | None = None
+        self,
+        poll_interval_seconds: float,
+        clock: Clock,
+        contents: VersionContents | None = None,
+        on_polled: Callable[[], None] = lambda: None,
     ) -> None:
+        """``on_polled`` is called after each poll that came by itself."""
+        self._on_polled = on_polled
         self._poll_interval_seconds = poll_interval_seconds
         self._contents = contents or VersionContents(clock)
         self._found: dict[str, list[tuple[int, str]]] = {}
         self._failed: set[ServableId] = set()
         self._servables: dict[str, MonitoredServable] = {}
         self._problems: dict[str, ServingError] = {}
+        self._remarks: dict[str, set[str]] = {}
         self._target: AspiredVersions[str] | None = None
         self._polling = threading.Lock()
         self._thread = PeriodicThread("source", self._poll, poll_interval_seconds, clock)
@@ -94,6 +110,7 @@ class FileSystemStoragePathSource:
             dropped = self._servables.keys() - {servable.name for servable in servables}
             for name in dropped:
                 self._problems.pop(name, None)
+                self._remarks.pop(name, None)
                 self._remember(self._servables[name], [])
                 self._emit(name, [])
             for servable in servables:
@@ -136,6 +153,7 @@ class FileSystemStoragePathSource:
 
     def _poll(self) -> None:
         self.poll_once()
+        self._on_polled()
 
     def _poll_safely(self, servable: MonitoredServable) -> ServingError | None:
         try:
@@ -147,14 +165,16 @@ class FileSystemStoragePathSource:
             return Internal(f"polling servable {servable.name} failed: {type(error).__name__}")
 
     def _poll_servable(self, servable: MonitoredServable) -> ServingError | None:
-        found = versions_among(_children(servable))
+        children = _children(servable)
+        found = versions_among(children)
+        self._remark(servable, children, found)
         self._remember(servable, found)
         for path in self._paths_of_failed(servable):
             self._contents.look_again(path)
         complete = [(version, path) for version, path in found if self._contents.is_complete(path)]
         if found and not complete:
             return Unavailable(
-                f"No version of servable {servable.name} under base path {servable.base_path} is "
+                f"No version of servable {servable.name} under base path {servable.shown_path} is "
                 "complete yet"
             )
         aspired = self._aspired(servable, complete)
@@ -162,7 +182,7 @@ class FileSystemStoragePathSource:
         if found and not aspired and not select(found, servable.version_policy):
             return NotFound(
                 f"None of the versions asked for of servable {servable.name} is under base path "
-                f"{servable.base_path}"
+                f"{servable.shown_path}"
             )
         return None if found else _no_versions(servable)
 
@@ -195,6 +215,29 @@ class FileSystemStoragePathSource:
         if self._target is not None:
             self._target(name, versions)
 
+    def _remark(
+        self,
+        servable: MonitoredServable,
+        children: Mapping[str, str],
+        found: Sequence[tuple[int, str]],
+    ) -> None:
+        """Log what an operator may have overlooked, when it appears and not at every poll."""
+        prefix = f"servable {servable.name} under base path {servable.shown_path}: "
+        remarks = {
+            f"{prefix}{name} is no version, as it does not fit 64 bits"
+            for name in children
+            if _NUMBER.fullmatch(name) and int(name) not in _INT64
+        }
+        if isinstance(servable.version_policy, SpecificVersions):
+            there = {number for number, _ in found}
+            remarks |= {
+                f"{prefix}version {version} was asked for but is not there"
+                for version in servable.version_policy.versions - there
+            }
+        for remark in sorted(remarks - self._remarks.get(servable.name, set())):
+            log.warning("%s", remark)
+        self._remarks[servable.name] = remarks
+
     def _log_once(self, name: str, problem: ServingError) -> None:
         """A problem is logged when it appears, not at every poll."""
         before = self._problems.get(name)
@@ -208,9 +251,6 @@ def versions_among(children: Mapping[str, str]) -> list[tuple[int, str]]:
     Sorted by version, then path. Two names may stand for one version ("1", "001").
     """
     numbered = [(int(name), path) for name, path in children.items() if _NUMBER.fullmatch(name)]
-    for number, path in numbered:
-        if number not in _INT64:
-            log.warning("ignoring %s: the version does not fit 64 bits", path)
     return sorted((number, path) for number, path in numbered if number in _INT64)
 
 
@@ -225,31 +265,26 @@ def select(found: Sequence[tuple[int, str]], policy: VersionPolicy) -> list[tupl
     unique = dict(found)
     if isinstance(policy, LatestVersions):
         return sorted(unique.items())[-policy.count :]
-    for missing in sorted(policy.versions - unique.keys()):
-        log.warning("version %d was asked for but is not there", missing)
     return sorted((number, path) for number, path in unique.items() if number in policy.versions)
 
 
 def _children(servable: MonitoredServable) -> Mapping[str, str]:
     """What lies below the base path, as paths by name.
 
-    Raises InvalidArgument for a local one that can not be listed, and what a remote store says.
+    Raises InvalidArgument when it can not be listed, for whatever reason: a model is not waited
+    for because its store is away.
     """
-    if is_remote(servable.base_path):
-        return storage_for(servable.base_path).children(servable.base_path)
-    base_path = servable.base_path.removeprefix("file://")
     try:
-        names = os.listdir(base_path)  # noqa: PTH208  # names are wanted, not paths
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        return storage_for(servable.base_path).children(servable.base_path)
+    except ServingError as error:
         raise InvalidArgument(
-            f"Could not find base path {servable.base_path} for servable {servable.name} ({reason})"
-        ) from None
-    return {name: f"{base_path}/{name}" for name in names}
+            f"Could not find base path {servable.shown_path} for servable "
+            f"{servable.name} ({error.message})"
+        ) from error
 
 
 def _no_versions(servable: MonitoredServable) -> ServingError:
     return NotFound(
-        f"No versions of servable {servable.name} found under base path {servable.base_path}."
+        f"No versions of servable {servable.name} found under base path {servable.shown_path}."
         " Did you forget to name your leaf directory as a number (eg. '/1/')?"
     )

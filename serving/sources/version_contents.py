@@ -11,7 +11,7 @@ from pathlib import Path
 
 from serving.core.clock import Clock
 from serving.core.errors import ServingError
-from serving.sources.storage import is_remote
+from serving.sources.storage import fingerprint, is_remote
 from serving.sources.storages import storage_for
 
 
@@ -19,12 +19,14 @@ from serving.sources.storages import storage_for
 class Contents:
     """What a version holds, as far as a change of it can be seen from outside.
 
-    ``newest_seconds`` is the latest modification time, in seconds since the epoch.
+    ``newest_seconds`` is the latest modification time, in seconds since the epoch. ``fingerprint``
+    is what a remote store says of the files, which tells changes that sizes and times do not.
     """
 
     num_files: int
     size_bytes: int
     newest_seconds: float
+    fingerprint: str = ""
 
 
 UNREADABLE = Contents(-1, -1, math.inf)
@@ -59,7 +61,8 @@ def _remote_contents_of(uri: str) -> Contents:
         return UNREADABLE
     times = [file.modified_seconds for file in files if file.modified_seconds is not None]
     newest = max(times) if times and len(times) == len(files) else math.inf
-    return Contents(len(files), sum(file.size_bytes or 0 for file in files), newest)
+    size = sum(file.size_bytes or 0 for file in files)
+    return Contents(len(files), size, newest, fingerprint(files))
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from serving.core.call import CallContext
 from serving.core.errors import InvalidArgument, NotFound, ServingError
@@ -24,6 +24,7 @@ class FakeModels:
         self.leased: list[ModelSpec] = []
         self.states: dict[str, list[ServableState]] = {}
         self.reloads: list[list[ModelConfig]] = []
+        self.refusal: Exception | None = None
         self.reload_error: ServingError | None = None
 
     def lease(self, spec: ModelSpec) -> ServableHandle:
@@ -43,10 +44,13 @@ class FakeModels:
     def versions(self, name: str) -> Sequence[ServableState]:
         return self.states.get(name, [])
 
-    def reload(self, configs: Sequence[ModelConfig]) -> None:
+    def begin_reload(
+        self, configs: Sequence[ModelConfig], done: Callable[[ServingError | None], None]
+    ) -> None:
         self.reloads.append(list(configs))
-        if self.reload_error:
-            raise self.reload_error
+        if self.refusal:
+            raise self.refusal
+        done(self.reload_error)
 
 
 def call(service, method: str, request, deadline: float | None = None) -> bytes | ServingError:

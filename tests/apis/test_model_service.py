@@ -126,6 +126,10 @@ class TestHandleReloadConfigRequest:
         models.reload_error = Unknown("1 model(s) did not become available: {…}")
         assert call(service, RELOAD, self.request("a")) is models.reload_error
 
+    def test_a_refusal_is_the_callers_as_well(self, service, models):
+        models.refusal = InvalidArgument("Illegal to list model a multiple times in config list")
+        assert call(service, RELOAD, self.request("a")) is models.refusal
+
     @pytest.mark.parametrize("kind", ["unset", "custom"])
     def test_only_a_list_of_models_is_taken(self, service, models, kind):
         config = model_server_config_pb2.ModelServerConfig()
@@ -149,8 +153,11 @@ class TestHandleReloadConfigRequest:
     def test_metrics_named_are_answered_with_their_increase(self, service, models, metrics):
         loads = metrics.counter("/loads", "", ("model",))
         loads.increment("a", by=5)
-        reload = models.reload
-        models.reload = lambda configs: (loads.increment("a", by=2), reload(configs))
+        reload = models.begin_reload
+        models.begin_reload = lambda configs, done: (
+            loads.increment("a", by=2),
+            reload(configs, done),
+        )
         request = self.request("a", metrics=["/loads", "/unknown"])
         increases = [
             (metric.name, metric.int64_value_increase)
@@ -159,7 +166,7 @@ class TestHandleReloadConfigRequest:
         assert increases == [("/loads", 2), ("/unknown", 0)]
 
     def test_a_defect_is_answered_without_its_text(self, service, models, caplog):
-        models.reload_error = RuntimeError("/secret/path")
+        models.refusal = RuntimeError("/secret/path")
         check_error(call(service, RELOAD, self.request("a")), Code.INTERNAL, "internal error")
         assert "/secret/path" in caplog.text
 

@@ -146,7 +146,7 @@ class FakeModels:
             ServableState(ServableId(name, 123), ManagerState.AVAILABLE),
         ]
 
-    def reload(self, configs) -> None:
+    def begin_reload(self, configs, done) -> None:
         raise AssertionError("the REST API has no reload")
 
 

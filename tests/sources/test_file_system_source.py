@@ -87,7 +87,7 @@ def test_a_version_that_does_not_fit_is_named_in_the_log(
     directories(tmp_path, "9223372036854775808")
     with caplog.at_level(logging.WARNING):
         assert Watched(model(tmp_path)).poll() == [("m", [])]
-    assert "9223372036854775808: the version does not fit 64 bits" in caplog.text
+    assert "9223372036854775808 is no version, as it does not fit 64 bits" in caplog.text
 
 
 @pytest.mark.parametrize(

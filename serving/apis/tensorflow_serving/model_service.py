@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import cast
 
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 class ModelService:
     """Answers the calls of ModelService. Thread-safe.
 
-    A reload waits until models are loaded, so it runs on ``executor`` and not on the thread that
-    brought the request.
+    A reload looks at the storage of every model, so it begins on ``executor`` and not on the
+    thread that brought the request; waiting for the models takes no thread.
     """
 
     def __init__(self, models: Models, metrics: Metrics, executor: Executor) -> None:
@@ -57,22 +57,33 @@ class ModelService:
     def _handle_reload_config(self, data: bytes, _context: CallContext, reply: Reply) -> None:
         message = parse(model_management_pb2.ReloadConfigRequest, data)
 
-        def reload() -> None:
-            answer = attempt(lambda: self._reload(message))
-            if isinstance(answer, ServingError):
-                log.error("a requested reload failed: %s", answer)
-            reply(answer)
+        def answer(outcome: bytes | ServingError | None) -> None:
+            if isinstance(outcome, ServingError):
+                log.error("a requested reload failed: %s", outcome)
+            if outcome is not None:
+                reply(outcome)
 
-        self._executor.submit(reload)
+        self._executor.submit(lambda: answer(attempt(lambda: self._begin_reload(message, answer))))
 
-    def _reload(self, message: model_management_pb2.ReloadConfigRequest) -> bytes:
+    def _begin_reload(
+        self,
+        message: model_management_pb2.ReloadConfigRequest,
+        answer: Callable[[bytes | ServingError], None],
+    ) -> None:
+        """Raises for a configuration that is refused; ``answer`` hears how the others end."""
         if message.config.WhichOneof("config") != "model_config_list":
             raise InvalidArgument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                 "Only ModelConfigList is currently supported"
             )
         before = {name: self._metrics.first_value(name) for name in message.metric_names}
-        self._models.reload(decode_model_configs(message.config) or [])
+
+        def done(error: ServingError | None) -> None:
+            answer(error or self._reload_response(before))
+
+        self._models.begin_reload(decode_model_configs(message.config) or [], done)
+
+    def _reload_response(self, before: Mapping[str, int]) -> bytes:
         response = model_management_pb2.ReloadConfigResponse()
         fill_status(None, response.status)
         for name, value in before.items():
