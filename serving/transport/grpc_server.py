@@ -6,7 +6,6 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Mapping
-from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,7 +14,8 @@ import grpc
 
 from serving.core.call import CallContext, UnaryHandler
 from serving.core.errors import InvalidArgument, ServingError, Unavailable
-from serving.transport.standard_services import HEALTH, Health, OpenStreams, add_reflection
+from serving.transport.call_threads import CallThreads
+from serving.transport.standard_services import HEALTH, Health, OpenStreams, reflection_handlers
 from serving.transport.status import grpc_status
 from serving.transport.tls import TlsOptions, check_credentials, server_credentials
 from serving.transport.unary_call import UnaryCall
@@ -60,25 +60,21 @@ class GrpcOptions:
 class GrpcServer:
     """Serves unary methods by their full path, ``/package.Service/Method``, with reflection.
 
-    Each call holds one thread of the pool until it is answered or its client is gone. Thread-safe.
+    Each call holds one of ``max_threads`` threads until it is answered or its client is gone;
+    health and reflection have threads of their own. Thread-safe.
     """
 
     def __init__(self, options: GrpcOptions, methods: Mapping[str, UnaryHandler]) -> None:
         self._options = options
         self._port: int | None = None
         self._streams = OpenStreams()
-        self._pool = futures.ThreadPoolExecutor(options.max_threads, thread_name_prefix="grpc")
+        self._threads = CallThreads(options.max_threads)
+        self._health = Health(self._streams) if options.health_service else None
         self._server = grpc.server(
-            self._pool,
-            handlers=[_UnaryMethods(methods)],
+            self._threads.calls,
+            handlers=self._handlers(methods),
             options=list({**_CHANNEL_ARGUMENTS, **dict(options.channel_arguments)}.items()),
         )
-        services = sorted({method.split("/")[1] for method in methods})
-        self._health = Health(self._streams) if options.health_service else None
-        if self._health:
-            self._health.add_to(self._server)
-            services.append(HEALTH)
-        add_reflection(self._server, services, self._streams)
 
     @property
     def port(self) -> int | None:
@@ -113,7 +109,15 @@ class GrpcServer:
         stopped = self._server.stop(grace_seconds)
         self._streams.cancel()
         stopped.wait()
-        self._pool.shutdown(wait=False)
+        self._threads.shutdown()
+
+    def _handlers(self, methods: Mapping[str, UnaryHandler]) -> list[grpc.GenericRpcHandler]:
+        services = sorted({method.split("/")[1] for method in methods})
+        handlers: list[grpc.GenericRpcHandler] = [_UnaryMethods(methods)]
+        if self._health:
+            handlers.append(self._health.handler(self._threads.health))
+            services.append(HEALTH)
+        return handlers + reflection_handlers(services, self._streams, self._threads.reflection)
 
     def _bound_address(self) -> str:
         return f"{self._options.address.rpartition(':')[0]}:{self._port}"
