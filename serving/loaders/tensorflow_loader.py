@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -41,11 +42,7 @@ class TensorFlowPlatform:
     def estimate(self, path: str) -> ResourceAllocation:
         """Main memory the model is expected to need: 1.2 times its files on disk."""
         with _translating_errors():
-            size_bytes = sum(
-                tf.io.gfile.stat(tf.io.gfile.join(folder, file)).length
-                for folder, _, files in tf.io.gfile.walk(path)
-                for file in files
-            )
+            size_bytes = sum(tf.io.gfile.stat(file).length for file in _files_below(path))
         return ResourceAllocation.ram(int(_RAM_PER_BYTE_ON_DISK * size_bytes))
 
     def load(self, servable_id: ServableId, path: str) -> TensorFlowServable:
@@ -127,3 +124,15 @@ def _translating_errors() -> Iterator[None]:
     except (ValueError, TypeError, LookupError, RuntimeError, OSError) as error:
         # TensorFlow's Python raises these for graphs that do not hold together.
         raise InvalidArgument(f"the SavedModel cannot be loaded: {error}") from error
+
+
+def _files_below(path: str) -> Iterator[str]:
+    """Each directory is looked into once, as links may go in circles."""
+    seen: set[str] = set()
+    for folder, folders, files in tf.io.gfile.walk(path):
+        place = os.path.realpath(folder)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        yield from (tf.io.gfile.join(folder, file) for file in files)

@@ -19,6 +19,7 @@ import pytest
 import tensorflow as tf
 from exported_models import Exported
 from tensorflow.core.framework import types_pb2
+from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.config_pb2 import ConfigProto, OptimizerOptions
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
@@ -37,6 +38,7 @@ from serving.core.errors import (
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import RunOptions, Servable, TensorInfo, run_and_wait
 from serving.core.servable_id import ServableId
+from serving.loaders.tensorflow_graph import may_run_long
 from serving.loaders.tensorflow_loader import TensorFlowPlatform
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tensorflow_session import TensorFlowSession
@@ -91,6 +93,11 @@ def aligned(array: np.ndarray) -> np.ndarray:
     copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[:] = array
     return copy
+
+
+def graph_of(directory: Path) -> GraphDef:
+    saved_model = SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    return saved_model.meta_graphs[0].graph_def
 
 
 def edit(directory: Path, change: Callable[[SavedModel], object]) -> None:
@@ -163,6 +170,20 @@ class TestWhatLoads:
         platform = TensorFlowPlatform(TensorFlowOptions())
         assert platform.estimate(str(directory)) == ResourceAllocation.ram(int(1.2 * size))
         assert platform.estimate(str(tmp_path / "gone")) == ResourceAllocation.ram(0)
+
+    def test_estimate_counts_linked_directories_and_goes_round_no_circle(
+        self, tmp_path: Path
+    ) -> None:
+        """Two links to where they are lead to 2^40 paths before the system sees a circle."""
+        version, elsewhere = tmp_path / "1", tmp_path / "elsewhere"
+        for directory in (version, elsewhere):
+            directory.mkdir()
+            (directory / "file").write_bytes(b"x" * 50)
+        for name in ("one", "two"):
+            (version / name).symlink_to(".")
+        (version / "variables").symlink_to(elsewhere)
+        platform = TensorFlowPlatform(TensorFlowOptions())
+        assert platform.estimate(str(version)) == ResourceAllocation.ram(120)
 
 
 class TestWhatDoesNotLoad:
@@ -408,6 +429,17 @@ class TestRunErrors:
                 "Matrix size-incompatible: In[0]: [2,3], In[1]: [4,2]\n\t [[{{node y}}]]"
             )
 
+    def test_a_text_that_is_not_utf8_is_shown_with_replacements(self, loaded: Loaded) -> None:
+        servable = loaded(models.numbers)
+        for _ in range(20):
+            assert call(servable, text=[b"1.5"])["y"].tolist() == [1.5]
+            with pytest.raises(InvalidArgument) as caught:  # on the pool, then in this thread
+                call(servable, text=[b"\xffa\xc3\xa9"])
+            assert caught.value.message == (
+                "StringToNumberOp could not correctly convert string: \ufffda\xe9"
+                "\n\t [[{{node y}}]]"
+            )
+
     def test_placeholder_that_nobody_fed(self, loaded: Loaded) -> None:
         with pytest.raises(InvalidArgument) as caught:
             call(loaded(models.unfed_placeholder), x=np.ones((1, 4), np.float32))
@@ -451,6 +483,24 @@ class TestDeadline:
         options = RunOptions(deadline=time.monotonic() + 0.05)
         with pytest.raises(DeadlineExceeded, match="Timed out waiting for notification"):
             run_and_wait(loaded(models.slow), {"x:0": floats(0)}, ["y:0"], options)
+
+    @pytest.mark.parametrize("exporter", [models.turns, models.turns_tf2])
+    def test_ends_a_run_that_takes_longer_than_all_before(
+        self, loaded: Loaded, exporter: Callable[..., None]
+    ) -> None:
+        servable = loaded(exporter)
+        signature = servable.signatures["serving_default"]
+        feed, fetch = signature.inputs["turns"].name, signature.outputs["y"].name
+        for seconds in (60, None, 60):
+            for turns in range(20):
+                options = RunOptions(seconds and time.monotonic() + seconds)
+                (y,) = run_and_wait(servable, {feed: np.array(turns, np.int32)}, [fetch], options)
+                assert y == turns
+        began = time.monotonic()
+        forever = {feed: np.array(2**31 - 1, np.int32)}
+        with pytest.raises(DeadlineExceeded, match="Timed out waiting for notification"):
+            run_and_wait(servable, forever, [fetch], RunOptions(deadline=began + 0.3))
+        assert time.monotonic() - began < 5
 
     def test_already_over_runs_nothing(self, loaded: Loaded) -> None:
         options = RunOptions(deadline=time.monotonic())
@@ -503,18 +553,33 @@ class TestStep:
 
     @pytest.fixture
     def step(self, session: TimedSession) -> Step:
-        return Step(session, ["x:0"], ["y:0"], session.clock)
+        return Step(session, ["x:0"], ["y:0"], session.clock, may_run_long=False)
+
+    @pytest.fixture
+    def long_step(self, session: TimedSession) -> Step:
+        """Of a graph that may run long."""
+        return Step(session, ["x:0"], ["y:0"], session.clock, may_run_long=True)
 
     def run(self, step: Step, times: int, deadline: float | None = None) -> None:
         for _ in range(times):
             (y,) = step.run({"x:0": floats([1])}, deadline)
             assert y.tolist() == [[2.5]]
 
+    @pytest.mark.parametrize("deadline", [None, 2000.0])
     def test_moves_to_the_callers_thread_after_quick_runs(
-        self, step: Step, session: TimedSession
+        self, step: Step, session: TimedSession, deadline: float | None
     ) -> None:
-        self.run(step, 18)
+        self.run(step, 18, deadline)
         assert session.ways == ["pool"] * 16 + ["here"] * 2
+
+    def test_a_deadline_keeps_what_may_run_long_on_the_pool(
+        self, long_step: Step, session: TimedSession
+    ) -> None:
+        self.run(long_step, 40, deadline=2000.0)
+        self.run(long_step, 17)
+        self.run(long_step, 1, deadline=2000.0)
+        self.run(long_step, 1)
+        assert session.ways == ["pool"] * 56 + ["here", "pool", "here"]
 
     def test_stays_on_the_pool_while_runs_take_long(
         self, step: Step, session: TimedSession
@@ -553,7 +618,45 @@ class TestStep:
         assert session.ways.count("here") > 0
 
 
+class TestMayRunLong:
+    @pytest.mark.parametrize("exporter", [models.slow, models.turns, models.turns_tf2])
+    def test_loops(self, exported: Exported, exporter: Callable[..., None]) -> None:
+        assert may_run_long(graph_of(exported(exporter)))
+
+    @pytest.mark.parametrize(
+        "exporter",
+        [models.half_plus_two, models.half_plus_two_tf2, models.keras_model, models.vocabulary],
+    )
+    def test_no_loops(self, exported: Exported, exporter: Callable[..., None]) -> None:
+        assert not may_run_long(graph_of(exported(exporter)))
+
+    def test_a_wait_for_another_run(self) -> None:
+        with tf.Graph().as_default() as graph:
+            tf.queue.FIFOQueue(1, [tf.float32]).dequeue()
+        assert may_run_long(graph.as_graph_def())
+
+
 class TestSession:
+    @pytest.mark.parametrize(
+        ("exporter", "feeds", "way"),
+        [
+            (models.half_plus_two, {"x:0": floats([1])}, "here"),
+            (models.turns, {"turns:0": np.array(1, np.int32)}, "pool"),
+        ],
+    )
+    def test_runs_with_a_deadline_go_where_the_graph_allows(
+        self, exported: Exported, exporter: Callable[..., None], feeds: dict, way: str
+    ) -> None:
+        clock = FakeClock()
+        session = TensorFlowSession(ConfigProto(), clock)
+        session.load(["serve"], str(exported(exporter)))
+        timed = TimedSession(session._native, clock)
+        session._native = timed
+        for _ in range(17):
+            session.run(feeds, ["y:0"], clock.monotonic() + 60)
+        assert timed.ways == ["pool"] * 16 + [way]
+        timed.native.close()
+
     def test_forgets_the_oldest_of_too_many_steps(self, exported: Exported) -> None:
         session = TensorFlowSession(ConfigProto(), FakeClock(), max_steps=2)
         session.load(["serve"], str(exported(models.half_plus_two)))
