@@ -166,6 +166,33 @@ def slow(directory: Path, iterations: int = 10_000_000) -> None:
         _save(directory, session, {"serving_default": _signature({"x": x}, {"y": y})})
 
 
+def turns(directory: Path) -> None:
+    """``turns`` [] int32 → ``y`` [] int32, the same number, counted by a loop as :func:`slow`'s."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        wanted = v1.placeholder(tf.int32, [], name="turns")
+        counted = tf.while_loop(lambda turn: turn < wanted, lambda turn: [turn + 1], [0])
+        y = tf.identity(counted, name="y")
+        _save(directory, session, {"serving_default": _signature({"turns": wanted}, {"y": y})})
+
+
+def turns_tf2(directory: Path) -> None:
+    """As :func:`turns`, by ``tf.saved_model.save``: the loop is in a function of the library."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32, name="turns")])
+    def predict(turns: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.while_loop(lambda turn: turn < turns, lambda turn: [turn + 1], [0])[0]}
+
+    tf.saved_model.save(tf.Module(), str(directory), signatures=predict)
+
+
+def numbers(directory: Path) -> None:
+    """``text`` [rows] → ``y`` [rows] floats; a text that is no number fails in node ``y``."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        text = v1.placeholder(tf.string, [None], name="text")
+        y = tf.strings.to_number(text, name="y")
+        _save(directory, session, {"serving_default": _signature({"text": text}, {"y": y})})
+
+
 def version_number(directory: Path) -> None:
     """``x`` [rows] floats → ``version`` [rows] int64: the number that names the directory."""
     with tf.Graph().as_default(), v1.Session() as session:

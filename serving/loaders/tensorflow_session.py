@@ -12,7 +12,8 @@ from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto, Ru
 from tensorflow.python.client import pywrap_tf_session
 
 from serving.core.clock import Clock
-from serving.core.errors import ServingError, error_for
+from serving.core.errors import InvalidArgument, ServingError, error_for
+from serving.loaders.tensorflow_graph import may_run_long
 from serving.loaders.tensorflow_step import Step
 
 _CALLERS_THREAD = -1  # as RunOptions.inter_op_thread_pool: no pool
@@ -30,6 +31,7 @@ class TensorFlowSession:
         self._native = _NativeSession(graph=tf.Graph(), config=config)
         self._clock = clock
         self._max_steps = max_steps
+        self._may_run_long = True
         self._lock = threading.Lock()
         self._steps: dict[tuple[tuple[str, ...], tuple[str, ...]], Step] = {}
 
@@ -40,7 +42,9 @@ class TensorFlowSession:
         The v1 loader, because it takes exports that the v2 loader cannot trace again, and because
         shapes are then checked by the operations only, as the C++ server does it.
         """
-        return tf.compat.v1.saved_model.load(self._native, list(tags), path)
+        meta_graph = tf.compat.v1.saved_model.load(self._native, list(tags), path)
+        self._may_run_long = may_run_long(meta_graph.graph_def)
+        return meta_graph
 
     def run(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: float | None
@@ -54,6 +58,8 @@ class TensorFlowSession:
             return step.run(feeds, deadline)
         except tf.errors.OpError as error:
             raise translated(error) from None
+        except UnicodeDecodeError as error:
+            raise _undecodable(error) from None
 
     def close(self) -> None:
         """Free the session's memory; runs fail from then on."""
@@ -62,7 +68,7 @@ class TensorFlowSession:
         self._native.close()
 
     def _prepare(self, key: tuple[tuple[str, ...], tuple[str, ...]]) -> Step:
-        step = Step(self._native, *key, self._clock)
+        step = Step(self._native, *key, self._clock, may_run_long=self._may_run_long)
         with self._lock:
             if len(self._steps) >= self._max_steps:
                 del self._steps[next(iter(self._steps))]
@@ -72,6 +78,15 @@ class TensorFlowSession:
 def translated(error: tf.errors.OpError) -> ServingError:
     """TensorFlow's error as ours: the codes are the same."""
     return error_for(error.error_code, error.message)
+
+
+def _undecodable(error: UnicodeDecodeError) -> ServingError:
+    """The runtime's error whose text TensorFlow's Python failed to decode, and lost the code of.
+
+    Operations put bytes into their texts that they were given and could not use, so it counts as
+    INVALID_ARGUMENT; each byte that is not UTF-8 becomes U+FFFD.
+    """
+    return InvalidArgument(error.object.decode("utf-8", "replace"))
 
 
 class _NativeSession(tf.compat.v1.Session):  # type: ignore[misc]  # tensorflow has no types

@@ -40,7 +40,8 @@ class Step:
     back costs several times what a small graph computes; a run on the caller's thread costs
     nothing extra and cannot be ended. So a step starts on the pool, moves to the caller's thread
     once a row of runs was quick, and goes back after a slow one. What lies between says nothing:
-    the time includes waiting for the interpreter lock.
+    the time includes waiting for the interpreter lock. In a graph that ``may_run_long`` quick
+    runs promise nothing for the next one, so that runs with a deadline stay on the pool there.
 
     Raises InvalidArgument for a name that is not in the graph, or a tensor that holds no data.
     """
@@ -51,9 +52,12 @@ class Step:
         feeds: Sequence[str],
         fetches: Sequence[str],
         clock: Clock,
+        *,
+        may_run_long: bool,
     ) -> None:
         self._session = session
         self._clock = clock
+        self._may_run_long = may_run_long
         # Sorted as the runtime sorts them: its errors number the arguments.
         self._feed_names = sorted(feeds)
         self._fetch_names = sorted(set(fetches))
@@ -74,7 +78,8 @@ class Step:
         started = self._clock.monotonic()
         if deadline is not None and deadline <= started:
             raise _too_late()
-        here = self._here
+        needs_pool = deadline is not None and self._may_run_long
+        here = None if needs_pool else self._here
         if here is not None:
             values = here(*arguments)
         else:
@@ -82,7 +87,8 @@ class Step:
             endpoints = dict(zip(self._feed_endpoints, arguments, strict=True))
             values = self._session.run_on_pool(endpoints, self._fetch_endpoints, timeout_ms)
         ended = self._clock.monotonic()
-        self._learn(ended - started)
+        if not needs_pool:
+            self._learn(ended - started)
         if deadline is not None and deadline <= ended:
             raise _too_late()
         return self._results(values)
