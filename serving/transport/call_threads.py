@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+_NUM_CONTROL_THREADS = 16  # a waiting call costs a thread's stack and nothing else
 _NUM_HEALTH_THREADS = 2  # a check never waits for anything but its own request
 _NUM_REFLECTION_THREADS = 4  # each stream holds one for as long as its client keeps it open
 
@@ -15,12 +16,13 @@ class CallThreads:
 
     def __init__(self, max_threads: int) -> None:
         self.calls = ThreadPoolExecutor(max_threads, "grpc")
+        self.control = ThreadPoolExecutor(_NUM_CONTROL_THREADS, "grpc-control")
         self.health = ThreadPoolExecutor(_NUM_HEALTH_THREADS, "grpc-health")
         self.reflection = ThreadPoolExecutor(_NUM_REFLECTION_THREADS, "grpc-reflection")
 
     def shutdown(self) -> None:
         """Take no more calls; do not wait for those that run."""
-        for pool in (self.calls, self.health, self.reflection):
+        for pool in (self.calls, self.control, self.health, self.reflection):
             pool.shutdown(wait=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -14,7 +14,7 @@ import grpc
 
 from serving.core.call import CallContext, UnaryHandler
 from serving.core.errors import InvalidArgument, ServingError, Unavailable
-from serving.transport.call_threads import CallThreads
+from serving.transport.call_threads import CallThreads, OnPool
 from serving.transport.standard_services import HEALTH, Health, OpenStreams, reflection_handlers
 from serving.transport.status import grpc_status
 from serving.transport.tls import TlsOptions, check_credentials, server_credentials
@@ -29,6 +29,7 @@ _CHANNEL_ARGUMENTS: Mapping[str, int | str] = {
     # Otherwise a second server on the same port would start, and take half of the calls.
     "grpc.so_reuseport": 0,
 }
+_Behavior = Callable[[bytes, grpc.ServicerContext], bytes]
 _NO_DEADLINE_SECONDS = 100 * 365 * 86400.0  # gRPC says "no deadline" with a far larger number
 
 
@@ -60,11 +61,18 @@ class GrpcOptions:
 class GrpcServer:
     """Serves unary methods by their full path, ``/package.Service/Method``, with reflection.
 
-    Each call holds one of ``max_threads`` threads until it is answered or its client is gone;
-    health and reflection have threads of their own. Thread-safe.
+    Each call holds one of ``max_threads`` threads until it is answered or its client is gone.
+    Health, reflection and the methods named in ``waiting``, whose calls may take minutes, have
+    threads of their own. Thread-safe.
     """
 
-    def __init__(self, options: GrpcOptions, methods: Mapping[str, UnaryHandler]) -> None:
+    def __init__(
+        self,
+        options: GrpcOptions,
+        methods: Mapping[str, UnaryHandler],
+        *,
+        waiting: Collection[str] = frozenset(),
+    ) -> None:
         self._options = options
         self._port: int | None = None
         self._streams = OpenStreams()
@@ -72,7 +80,7 @@ class GrpcServer:
         self._health = Health(self._streams) if options.health_service else None
         self._server = grpc.server(
             self._threads.calls,
-            handlers=self._handlers(methods),
+            handlers=self._handlers(methods, waiting),
             options=list({**_CHANNEL_ARGUMENTS, **dict(options.channel_arguments)}.items()),
         )
 
@@ -111,9 +119,14 @@ class GrpcServer:
         stopped.wait()
         self._threads.shutdown()
 
-    def _handlers(self, methods: Mapping[str, UnaryHandler]) -> list[grpc.GenericRpcHandler]:
+    def _handlers(
+        self, methods: Mapping[str, UnaryHandler], waiting: Collection[str]
+    ) -> list[grpc.GenericRpcHandler]:
         services = sorted({method.split("/")[1] for method in methods})
-        handlers: list[grpc.GenericRpcHandler] = [_UnaryMethods(methods)]
+        behaviors = {path: _behavior(path, handler) for path, handler in methods.items()}
+        for path in waiting:
+            behaviors[path] = OnPool(behaviors[path], self._threads.control)
+        handlers: list[grpc.GenericRpcHandler] = [_UnaryMethods(behaviors)]
         if self._health:
             handlers.append(self._health.handler(self._threads.health))
             services.append(HEALTH)
@@ -147,10 +160,10 @@ class GrpcServer:
 class _UnaryMethods(grpc.GenericRpcHandler):
     """Finds a method's handler; an unknown method is gRPC's to refuse, with UNIMPLEMENTED."""
 
-    def __init__(self, methods: Mapping[str, UnaryHandler]) -> None:
+    def __init__(self, behaviors: Mapping[str, _Behavior]) -> None:
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            path: grpc.unary_unary_rpc_method_handler(_behavior(path, handler))
-            for path, handler in methods.items()
+            path: grpc.unary_unary_rpc_method_handler(behavior)
+            for path, behavior in behaviors.items()
         }
 
     def service(
@@ -180,7 +193,7 @@ class _Outcome:
         self._missing.acquire()
 
 
-def _behavior(method: str, handler: UnaryHandler) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+def _behavior(method: str, handler: UnaryHandler) -> _Behavior:
     """The handler as grpcio calls it: on a pool thread, which waits for a reply from elsewhere."""
 
     def behave(request: bytes, context: grpc.ServicerContext) -> bytes:

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from serving.transport.grpc_server import GrpcOptions, GrpcServer
 
 ECHO = "/test.Echo/Say"
+RELOAD = "/test.Control/Reload"
 WAIT_SECONDS = 20  # far longer than anything here takes; only a failure waits so long
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -99,6 +100,44 @@ def test_health_and_reflection_answer_while_every_call_thread_is_busy():
         for reply in later.replies:
             reply(b"done")
         assert [one.result() for one in busy] == [b"done"] * 2
+
+
+def test_calls_of_a_waiting_method_leave_every_call_thread_to_the_others():
+    later = Later()
+    methods = {ECHO: echo, RELOAD: later}
+    with serving(methods, max_threads=1, waiting=frozenset({RELOAD})) as (_, channel):
+        reloads = [say(channel, RELOAD) for _ in range(3)]
+        later.wait_for(3)
+
+        assert say(channel).result() == b"you said hi"
+        for reply in later.replies:
+            reply(b"loaded")
+        assert [one.result() for one in reloads] == [b"loaded"] * 3
+
+
+def test_more_waiting_calls_than_there_are_threads_have_their_turn():
+    later = Later()
+    methods = {ECHO: echo, RELOAD: later}
+    with serving(methods, max_threads=1, waiting=frozenset({RELOAD})) as (_, channel):
+        reloads = [say(channel, RELOAD) for _ in range(20)]
+
+        assert say(channel).result() == b"you said hi"
+        for answered in range(20):
+            later.wait_for(1)
+            later.replies[answered](b"loaded")
+        assert [one.result() for one in reloads] == [b"loaded"] * 20
+
+
+def test_a_busy_call_thread_does_not_keep_a_waiting_method_from_being_called():
+    later = Later()
+    methods = {ECHO: later, RELOAD: echo}
+    with serving(methods, max_threads=1, waiting=frozenset({RELOAD})) as (_, channel):
+        busy = say(channel)
+        later.wait_for(1)
+
+        assert say(channel, RELOAD).result() == b"you said hi"
+        later.replies[0](b"done")
+        assert busy.result() == b"done"
 
 
 def test_clients_that_watch_health_hold_no_thread():
