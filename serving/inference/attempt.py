@@ -1,14 +1,15 @@
-"""Turning exceptions into values, where nobody up the stack could catch them."""
+"""The frame of every verb: prepare, run, convert, and give back the result or the error."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from serving.core.errors import Internal, ServingError
+from serving.core.errors import Internal, InvalidArgument, ServingError
 from serving.core.servable import Outputs, RunOptions, Servable
 
 log = logging.getLogger(__name__)
@@ -32,21 +33,46 @@ def attempt(work: Callable[[], T]) -> T | ServingError:
         return Internal("internal error")
 
 
-def run_then(
+@dataclass(frozen=True, slots=True)
+class Run(Generic[T]):
+    """One run of a servable: feeds and fetches by the engine's tensor names, and what becomes of
+    the outputs. ``convert`` may raise.
+    """
+
+    feeds: Mapping[str, np.ndarray]
+    fetches: Sequence[str]
+    convert: Callable[[Outputs], T]
+
+
+def evaluate(
     servable: Servable,
-    feeds: Mapping[str, np.ndarray],
-    fetches: Sequence[str],
+    prepare: Callable[[], Run[T]],
     options: RunOptions,
-    *,
-    convert: Callable[[Outputs], T],
     done: Callable[[T | ServingError], None],
 ) -> None:
-    """Run, convert the outputs, and give ``done`` the result or the error, once."""
+    """Do the run that ``prepare`` returns, and give ``done`` its result or the error, once.
+
+    Never raises; ``prepare`` may. ``done`` is called on this thread or on the engine's.
+    """
+    run = attempt(prepare)
+    if isinstance(run, ServingError):
+        done(run)
+        return
 
     def finish(outputs: Outputs | ServingError) -> None:
         if isinstance(outputs, ServingError):
             done(outputs)
         else:
-            done(attempt(lambda: convert(outputs)))
+            done(attempt(lambda: run.convert(outputs)))
 
-    servable.run(feeds, fetches, options, finish)
+    servable.run(run.feeds, run.fetches, options, finish)
+
+
+def by_name(fetches: Sequence[str], outputs: Outputs) -> Mapping[str, np.ndarray]:
+    """The outputs of a run by the names that were fetched.
+
+    Raises InvalidArgument when there are more or fewer than fetched.
+    """
+    if len(outputs) != len(fetches):
+        raise InvalidArgument(f"Expected {len(fetches)} output tensor(s).  Got: {len(outputs)}")
+    return dict(zip(fetches, outputs, strict=True))

@@ -12,9 +12,9 @@ from serving.core.errors import FailedPrecondition, InvalidArgument, ServingErro
 from serving.core.servable import DEFAULT_SIGNATURE, Outputs, RunOptions, Signature
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
-from serving.inference.attempt import attempt, run_then
+from serving.inference.attempt import Run, by_name, evaluate
 from serving.inference.examples import example_batch
-from serving.inference.signatures import CLASSIFY_METHOD, outline
+from serving.inference.signatures import CLASSIFY_METHOD, find_signature, outline
 
 _INPUTS, _CLASSES, _SCORES = "inputs", "classes", "scores"
 
@@ -59,37 +59,20 @@ def classify(
     An empty ``signature_name`` means ``serving_default``. Never raises; does not release the
     handle.
     """
-    name = signature_name or DEFAULT_SIGNATURE
 
-    def prepare() -> tuple[ClassificationTensors, np.ndarray]:
-        signature = handle.servable.signatures.get(name)
-        if signature is None:
-            raise InvalidArgument(f"No signature was found with the name: {name}")
+    def prepare() -> Run[ClassifyResult]:
+        name = signature_name or DEFAULT_SIGNATURE
+        signature = find_signature(handle.servable, name)
         tensors = classification_tensors(signature, check_method_name=check_method_name)
-        return tensors, example_batch(examples)
+        batch = example_batch(examples)
 
-    prepared = attempt(prepare)
-    if isinstance(prepared, ServingError):
-        done(prepared)
-        return
-    tensors, batch = prepared
+        def convert(outputs: Outputs) -> ClassifyResult:
+            fetched = by_name(tensors.fetches, outputs)
+            return classification_result(handle.id, name, tensors, fetched, len(batch))
 
-    def convert(outputs: Outputs) -> ClassifyResult:
-        if len(outputs) != len(tensors.fetches):
-            raise InvalidArgument(
-                f"Expected {len(tensors.fetches)} output tensor(s).  Got: {len(outputs)}"
-            )
-        fetched = dict(zip(tensors.fetches, outputs, strict=True))
-        return classification_result(handle.id, name, tensors, fetched, len(batch))
+        return Run({tensors.examples: batch}, tensors.fetches, convert)
 
-    run_then(
-        handle.servable,
-        {tensors.examples: batch},
-        tensors.fetches,
-        options,
-        convert=convert,
-        done=done,
-    )
+    evaluate(handle.servable, prepare, options, done)
 
 
 def classification_tensors(

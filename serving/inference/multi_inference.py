@@ -11,7 +11,7 @@ from serving.core.errors import InvalidArgument, ServingError, Unimplemented
 from serving.core.servable import DEFAULT_SIGNATURE, Outputs, RunOptions, Signature
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
-from serving.inference.attempt import attempt, run_then
+from serving.inference.attempt import Run, by_name, evaluate
 from serving.inference.classify import (
     ClassificationTensors,
     ClassifyResult,
@@ -75,25 +75,18 @@ def multi_inference(
     fit, fails the whole request. Never raises; does not release the handle.
     """
 
-    def prepare() -> tuple[Sequence[_Plan], np.ndarray]:
+    def prepare() -> Run[Sequence[TaskResult]]:
         plans = _plans(handle.servable.signatures, tasks, check_method_name=check_method_name)
-        return plans, example_batch(examples)
+        batch = example_batch(examples)
+        fetches = sorted({name for plan in plans for name in plan.tensors.fetches})
 
-    prepared = attempt(prepare)
-    if isinstance(prepared, ServingError):
-        done(prepared)
-        return
-    plans, batch = prepared
-    feeds = {plan.tensors.examples: batch for plan in plans}
-    fetches = sorted({name for plan in plans for name in plan.tensors.fetches})
+        def convert(outputs: Outputs) -> Sequence[TaskResult]:
+            fetched = by_name(fetches, outputs)
+            return [plan.result(handle.id, fetched, len(batch)) for plan in plans]
 
-    def convert(outputs: Outputs) -> Sequence[TaskResult]:
-        if len(outputs) != len(fetches):
-            raise InvalidArgument(f"Expected {len(fetches)} output tensor(s).  Got: {len(outputs)}")
-        fetched = dict(zip(fetches, outputs, strict=True))
-        return [plan.result(handle.id, fetched, len(batch)) for plan in plans]
+        return Run({plan.tensors.examples: batch for plan in plans}, fetches, convert)
 
-    run_then(handle.servable, feeds, fetches, options, convert=convert, done=done)
+    evaluate(handle.servable, prepare, options, done)
 
 
 def _plans(

@@ -11,7 +11,7 @@ from serving.core.errors import FailedPrecondition, Internal, InvalidArgument, S
 from serving.core.servable import DEFAULT_SIGNATURE, Outputs, RunOptions, Signature
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
-from serving.inference.attempt import attempt, run_then
+from serving.inference.attempt import Run, evaluate
 from serving.inference.signatures import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
 
 _METHODS = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
@@ -53,9 +53,9 @@ def predict(
     Shapes and element types are not compared with the signature: the engine judges them, and its
     error is the client's. Never raises; does not release the handle.
     """
-    name = request.signature_name or DEFAULT_SIGNATURE
 
-    def prepare() -> tuple[Mapping[str, np.ndarray], Sequence[str], Sequence[str]]:
+    def prepare() -> Run[PredictResult]:
+        name = request.signature_name or DEFAULT_SIGNATURE
         signature = handle.servable.signatures.get(name)
         if signature is None:
             raise FailedPrecondition(f'Serving signature key "{name}" not found.')
@@ -64,20 +64,15 @@ def predict(
         _check_input_count(signature, request.inputs)
         feeds = _feeds(signature, request.inputs)
         aliases = _output_aliases(signature, request.output_filter)
-        return feeds, aliases, [signature.outputs[alias].name for alias in aliases]
 
-    prepared = attempt(prepare)
-    if isinstance(prepared, ServingError):
-        done(prepared)
-        return
-    feeds, aliases, fetches = prepared
+        def convert(outputs: Outputs) -> PredictResult:
+            if len(outputs) != len(aliases):
+                raise Unknown("Predict internal error")
+            return PredictResult(handle.id, name, dict(zip(aliases, outputs, strict=True)))
 
-    def convert(outputs: Outputs) -> PredictResult:
-        if len(outputs) != len(aliases):
-            raise Unknown("Predict internal error")
-        return PredictResult(handle.id, name, dict(zip(aliases, outputs, strict=True)))
+        return Run(feeds, [signature.outputs[alias].name for alias in aliases], convert)
 
-    run_then(handle.servable, feeds, fetches, options, convert=convert, done=done)
+    evaluate(handle.servable, prepare, options, done)
 
 
 def _check_method_name(signature: Signature) -> None:

@@ -12,9 +12,9 @@ from serving.core.errors import FailedPrecondition, InvalidArgument, ServingErro
 from serving.core.servable import DEFAULT_SIGNATURE, Outputs, RunOptions, Signature
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
-from serving.inference.attempt import attempt, run_then
+from serving.inference.attempt import Run, evaluate
 from serving.inference.examples import example_batch
-from serving.inference.signatures import REGRESS_METHOD, outline
+from serving.inference.signatures import REGRESS_METHOD, find_signature, outline
 
 _INPUTS, _OUTPUTS = "inputs", "outputs"
 
@@ -54,36 +54,23 @@ def regress(
     An empty ``signature_name`` means ``serving_default``. Never raises; does not release the
     handle.
     """
-    name = signature_name or DEFAULT_SIGNATURE
 
-    def prepare() -> tuple[RegressionTensors, np.ndarray]:
-        signature = handle.servable.signatures.get(name)
-        if signature is None:
-            raise InvalidArgument(f"No signature was found with the name: {name}")
+    def prepare() -> Run[RegressResult]:
+        name = signature_name or DEFAULT_SIGNATURE
+        signature = find_signature(handle.servable, name)
         tensors = regression_tensors(signature, check_method_name=check_method_name)
-        return tensors, example_batch(examples)
+        batch = example_batch(examples)
 
-    prepared = attempt(prepare)
-    if isinstance(prepared, ServingError):
-        done(prepared)
-        return
-    tensors, batch = prepared
+        def convert(outputs: Outputs) -> RegressResult:
+            if len(outputs) != 1:
+                raise InvalidArgument(
+                    "Expected output_tensors and output_tensor_names to have the same size."
+                )
+            return regression_result(handle.id, name, outputs[0], len(batch))
 
-    def convert(outputs: Outputs) -> RegressResult:
-        if len(outputs) != 1:
-            raise InvalidArgument(
-                "Expected output_tensors and output_tensor_names to have the same size."
-            )
-        return regression_result(handle.id, name, outputs[0], len(batch))
+        return Run({tensors.examples: batch}, tensors.fetches, convert)
 
-    run_then(
-        handle.servable,
-        {tensors.examples: batch},
-        tensors.fetches,
-        options,
-        convert=convert,
-        done=done,
-    )
+    evaluate(handle.servable, prepare, options, done)
 
 
 def regression_tensors(signature: Signature, *, check_method_name: bool) -> RegressionTensors:

@@ -1,12 +1,21 @@
-"""What requests check signatures against, and how errors describe them."""
+"""How requests find signatures, what they check them against, and how errors describe them."""
 
 from __future__ import annotations
 
-from serving.core.servable import Signature
+from serving.core.errors import InvalidArgument
+from serving.core.servable import Servable, Signature
 
 PREDICT_METHOD = "tensorflow/serving/predict"
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"
+
+
+def find_signature(servable: Servable, name: str) -> Signature:
+    """The signature that a classification or regression names; raises InvalidArgument."""
+    signature = servable.signatures.get(name)
+    if signature is None:
+        raise InvalidArgument(f"No signature was found with the name: {name}")
+    return signature
 
 
 def outline(signature: Signature) -> str:
