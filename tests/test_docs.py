@@ -82,6 +82,15 @@ def names_of_tests(file: Path) -> frozenset[str]:
     )
 
 
+def named_tests_exist(held_by: str) -> bool:
+    """False where no test is named."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", held_by)
+    for file, test in named:
+        assert (ROOT / file).is_file(), file
+        assert test in names_of_tests(ROOT / file), f"{file}::{test}"
+    return bool(named)
+
+
 FEATURE_ROWS = [row for row in table_rows(page("features.md")) if re.fullmatch(r"[TU]\d+", row[0])]
 
 
@@ -94,11 +103,22 @@ def test_features_are_numbered_without_a_gap():
 def test_a_feature_works_exactly_where_a_test_holds_it(row: list[str]):
     _, _, state, held_by = row
     assert state in {"works", "not yet"}
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", held_by)
-    assert bool(named) == (state == "works")
-    for file, test in named:
-        assert (ROOT / file).is_file(), file
-        assert test in names_of_tests(ROOT / file), f"{file}::{test}"
+    assert named_tests_exist(held_by) == (state == "works")
+
+
+PROMISES = [row for row in table_rows(page("lifecycle.md")) if "`tests/" in row[-1]]
+
+
+@pytest.mark.parametrize("row", PROMISES, ids=lambda row: row[0])
+def test_a_promise_is_held_by_tests_that_exist(row: list[str]):
+    _, held_by = row
+    assert named_tests_exist(held_by)
+
+
+def test_every_promise_names_its_test():
+    promised = page("lifecycle.md").partition("## What is promised")[2].partition("\n## ")[0]
+    heads = ("promise", "---")
+    assert [row for row in table_rows(promised) if not row[0].startswith(heads)] == PROMISES
 
 
 def headings(text: str) -> set[str]:
