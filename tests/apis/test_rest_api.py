@@ -532,9 +532,41 @@ def test_a_gzip_body_is_inflated(api, encoding):
 
 
 @pytest.mark.parametrize(
+    "members",
+    [
+        (REQUEST[:9], REQUEST[9:]),
+        (b"", REQUEST, b""),
+        (b" " * (100 * 2**20 - len(REQUEST)), REQUEST),
+    ],
+    ids=["two", "empty ones", "100 MiB together"],
+)
+def test_a_gzip_body_may_have_several_members(api, members):
+    body = b"".join(gzip.compress(member, 1) for member in members)
+    headers = {"Content-Encoding": "gzip"}
+    response = ask(api, "POST", "/v1/models/m:predict", body, headers)
+    assert json.loads(response.body) == {"predictions": [2.5, 3.0, 4.5]}
+
+
+@pytest.mark.parametrize(
     "body",
-    [REQUEST, gzip.compress(REQUEST)[:-9], gzip.compress(b" " * (100 * 2**20 + 1), 1), b""],
-    ids=["not gzip", "cut short", "larger than 100 MiB", "empty"],
+    [
+        REQUEST,
+        gzip.compress(REQUEST)[:-9],
+        gzip.compress(REQUEST) + gzip.compress(b" ")[:-9],
+        gzip.compress(REQUEST) + b"{}",
+        gzip.compress(b" " * (100 * 2**20 + 1), 1),
+        gzip.compress(REQUEST) + gzip.compress(b" " * (100 * 2**20 - len(REQUEST) + 1), 1),
+        b"",
+    ],
+    ids=[
+        "not gzip",
+        "cut short",
+        "cut short in the second member",
+        "followed by something else",
+        "larger than 100 MiB",
+        "larger than 100 MiB together",
+        "empty",
+    ],
 )
 def test_a_gzip_body_that_cannot_be_inflated_reads_as_empty(api, body):
     response = ask(api, "POST", "/v1/models/m:predict", body, {"Content-Encoding": "gzip"})
@@ -573,7 +605,7 @@ def test_one_lease_serves_the_look_up_and_the_run(api, models):
 
 
 @pytest.mark.parametrize(("timeout", "deadline"), [(30, 1030.0), (None, None), (0, None)])
-def test_the_timeout_bounds_the_run(timeout, deadline):
+def test_the_timeout_is_the_deadline_of_the_run(timeout, deadline):
     servable = Elsewhere()
     api = RestApi(
         FakeModels(m=servable),
