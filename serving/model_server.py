@@ -14,7 +14,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 
-from serving.apis.tensorflow_serving.model_service import ModelService
+from serving.apis.tensorflow_serving.model_service import RELOAD, ModelService
 from serving.apis.tensorflow_serving.prediction_service import (
     PredictionOptions,
     PredictionService,
@@ -150,7 +150,9 @@ class ModelServer:
         self.core.begin_reload(configs, done)
 
     def _open_grpc(self, control: Executor) -> None:
-        self._grpc = GrpcServer(self._options.grpc, self._grpc_methods(control))
+        self._grpc = GrpcServer(
+            self._options.grpc, self._grpc_methods(control), waiting=frozenset({RELOAD})
+        )
         self._grpc.start()
         self._grpc.set_serving(True)
 

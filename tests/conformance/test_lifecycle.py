@@ -480,3 +480,19 @@ def test_a_label_may_point_ahead_where_the_flag_allows_it(tmp_path: Path) -> Non
         publish(version_number, base, 2)
         client.await_states({2: AVAILABLE, 1: AVAILABLE})
         assert client.predict(spec(label="next"), x=[0.0])["version"] == [2]
+
+
+def test_a_reload_that_waits_leaves_the_call_threads_to_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(version_number, tmp_path / "m", 1)
+    copied = publish(version_number, tmp_path / "n", 1)
+    (tmp_path / "m" / "1" / "_DONE").touch()
+    marked = ("--version_marker_file=_DONE", "--grpc_max_threads=1")
+    with served(tmp_path / "m", *marked) as client:
+        models = ({"name": name, "base_path": str(tmp_path / name)} for name in ("m", "n"))
+        reload = client.future("HandleReloadConfigRequest", reload_request(*models))
+        await_(lambda: "is complete yet" in caplog.text)
+        assert answering_version(client) == 1
+        (copied / "_DONE").touch()
+        assert reload.result().status.error_code == 0

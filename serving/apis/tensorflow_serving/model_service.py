@@ -27,6 +27,9 @@ from serving.metrics import Metrics
 # Asked of the descriptor so that it is loaded: reflection describes to clients what is.
 _SERVICE: str = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 
+RELOAD = f"/{_SERVICE}/HandleReloadConfigRequest"
+"""The method whose calls wait until models are loaded."""
+
 log = logging.getLogger(__name__)
 
 
@@ -46,7 +49,7 @@ class ModelService:
         """The handler of each method, by its full path."""
         return {
             f"/{_SERVICE}/GetModelStatus": self._get_model_status,
-            f"/{_SERVICE}/HandleReloadConfigRequest": self._handle_reload_config,
+            RELOAD: self._handle_reload_config,
         }
 
     def _get_model_status(self, data: bytes, _context: CallContext, reply: Reply) -> None:
