@@ -127,9 +127,14 @@ def headings(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+def without_blocks(path: Path) -> str:
+    """The text of a page without its blocks of code."""
+    return re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path):
-    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    text = without_blocks(path)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:", link):
             continue
@@ -138,6 +143,27 @@ def test_links_lead_somewhere(path: Path):
         assert target.exists(), link
         if anchor:
             assert anchor in headings(target.read_text()), link
+
+
+HOMES = (ROOT, ROOT / "serving")
+"""What paths on the pages are relative to."""
+TOPS = {"benchmarks", "docs", "examples", "protos", "scripts", "tests", "tools"} | {
+    folder.name for home in HOMES for folder in home.iterdir() if (folder / "__init__.py").is_file()
+}
+"""With what a path of this repository begins."""
+
+
+def paths_named(text: str) -> set[str]:
+    """What stands in code font and looks like a file or folder of this repository."""
+    words = re.findall(r"`([\w./*-]+)[^`\n]*`", text)
+    return {word for word in words if word.split("/")[0] in TOPS or re.search(r"\w\.py$", word)}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_files_that_a_page_names_are_there(path: Path):
+    named = paths_named(without_blocks(path))
+    missing = {name for name in named if not any([*home.glob(name)] for home in HOMES)}
+    assert missing == set()
 
 
 def test_one_version_number():
