@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -390,16 +389,7 @@ def test_every_kind_of_export_is_served(
     assert client.predict(spec(model), **inputs)[alias].tolist() == expected
 
 
-def test_a_deadline_ends_a_slow_run(client: Client, tmp_path: Path) -> None:
-    request = predict_request(spec("gated"), gate=str(tmp_path / "never"))
-    began = time.monotonic()
-    with pytest.raises(grpc.RpcError) as caught:
-        client.predictions.Predict(request, timeout=0.3)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert time.monotonic() - began < 5
-
-
-def test_runs_that_nobody_waits_for_any_more_free_their_threads(
+def test_a_deadline_ends_the_runs_and_frees_their_threads(
     bases: dict[str, Path], tmp_path: Path
 ) -> None:
     flags = ("--model_name=m", f"--model_base_path={bases['gated']}", "--grpc_max_threads=2")
