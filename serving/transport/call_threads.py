@@ -19,10 +19,11 @@ class CallThreads:
         self.control = ThreadPoolExecutor(_NUM_CONTROL_THREADS, "grpc-control")
         self.health = ThreadPoolExecutor(_NUM_HEALTH_THREADS, "grpc-health")
         self.reflection = ThreadPoolExecutor(_NUM_REFLECTION_THREADS, "grpc-reflection")
+        self.refusal = ThreadPoolExecutor(1, "grpc-refusal")
 
     def shutdown(self) -> None:
         """Take no more calls; do not wait for those that run."""
-        for pool in (self.calls, self.control, self.health, self.reflection):
+        for pool in (self.calls, self.control, self.health, self.reflection, self.refusal):
             pool.shutdown(wait=False)
 
 

@@ -15,6 +15,7 @@ import grpc
 from serving.core.call import CallContext, UnaryHandler
 from serving.core.errors import InvalidArgument, ServingError, Unavailable
 from serving.transport.call_threads import CallThreads, OnPool
+from serving.transport.refusal import Refusal
 from serving.transport.standard_services import HEALTH, Health, OpenStreams, reflection_handlers
 from serving.transport.status import grpc_status
 from serving.transport.tls import TlsOptions, check_credentials, server_credentials
@@ -29,6 +30,7 @@ _CHANNEL_ARGUMENTS: Mapping[str, int | str] = {
     # Otherwise a second server on the same port would start, and take half of the calls.
     "grpc.so_reuseport": 0,
 }
+_REFUSAL_HOLD_SECONDS = 0.1  # in which a client that calls again and again has called once more
 _Behavior = Callable[[bytes, grpc.ServicerContext], bytes]
 _NO_DEADLINE_SECONDS = 100 * 365 * 86400.0  # gRPC says "no deadline" with a far larger number
 
@@ -77,6 +79,7 @@ class GrpcServer:
         self._port: int | None = None
         self._streams = OpenStreams()
         self._threads = CallThreads(options.max_threads)
+        self._refusal = Refusal(self._threads.refusal)
         self._health = Health(self._streams) if options.health_service else None
         self._server = grpc.server(
             self._threads.calls,
@@ -111,10 +114,14 @@ class GrpcServer:
     def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, let those in progress end within the grace, cancel the others.
 
-        Returns when no call is left. A second call from another thread may shorten the grace.
+        Calls that come during the stop end as UNAVAILABLE, which clients retry. Returns when no
+        call is left. A second call from another thread may shorten the grace.
         """
         self.set_serving(False)
-        stopped = self._server.stop(grace_seconds)
+        hold_seconds = min(_REFUSAL_HOLD_SECONDS, grace_seconds / 10)
+        self._refusal.begin(hold_seconds)
+        stopped = self._server.stop(grace_seconds - hold_seconds)
+        self._refusal.release()
         self._streams.cancel()
         stopped.wait()
         self._threads.shutdown()
@@ -126,11 +133,12 @@ class GrpcServer:
         behaviors = {path: _behavior(path, handler) for path, handler in methods.items()}
         for path in waiting:
             behaviors[path] = OnPool(behaviors[path], self._threads.control)
-        handlers: list[grpc.GenericRpcHandler] = [_UnaryMethods(behaviors)]
-        if self._health:
+        handlers: list[grpc.GenericRpcHandler] = []
+        if self._health:  # before the refusal: that the server stops is health's to say, too
             handlers.append(self._health.handler(self._threads.health))
             services.append(HEALTH)
-        return handlers + reflection_handlers(services, self._streams, self._threads.reflection)
+        reflection = reflection_handlers(services, self._streams, self._threads.reflection)
+        return [*handlers, self._refusal, _UnaryMethods(behaviors), *reflection]
 
     def _bound_address(self) -> str:
         return f"{self._options.address.rpartition(':')[0]}:{self._port}"

@@ -410,36 +410,6 @@ def test_there_is_no_health_service_unless_wanted():
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_stop_lets_calls_in_progress_end_and_refuses_new_ones():
-    later = Later()
-    with serving(later) as (server, channel):
-        pending = channel.unary_unary(ECHO).future(b"", timeout=WAIT_SECONDS)
-        reply = later.next_reply()
-        stopping = threading.Thread(target=server.stop, args=(WAIT_SECONDS,))
-        stopping.start()
-        refused = _first_refusal(server)
-        reply(b"finished in time")
-        stopping.join(WAIT_SECONDS)
-
-        assert pending.result() == b"finished in time"
-        # CANCELLED is what gRPC itself answers to a call that arrives at the moment of the stop.
-        assert refused in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-        assert not stopping.is_alive()
-
-
-def _first_refusal(server):
-    """The status of the first call that the server no longer takes, on connections of its own."""
-    end = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < end:
-        with channel_to(server) as fresh, contextlib.suppress(grpc.FutureTimeoutError):
-            try:
-                fresh.unary_unary(ECHO)(b"", timeout=0.2)
-            except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                    return error.code()
-    return None
-
-
 def test_a_stop_cancels_what_outlasts_the_grace():
     later = Later()
     with serving(later) as (server, channel):
