@@ -245,13 +245,14 @@ class ServerCore:
         labels = self._labels.check(configs, available.__contains__)
         routes = {name: config.platform for name, config in self._configs.items()}
         self._router.update_routes(routes | {config.name: config.platform for config in configs})
+        # Before any version is dropped: a label must not lead to one that is on its way out.
+        self._labels.replace(labels)
         self._source.update(
             [
                 MonitoredServable(config.name, config.base_path, config.version_policy)
                 for config in configs
             ]
         )
-        self._labels.replace(labels)
         self._configs = {config.name: config for config in configs}
         if retry_failed:
             self._source.retry_failed()

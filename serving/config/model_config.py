@@ -54,6 +54,8 @@ def _parse_json(path: str, text: str) -> Any:
         raise InvalidArgument(
             f"Invalid JSON file: '{path}': {error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
+    except RecursionError:
+        raise InvalidArgument(f"Invalid JSON file: '{path}': nested too deeply") from None
 
 
 def _parse_yaml(path: str, text: str) -> Any:
@@ -65,6 +67,10 @@ def _parse_yaml(path: str, text: str) -> Any:
         raise InvalidArgument(f"Invalid YAML file: '{path}': {error.problem}{where}") from None
     except yaml.YAMLError:
         raise InvalidArgument(f"Invalid YAML file: '{path}': not text") from None
+    except RecursionError:
+        raise InvalidArgument(f"Invalid YAML file: '{path}': nested too deeply") from None
+    except ValueError as error:  # a number or a date that is none
+        raise InvalidArgument(f"Invalid YAML file: '{path}': {error}") from None
 
 
 def _from_document(path: str, document: Any) -> model_server_config_pb2.ModelServerConfig:

@@ -37,7 +37,8 @@ class ResourceTracker:
         """
         with self._changed:
             while not (self._used + estimate).fits_in(self._total):
-                if not (self._loads_in_flight or self._unloads_in_flight):
+                hopeless = not estimate.fits_in(self._total)
+                if hopeless or not (self._loads_in_flight or self._unloads_in_flight):
                     raise ResourceExhausted(
                         f"Insufficient resources to load servable {servable_id}: "
                         f"needs {estimate}; in use {self._used}; limit {self._total}"

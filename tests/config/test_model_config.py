@@ -136,6 +136,9 @@ def test_a_plain_list_may_name_the_platform_shortly_or_not_at_all(
             "Invalid YAML file: '{path}': expected ',' or ']', but got '<stream end>' "
             "at line 2, column 1",
         ),
+        ("m.json", '{"a":' * 100_000, "Invalid JSON file: '{path}': nested too deeply"),
+        ("m.yaml", "[" * 10_000, "Invalid YAML file: '{path}': nested too deeply"),
+        ("m.yaml", "a: 2020-99-99\n", "Invalid YAML file: '{path}': month must be in 1..12"),
         ("m.yaml", "\x01", "Invalid YAML file: '{path}': not text"),
         (
             "m.json",

@@ -45,6 +45,14 @@ def test_a_reservation_waits_for_an_unload_on_its_way() -> None:
     assert tracker.used == ram(50)
 
 
+def test_what_can_never_fit_is_refused_at_once_whatever_is_in_flight() -> None:
+    tracker = ResourceTracker(ram(100))
+    tracker.reserve(A, ram(60))
+    tracker.begin_unload(A)
+    with pytest.raises(ResourceExhausted):
+        tracker.reserve(B, ram(101))
+
+
 def test_a_load_that_turns_out_smaller_makes_room() -> None:
     tracker = ResourceTracker(ram(100))
     tracker.reserve(A, ram(60))
