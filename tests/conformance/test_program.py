@@ -121,11 +121,11 @@ def test_a_model_that_does_not_load(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     done = ended("--grpc_bind_address=127.0.0.1:0", *model_flags(tmp_path))
     assert done.returncode == 255
-    # The text is TensorFlow's and has a line break of its own.
+    # One line, although TensorFlow's text has a line break of its own.
     assert done.stdout == (
         "Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: "
         "{{{name: m version: 1} due to error: NOT_FOUND: Specified file path does not appear to "
-        "contain a SavedModel bundle (should have a file called `saved_model.pb`)\n"
+        "contain a SavedModel bundle (should have a file called `saved_model.pb`) "
         f"Specified file path: {tmp_path}/1}}, }}\n"
     )
     assert "Traceback" not in done.stderr
