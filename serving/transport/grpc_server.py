@@ -15,8 +15,10 @@ import grpc
 from serving.core.call import CallContext, UnaryHandler
 from serving.core.errors import InvalidArgument, ServingError, Unavailable
 from serving.transport.call_threads import CallThreads, OnPool
+from serving.transport.health import HEALTH, Health
+from serving.transport.open_streams import OpenStreams
+from serving.transport.reflection import reflection_handlers
 from serving.transport.refusal import Refusal
-from serving.transport.standard_services import HEALTH, Health, OpenStreams, reflection_handlers
 from serving.transport.status import grpc_status
 from serving.transport.tls import TlsOptions, check_credentials, server_credentials
 from serving.transport.unary_call import UnaryCall

@@ -164,3 +164,25 @@ def test_reflection_streams_that_still_wait_for_a_thread_do_not_hold_up_the_stop
         for stream in streams:
             with pytest.raises(grpc.RpcError):
                 next(stream.answers)
+
+
+def test_clients_that_leave_while_health_changes_do_not_lock_up_the_server():
+    with serving({ECHO: echo}, max_threads=1) as (server, channel):
+        changes = threading.Thread(target=_leave_as_health_changes, args=(server, 30), daemon=True)
+        changes.start()
+        changes.join(WAIT_SECONDS)
+
+        assert not changes.is_alive()
+        assert health_of(channel) == SERVING
+
+
+def _leave_as_health_changes(server, rounds):
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    for _ in range(rounds):
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}", options=own) as leaving:
+            watch = health_pb2_grpc.HealthStub(leaving).Watch
+            watches = [watch(health_pb2.HealthCheckRequest()) for _ in range(12)]
+            for one in watches:
+                next(one)
+        server.set_serving(False)
+        server.set_serving(True)

@@ -401,6 +401,15 @@ def test_health_of_an_unknown_service_is_not_found():
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+def test_a_watch_of_an_unknown_service_says_so_and_stays_open():
+    with serving(health_service=True) as (_, channel):
+        request = health_pb2.HealthCheckRequest(service="Other")
+        watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=WAIT_SECONDS)
+
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        assert watch.is_active()
+
+
 def test_there_is_no_health_service_unless_wanted():
     with serving() as (server, channel):
         server.set_serving(True)
