@@ -106,7 +106,7 @@ class ServerCore:
     def start(self, configs: Sequence[ModelConfig]) -> None:
         """Serve these models; returns when each has loaded, failed, or has no version to load.
 
-        Raises Unknown when a model failed for good, and the reasons of :meth:`reload`. A model
+        Raises Unknown when a model failed for good, and the reasons of :meth:`begin_reload`. A model
         whose base path is missing or empty is served as soon as a version appears.
         """
         self._copies.start()
@@ -306,8 +306,9 @@ class ServerCore:
 class _Loading:
     """Models that somebody waits for, until each is available, failed, lost or dropped.
 
-    Lost is a model without a version to wait for. One whose only version is still being copied,
-    or whose store is away, is waited for with patience, but not for ever. Thread-safe.
+    Lost is a model without a version to wait for, also one whose store is away. One whose only
+    version is still being copied is waited for with patience, but that is looked at only after an
+    event or a poll. Thread-safe.
     """
 
     def __init__(
