@@ -106,7 +106,7 @@ class ServerCore:
     def start(self, configs: Sequence[ModelConfig]) -> None:
         """Serve these models; returns when each has loaded, failed, or has no version to load.
 
-        Raises Unknown when a model failed for good, and the reasons of :meth:`begin_reload`. A model
+        Raises Unknown when a model failed for good, and what :meth:`begin_reload` raises. A model
         whose base path is missing or empty is served as soon as a version appears.
         """
         self._copies.start()
