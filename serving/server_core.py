@@ -15,7 +15,7 @@ from serving.core.errors import Internal, InvalidArgument, ServingError, Unavail
 from serving.core.event_bus import EventBus
 from serving.core.loader import Loader
 from serving.core.model_config import ModelConfig
-from serving.core.models import ModelSpec
+from serving.core.models import Leased, ModelSpec
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId, ServableRequest
@@ -162,8 +162,20 @@ class ServerCore:
         self._manager.stop()
         self._monitor.close()
 
-    def lease(self, spec: ModelSpec) -> ServableHandle:
-        """A lease on the version that ``spec`` resolves to; see :class:`core.models.Models`."""
+    def lease(
+        self,
+        spec: ModelSpec,
+        deadline: float | None,  # noqa: ARG002  # a look-up does not wait for longer than its load
+        leased: Leased,
+    ) -> None:
+        """Lend the version that ``spec`` resolves to; see :class:`core.models.Models`."""
+        try:
+            handle: ServableHandle | ServingError = self._lease(spec)
+        except ServingError as error:
+            handle = error
+        leased(handle)
+
+    def _lease(self, spec: ModelSpec) -> ServableHandle:
         if not spec.name:
             raise InvalidArgument("ModelSpec has no name specified.")
         version = spec.version

@@ -21,7 +21,7 @@ from serving.core.errors import (
 )
 from serving.core.event_bus import EventBus
 from serving.core.model_config import AllVersions, ModelConfig, VersionPolicy
-from serving.core.models import ModelSpec
+from serving.core.models import ModelSpec, lease_and_wait
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.loaders.platforms import Platforms
@@ -78,7 +78,7 @@ def state_reached(
 
 
 def leased_version(served: ServerCore, spec: ModelSpec) -> int:
-    with served.lease(spec) as handle:
+    with lease_and_wait(served, spec) as handle:
         return handle.id.version
 
 
@@ -127,12 +127,12 @@ def test_what_can_not_be_resolved_is_refused(
 ) -> None:
     write_version(tmp_path, 1)
     with core(table(tmp_path)) as served:
-        assert str(error_of(served.lease, spec)) == str(error)
+        assert str(error_of(lease_and_wait, served, spec)) == str(error)
 
 
 def test_labels_are_unavailable_before_there_is_a_configuration() -> None:
     served = ServerCore(LifecycleOptions(), Platforms({}), clock=SystemClock())
-    error = error_of(served.lease, ModelSpec("m", version_label="stable"))
+    error = error_of(lease_and_wait, served, ModelSpec("m", version_label="stable"))
     assert str(error) == str(Unavailable("Model labels does not init yet.stable"))
 
 
@@ -287,7 +287,7 @@ def test_a_new_label_may_run_ahead_of_its_version_where_that_is_allowed(tmp_path
     labelled = table(tmp_path, labels={"stable": 1, "next": 2})
     with core(labelled, allow_version_labels_for_unavailable_models=True) as served:
         assert leased_version(served, ModelSpec("m", version_label="stable")) == 1
-        error = error_of(served.lease, ModelSpec("m", version_label="next"))
+        error = error_of(lease_and_wait, served, ModelSpec("m", version_label="next"))
         assert error.message == "Servable not found for request: Specific(m, 2)"
 
 

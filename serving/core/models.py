@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,14 +22,22 @@ class ModelSpec:
     version_label: str | None = None
 
 
+Leased = Callable[[ServableHandle | ServingError], None]
+"""Hears of a lease, which is then its own to release, or why there is none. Never raises."""
+
+
 class Models(Protocol):
     """The configured models. Thread-safe."""
 
-    def lease(self, spec: ModelSpec) -> ServableHandle:
-        """A lease on the version that ``spec`` resolves to.
+    def lease(self, spec: ModelSpec, deadline: float | None, leased: Leased) -> None:
+        """Lend the version that ``spec`` resolves to.
 
-        Raises InvalidArgument for an empty name or unknown label, NotFound when that version is
-        not available, Unavailable when labels are not known yet.
+        Never raises nor blocks. ``leased`` is called exactly once: on this thread when the version
+        is loaded or there is nothing to wait for, else on another when its load has ended.
+        ``deadline`` is a point in monotonic seconds; None waits without end. The errors are
+        InvalidArgument for an empty name or unknown label, NotFound when that version is not
+        available, Unavailable when labels are not known yet, DeadlineExceeded when the load takes
+        longer, and whatever the load failed with.
         """
 
     def versions(self, name: str) -> Sequence[ServableState]:
@@ -42,3 +51,22 @@ class Models(Protocol):
         Raises a ServingError that says which model is wrong; ``done`` hears which did not become
         available, on any thread.
         """
+
+
+def lease_and_wait(
+    models: Models, spec: ModelSpec, deadline: float | None = None
+) -> ServableHandle:
+    """The blocking face of :meth:`Models.lease`; raises its error."""
+    ended = threading.Event()
+    outcomes: list[ServableHandle | ServingError] = []
+
+    def leased(outcome: ServableHandle | ServingError) -> None:
+        outcomes.append(outcome)
+        ended.set()
+
+    models.lease(spec, deadline, leased)
+    ended.wait()
+    (outcome,) = outcomes
+    if isinstance(outcome, ServingError):
+        raise outcome
+    return outcome

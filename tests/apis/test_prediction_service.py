@@ -450,3 +450,26 @@ def test_a_lease_is_held_until_the_run_has_completed(service, models, model):
     assert (models.releases, answers) == (0, [])
     model.pending()
     assert (models.releases, len(answers)) == (1, 1)
+
+
+def valid_request(method):
+    signature = {"Predict": "", "GetModelMetadata": ""}.get(method, method.lower())
+    if method == "Predict":
+        return predict_request()
+    if method == "MultiInference":
+        task = inference_pb2.InferenceTask(model_spec=model_spec("regress"), method_name=REGRESS)
+        return REQUESTS[method](tasks=[task], input=examples_input("a"))
+    if method == "GetModelMetadata":
+        return REQUESTS[method](model_spec=model_spec(), metadata_field=["signature_def"])
+    return REQUESTS[method](model_spec=model_spec(signature), input=examples_input("a"))
+
+
+@pytest.mark.parametrize("method", REQUESTS)
+def test_a_call_returns_while_its_model_loads_and_is_answered_later(service, models, method):
+    models.loading, answers = [], []
+    handler = service.methods()[f"{SERVICE}/{method}"]
+    handler(valid_request(method).SerializeToString(), CallContext(5.0), answers.append)
+    assert (answers, models.deadlines) == ([], [5.0])
+    models.loading.pop()()
+    assert [type(answer) for answer in answers] == [bytes]
+    assert (models.leases, models.releases) == (1, 1)

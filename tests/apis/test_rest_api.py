@@ -29,7 +29,7 @@ from serving.core.errors import (
     Unimplemented,
     error_for,
 )
-from serving.core.models import ModelSpec
+from serving.core.models import Leased, ModelSpec
 from serving.core.servable import DEFAULT_SIGNATURE, Signature, TensorInfo
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
@@ -123,8 +123,15 @@ class FakeModels:
         self.leases: list[ModelSpec] = []
         self.lent = 0
 
-    def lease(self, spec: ModelSpec) -> ServableHandle:
+    def lease(self, spec: ModelSpec, deadline: float | None, leased: Leased) -> None:
         self.leases.append(spec)
+        try:
+            handle = self._lease(spec)
+        except ServingError as error:
+            handle = error
+        leased(handle)
+
+    def _lease(self, spec: ModelSpec) -> ServableHandle:
         if spec.version_label not in (None, "stable"):
             raise InvalidArgument(f"Unrecognized servable version label: {spec.version_label}")
         if spec.name not in self.servables:
@@ -615,6 +622,34 @@ def test_the_timeout_is_the_deadline_of_the_run(timeout, deadline):
     )
     ask(api, "POST", "/v1/models/m:predict", REQUEST)
     assert servable.options.deadline == deadline
+
+
+@pytest.mark.parametrize(
+    ("method", "target"), [("POST", "/v1/models/m:predict"), ("GET", "/v1/models/m/metadata")]
+)
+def test_a_call_holds_no_thread_while_its_model_loads(method, target):
+    """With one thread, taken up by a job that begins after the call, the lease still arrives."""
+
+    class Loading(FakeModels):
+        def __init__(self) -> None:
+            super().__init__(m=FakeServable(compute, SIGNATURES))
+            self.deadline = 0.0
+
+        def lease(self, spec, deadline, leased):
+            self.deadline = deadline
+
+            def end_load() -> None:
+                executor.submit(lambda: None).result(10)
+                lend(spec, deadline, leased)
+
+            lend = super().lease
+            threading.Thread(target=end_load, daemon=True).start()
+
+    models = Loading()
+    with ThreadPoolExecutor(1) as executor:
+        api = RestApi(models, executor=executor, clock=FakeClock(1000.0))
+        assert ask(api, method, target, REQUEST).status == 200
+    assert (models.lent, models.deadline) == (0, 1030.0)
 
 
 def test_requests_are_counted_by_model_and_status(models):

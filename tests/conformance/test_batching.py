@@ -34,7 +34,7 @@ from stock_clients import (
 )
 
 from serving.core.errors import ServingError
-from serving.core.models import ModelSpec
+from serving.core.models import ModelSpec, lease_and_wait
 from serving.core.servable import Outputs, RunOptions
 from serving.testing import running_server
 
@@ -342,7 +342,7 @@ def test_a_stop_answers_what_waits_for_more_instead_of_waiting_too(
         f"--batching_parameters_file={parameters}",
         f"--model_base_path={exported(rows_of_run).parent}",
     ) as server:
-        handle = server.core.lease(ModelSpec("default"))
+        handle = lease_and_wait(server.core, ModelSpec("default"))
 
         def done(result: Outputs | ServingError) -> None:
             results.append(result)

@@ -19,7 +19,7 @@ from remote_stores import WebServer, put, tar
 from serving.core.clock import SystemClock
 from serving.core.errors import ServingError, Unknown
 from serving.core.model_config import ModelConfig
-from serving.core.models import ModelSpec
+from serving.core.models import ModelSpec, lease_and_wait
 from serving.core.servable import RunOptions
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
@@ -63,7 +63,7 @@ def state_reached(
 def answer(served: ServerCore, name: str = "m") -> tuple[int, bytes]:
     """The version that answers, and what it has under ``key``."""
     results: list[Any] = []
-    with served.lease(ModelSpec(name)) as handle:
+    with lease_and_wait(served, ModelSpec(name)) as handle:
         feeds = {"keys": np.array([b"key"], object)}
         handle.servable.run(feeds, ["values"], RunOptions(), results.append)
         return handle.id.version, results[0][0][0]

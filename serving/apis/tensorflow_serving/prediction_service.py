@@ -32,7 +32,7 @@ from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle
 from serving.inference.attempt import attempt
 from serving.inference.classify import ClassifyResult, classify
-from serving.inference.model_metadata import SIGNATURE_DEF, model_metadata
+from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata, model_metadata
 from serving.inference.multi_inference import InferenceTask, TaskResult, multi_inference
 from serving.inference.predict import PredictRequest, PredictResult, predict
 from serving.inference.regress import RegressResult, regress
@@ -113,6 +113,7 @@ class PredictionService:
             lambda: requested_model(message),
             start,
             self._encode_predict,
+            context.deadline,
             self._counted(message.model_spec.name, reply),
         )
 
@@ -149,6 +150,7 @@ class PredictionService:
             lambda: requested_model(message),
             start,
             encode,
+            context.deadline,
             self._counted(message.model_spec.name, reply),
         )
 
@@ -165,40 +167,53 @@ class PredictionService:
             options = _run_options(context)
             multi_inference(handle, tasks, examples, options, done, check_method_name=check)
 
-        self._answer(lambda: _first_model(message), start, _encode_multi_inference, reply)
-
-    def _get_model_metadata(self, data: bytes, _context: CallContext, reply: Reply) -> None:
-        message = parse(get_model_metadata_pb2.GetModelMetadataRequest, data)
-        metadata = model_metadata(
-            self._models, requested_model(message), tuple(message.metadata_field)
+        self._answer(
+            lambda: _first_model(message), start, _encode_multi_inference, context.deadline, reply
         )
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        encode_model_spec(metadata.servable_id, response.model_spec)
-        response.metadata[SIGNATURE_DEF].Pack(encode_signatures(metadata.signatures))
-        reply(response.SerializeToString())
+
+    def _get_model_metadata(self, data: bytes, context: CallContext, reply: Reply) -> None:
+        message = parse(get_model_metadata_pb2.GetModelMetadataRequest, data)
+        fields = tuple(message.metadata_field)
+
+        def done(result: ModelMetadata | ServingError) -> None:
+            reply(
+                result
+                if isinstance(result, ServingError)
+                else attempt(lambda: _encode_metadata(result))
+            )
+
+        model_metadata(self._models, requested_model(message), fields, context.deadline, done)
 
     def _answer(
         self,
         find_model: Callable[[], ModelSpec],
         start: Callable[[ServableHandle, Done[T]], None],
         encode: Callable[[T], bytes],
+        deadline: float | None,
         reply: Reply,
     ) -> None:
         """Lease the model, start the verb, and when that is done give back the lease and reply."""
-        handle = attempt(lambda: self._models.lease(find_model()))
-        if isinstance(handle, ServingError):
-            reply(handle)
-            return
 
-        def done(result: T | ServingError) -> None:
-            if isinstance(result, ServingError):
-                answer: bytes | ServingError = result
-            else:
-                answer = attempt(lambda: encode(result))
-            handle.release()
-            reply(answer)
+        def leased(handle: ServableHandle | ServingError) -> None:
+            if isinstance(handle, ServingError):
+                reply(handle)
+                return
 
-        start(handle, done)
+            def done(result: T | ServingError) -> None:
+                if isinstance(result, ServingError):
+                    answer: bytes | ServingError = result
+                else:
+                    answer = attempt(lambda: encode(result))
+                handle.release()
+                reply(answer)
+
+            start(handle, done)
+
+        spec = attempt(find_model)
+        if isinstance(spec, ServingError):
+            reply(spec)
+        else:
+            self._models.lease(spec, deadline, leased)
 
     def _counted(self, model_name: str, reply: Reply) -> Reply:
         """A reply that counts the request with the status it ends with."""
@@ -232,6 +247,13 @@ def _encode_regress(result: RegressResult) -> bytes:
     encode_model_spec(result.servable_id, response.model_spec, result.signature_name)
     response.result.SetInParent()
     encode_regression(result, response.result)
+    return cast("bytes", response.SerializeToString())
+
+
+def _encode_metadata(metadata: ModelMetadata) -> bytes:
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    encode_model_spec(metadata.servable_id, response.model_spec)
+    response.metadata[SIGNATURE_DEF].Pack(encode_signatures(metadata.signatures))
     return cast("bytes", response.SerializeToString())
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.apis.tensorflow_serving import json_writer
-from serving.apis.tensorflow_serving.json_document import read_object
+from serving.apis.tensorflow_serving.json_document import JsonObject, read_object
 from serving.apis.tensorflow_serving.rest_body import inflate, receive_body
 from serving.apis.tensorflow_serving.rest_classify import classify, regress
 from serving.apis.tensorflow_serving.rest_metadata import metadata_body
@@ -24,9 +24,11 @@ from serving.apis.tensorflow_serving.rest_status import status_body
 from serving.apis.tensorflow_serving.rest_verb import Verb, WriteBody
 from serving.core.clock import Clock, SystemClock
 from serving.core.errors import Code, InvalidArgument, ServingError, Unavailable, Unimplemented
-from serving.core.models import Models
+from serving.core.models import Models, ModelSpec
 from serving.core.servable import RunOptions
+from serving.core.servable_handle import ServableHandle
 from serving.inference.attempt import attempt
+from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata, model_metadata
 from serving.metrics import Metrics, request_count
 
 _VERBS: dict[str, Verb] = {"predict": predict, "classify": classify, "regress": regress}
@@ -44,6 +46,9 @@ _NOT_FOUND_PAGE = (
 )
 
 
+_Reply = Callable[[bytes | ServingError], None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Answer:
     code: Code
@@ -56,9 +61,9 @@ class RestApi:
 
     Reading a body, running and writing the answer happen on ``executor``; the event loop only
     moves bytes. A request holds one lease, for its look-up of the signature and its run.
-    ``timeout_seconds`` bounds the run (None or 0: no bound). With ``cors``, pages of any origin
-    may read the responses. ``check_method_name`` refuses signatures whose method_name does not
-    fit the call.
+    ``timeout_seconds`` bounds the wait for a load and the run (None or 0: no bound). With
+    ``cors``, pages of any origin may read the responses. ``check_method_name`` refuses signatures
+    whose method_name does not fit the call.
     """
 
     def __init__(
@@ -120,15 +125,11 @@ class RestApi:
         if not route.spec.name:
             return InvalidArgument("Missing model name in request.")
         if route.verb == "metadata":
-            return await self._on_executor(
-                lambda reply: reply(attempt(lambda: metadata_body(self._models, route.spec)))
-            )
+            return await self._on_executor(lambda reply: self._run_metadata(route.spec, reply))
         # A look at memory: it must answer even while every thread of the executor is taken.
         return attempt(lambda: status_body(self._models, route.spec))
 
-    async def _on_executor(
-        self, work: Callable[[Callable[[bytes | ServingError], None]], None]
-    ) -> bytes | ServingError:
+    async def _on_executor(self, work: Callable[[_Reply], None]) -> bytes | ServingError:
         """What ``work`` replies with, sooner or later, from whichever thread."""
         reply: Future[bytes | ServingError] = Future()
         reply.set_running_or_notify_cancel()  # a reply may come although nobody waits any more
@@ -139,18 +140,47 @@ class RestApi:
             # No more work is taken, or the time to finish what was taken is over.
             return Unavailable("the server is shutting down")
 
-    def _run(
-        self, route: Route, body: bytes, reply: Callable[[bytes | ServingError], None]
-    ) -> None:
-        started = attempt(lambda: self._start(route, body, reply))
-        if isinstance(started, ServingError):
-            reply(started)
+    def _run_metadata(self, spec: ModelSpec, reply: _Reply) -> None:
+        def done(metadata: ModelMetadata | ServingError) -> None:
+            reply(
+                metadata
+                if isinstance(metadata, ServingError)
+                else attempt(lambda: metadata_body(metadata))
+            )
+
+        deadline = self._run_options().deadline
+        model_metadata(self._models, spec, [SIGNATURE_DEF], deadline, done)
+
+    def _run(self, route: Route, body: bytes, reply: _Reply) -> None:
+        document = attempt(lambda: read_object(body))
+        if isinstance(document, ServingError):
+            reply(document)
+            return
+        options = self._run_options()
+        starter = threading.get_ident()
+
+        def start(handle: ServableHandle) -> None:
+            started = attempt(lambda: self._start(route.verb, handle, document, options, reply))
+            if isinstance(started, ServingError):
+                handle.release()
+                reply(started)
+
+        def leased(handle: ServableHandle | ServingError) -> None:
+            if isinstance(handle, ServingError):
+                reply(handle)
+            else:
+                self._go_on(starter, lambda: start(handle))
+
+        self._models.lease(route.spec, options.deadline, leased)
 
     def _start(
-        self, route: Route, body: bytes, reply: Callable[[bytes | ServingError], None]
+        self,
+        verb: str,
+        handle: ServableHandle,
+        document: JsonObject,
+        options: RunOptions,
+        reply: _Reply,
     ) -> None:
-        document = read_object(body)
-        handle = self._models.lease(route.spec)
         starter = threading.get_ident()
 
         def finish(outcome: WriteBody | ServingError) -> None:
@@ -159,21 +189,22 @@ class RestApi:
             reply(written)
 
         def answer(outcome: WriteBody | ServingError) -> None:
-            if threading.get_ident() == starter:
-                finish(outcome)
-                return
-            try:
-                self._executor.submit(finish, outcome)
-            except RuntimeError:  # shutting down: late, but still owed
-                finish(outcome)
+            self._go_on(starter, lambda: finish(outcome))
 
+        check = self._check_method_name
+        _VERBS[verb](handle, document, options, answer, check_method_name=check)
+
+    def _go_on(self, starter: int, work: Callable[[], None]) -> None:
+        """Do it here when this is the thread that started, else on the executor: what called back
+        has other work to do.
+        """
+        if threading.get_ident() == starter:
+            work()
+            return
         try:
-            verb = _VERBS[route.verb]
-            check = self._check_method_name
-            verb(handle, document, self._run_options(), answer, check_method_name=check)
-        except BaseException:
-            handle.release()
-            raise
+            self._executor.submit(work)
+        except RuntimeError:  # shutting down: late, but still owed
+            work()
 
     def _run_options(self) -> RunOptions:
         if not self._timeout_seconds:

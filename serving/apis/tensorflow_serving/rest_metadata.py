@@ -8,16 +8,14 @@ from tensorflow_serving.apis import model_pb2
 
 from serving.apis.tensorflow_serving.model_spec import encode_model_spec
 from serving.apis.tensorflow_serving.signature_codec import encode_signatures
-from serving.core.models import Models, ModelSpec
-from serving.inference.model_metadata import SIGNATURE_DEF, model_metadata
+from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata
 
 
-def metadata_body(models: Models, spec: ModelSpec) -> bytes:
-    """Every signature of the version that ``spec`` resolves to; raises what a lease raises.
+def metadata_body(metadata: ModelMetadata) -> bytes:
+    """Every signature of a version.
 
     ``signature_def`` stands twice, as the field of the response and as that of the map in it.
     """
-    metadata = model_metadata(models, spec, [SIGNATURE_DEF])
     model_spec = model_pb2.ModelSpec()
     encode_model_spec(metadata.servable_id, model_spec)
     text = (
