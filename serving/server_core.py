@@ -11,7 +11,14 @@ from functools import partial
 from queue import SimpleQueue
 
 from serving.core.clock import Clock
-from serving.core.errors import Internal, InvalidArgument, ServingError, Unavailable, Unknown
+from serving.core.errors import (
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ServingError,
+    Unavailable,
+    Unknown,
+)
 from serving.core.event_bus import EventBus
 from serving.core.loader import Loader
 from serving.core.model_config import ModelConfig
@@ -178,10 +185,9 @@ class ServerCore:
     def _lease(self, spec: ModelSpec) -> ServableHandle:
         if not spec.name:
             raise InvalidArgument("ModelSpec has no name specified.")
-        version = spec.version
         if spec.version_label is not None:
-            version = self._labels.resolve(spec.name, spec.version_label)
-        return self._manager.servable(ServableRequest(spec.name, version))
+            return self._lease_by_label(spec.name, spec.version_label)
+        return self._manager.servable(ServableRequest(spec.name, spec.version))
 
     def versions(self, name: str) -> Sequence[ServableState]:
         """The last state of every version of the model seen, highest version first."""
@@ -194,6 +200,20 @@ class ServerCore:
     def available(self) -> Sequence[ServableId]:
         """Every version that can be looked up now."""
         return self._manager.available()
+
+    def _lease_by_label(self, name: str, label: str) -> ServableHandle:
+        """Looks the label up again when a reload moved it and dropped the version meanwhile.
+
+        That ends: every further look needs a further reload.
+        """
+        while True:
+            in_force = self._labels.in_force
+            version = self._labels.resolve(name, label)
+            try:
+                return self._manager.servable(ServableRequest(name, version))
+            except NotFound:
+                if self._labels.in_force is in_force:
+                    raise
 
     def _make_manager(self, clock: Clock) -> AspiredVersionsManager | CachingManager:
         options = self._options

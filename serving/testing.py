@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
+from serving.core.clock import Clock
 from serving.core.dtypes import DType
 from serving.core.errors import InvalidArgument
 from serving.core.resources import ResourceAllocation
@@ -66,11 +67,15 @@ class FakeClock:
                 self._waits.remove(until)
         return event.is_set()
 
-    def await_waiters(self, count: int = 1) -> None:
-        """Return once this many threads wait for a later time, so that advancing reaches them."""
+    def await_waiters(self, count: int = 1, within_seconds: float = math.inf) -> None:
+        """Return once this many threads wait for a later time, so that advancing reaches them.
+
+        Only those are counted whose wait ends within so many seconds.
+        """
 
         def waiting() -> bool:
-            return sum(until > self._now for until in self._waits) >= count
+            latest = self._now + within_seconds
+            return sum(self._now < until <= latest for until in self._waits) >= count
 
         with self._changed:
             if not self._changed.wait_for(waiting, timeout=10):
@@ -86,9 +91,30 @@ class InlineExecutor(Executor):
         return future
 
 
-def inline(num_threads: int, name: str) -> Executor:  # noqa: ARG001  # an ExecutorFactory
-    """Makes an :class:`InlineExecutor` where a pool is asked for."""
-    return InlineExecutor()
+class InlineWork:
+    """Does what a manager submits at once, in the caller's thread; no delay is waited for."""
+
+    def submit(
+        self,
+        servable_id: ServableId,  # noqa: ARG002  # nothing waits here, so nothing is withdrawn
+        work: Callable[[], None],
+        delay_seconds: float = 0,  # noqa: ARG002  # see above
+    ) -> None:
+        work()
+
+    def withdraw(self, servable_id: ServableId) -> None:
+        """Nothing ever waits."""
+
+    def set_num_threads(self, num_threads: int) -> None:
+        """There are none."""
+
+    def close(self) -> None:
+        """All that was submitted is done."""
+
+
+def inline(num_threads: int, name: str, clock: Clock) -> InlineWork:  # noqa: ARG001  # an ExecutorFactory
+    """Makes an :class:`InlineWork` where threads that load or unload are asked for."""
+    return InlineWork()
 
 
 class FakeServable:

@@ -20,6 +20,11 @@ class VersionLabels:
         self._allow_unavailable = allow_unavailable
         self._labels: Labels | None = None
 
+    @property
+    def in_force(self) -> Labels | None:
+        """The labels as they are now, another object after each :meth:`replace`; None at first."""
+        return self._labels
+
     def resolve(self, name: str, label: str) -> int:
         """The version a label stands for.
 

@@ -3,8 +3,11 @@
 The lookup-table platform stands in for all: its versions load in no time, from real files.
 """
 
+import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from serving.core.errors import (
     Unknown,
 )
 from serving.core.event_bus import EventBus
-from serving.core.model_config import AllVersions, ModelConfig, VersionPolicy
+from serving.core.model_config import AllVersions, ModelConfig, SpecificVersions, VersionPolicy
 from serving.core.models import ModelSpec, lease_and_wait
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
@@ -453,3 +456,79 @@ def test_a_version_still_being_copied_is_waited_for_with_patience_but_not_for_ev
     clock.advance(1)
     assert loading.has_ended()
     assert loading.lost() == {"m": incomplete}
+
+
+def specific(*versions: int) -> SpecificVersions:
+    return SpecificVersions(frozenset(versions))
+
+
+def move_label(served: ServerCore, base: Path, version: int, before: int) -> None:
+    """Bring ``version`` in, give it the label, and drop the one before in the same reload."""
+    both = table(base, labels={"stable": before}, policy=specific(version, before))
+    served.reload([both])
+    arrived = ServableId("m", version)
+    assert served._monitor.wait_until(lambda: arrived in served.available(), 20)
+    with state_reached(served, ServableId("m", before), ManagerState.END):
+        served.reload([table(base, labels={"stable": version}, policy=specific(version))])
+
+
+def test_a_label_that_moves_during_a_look_up_is_looked_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in (1, 2):
+        write_version(tmp_path, version)
+    with core(table(tmp_path, policy=specific(1))) as served:
+        served.reload([table(tmp_path, labels={"stable": 1}, policy=specific(1))])
+        resolve = served._labels.resolve
+        moves = [2]
+
+        def resolve_while_it_moves(name: str, label: str) -> int:
+            version = resolve(name, label)
+            if moves:
+                move_label(served, tmp_path, moves.pop(), 1)
+            return version
+
+        monkeypatch.setattr(served._labels, "resolve", resolve_while_it_moves)
+        assert leased_version(served, ModelSpec("m", version_label="stable")) == 2
+
+
+def test_a_label_whose_version_went_by_itself_is_not_found(tmp_path: Path) -> None:
+    version = write_version(tmp_path, 1)
+    with core(table(tmp_path)) as served:
+        served.reload([table(tmp_path, labels={"stable": 1})])
+        with state_reached(served, ServableId("m", 1), ManagerState.END):
+            version.rename(tmp_path / "retired")
+        error = error_of(lease_and_wait, served, ModelSpec("m", version_label="stable"))
+        assert str(error) == "NOT_FOUND: Servable not found for request: Specific(m, 1)"
+
+
+@pytest.fixture
+def _threads_that_take_turns_often() -> Iterator[None]:
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("_threads_that_take_turns_often")
+def test_no_call_by_label_fails_while_the_label_moves(tmp_path: Path) -> None:
+    for version in (1, 2):
+        write_version(tmp_path, version)
+    calls, over = Counter[int](), threading.Event()
+
+    def call(served: ServerCore) -> None:
+        while not over.is_set():
+            calls[leased_version(served, ModelSpec("m", version_label="stable"))] += 1
+
+    with core(table(tmp_path, policy=specific(1))) as served, ThreadPoolExecutor(4) as pool:
+        served.reload([table(tmp_path, labels={"stable": 1}, policy=specific(1))])
+        callers = [pool.submit(call, served) for _ in range(4)]
+        try:
+            for _ in range(10):
+                move_label(served, tmp_path, 2, 1)
+                move_label(served, tmp_path, 1, 2)
+        finally:
+            over.set()
+        for caller in callers:
+            caller.result()
+    assert calls.keys() == {1, 2}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from serving.core.clock import Clock
 from serving.core.event_bus import EventBus
@@ -13,7 +15,7 @@ from serving.core.servable_data import ServableData
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ServableState
-from serving.managers.basic_manager import BasicManager, ExecutorFactory, thread_pool
+from serving.managers.basic_manager import BasicManager
 from serving.managers.loader_harness import HarnessState, RetryPolicy
 from serving.managers.policies import (
     Action,
@@ -23,8 +25,14 @@ from serving.managers.policies import (
     availability_preserving,
 )
 from serving.managers.resource_tracker import ResourceTracker
+from serving.managers.work_threads import ExecutorFactory, WorkThreads
+
+log = logging.getLogger(__name__)
 
 _STILL_LOADING = (HarnessState.LOAD_REQUESTED, HarnessState.LOAD_APPROVED, HarnessState.LOADING)
+
+_ROUND_SECONDS = 1.0
+"""How long a servable for which a round failed waits for the next one, at most."""
 
 
 class AspiredVersionsManager:
@@ -32,7 +40,8 @@ class AspiredVersionsManager:
 
     Each round (:meth:`tick`) forgets what is gone, applies the latest aspired list of each
     servable, and does what the policy says until it says nothing more. A round comes as soon as
-    something has changed, and looks only at the servables it has changed for. A version leaves
+    something has changed, and looks only at the servables it has changed for; what fails for one
+    of them is logged and tried again in the next, and disturbs no other. A version leaves
     memory only after a source stopped aspiring to it; one that failed is tried again only when its
     revision rises. Thread-safe; rounds themselves run on one thread.
     """
@@ -47,15 +56,16 @@ class AspiredVersionsManager:
         policy: AspiredVersionPolicy = availability_preserving,
         num_load_threads: int = 0,
         num_unload_threads: int = 0,
-        make_executor: ExecutorFactory = thread_pool,
+        make_executor: ExecutorFactory = WorkThreads,
     ) -> None:
         self._policy = policy
         self._pending: dict[str, Sequence[ServableData[Loader]]] = {}
         self._changed: set[str] = set()
         self._aspired: set[ServableId] = set()
         self._revisions: dict[ServableId, int] = {}
+        self._failed: set[str] = set()
         self._lock = threading.Lock()
-        self._thread = PeriodicThread("manager", self.tick, None, clock)
+        self._thread = PeriodicThread("manager", self.tick, _ROUND_SECONDS, clock)
         self._basic = BasicManager(
             bus=bus,
             clock=clock,
@@ -98,13 +108,27 @@ class AspiredVersionsManager:
         """One round, over the servables of which something is new."""
         with self._lock:
             names, self._changed = self._changed, set()
+        self._failed = set()
         for name in names:
-            self._forget_unwanted(name)
-            self._apply_pending(name)
-            self._forget_unwanted(name)
+            with self._failing_alone(name):
+                self._forget_unwanted(name)
+                self._apply_pending(name)
+                self._forget_unwanted(name)
         while actions := self._decide(names):
             for action in sorted(actions, key=lambda action: action.verb.value):
-                self._do(action)
+                with self._failing_alone(action.id.name):
+                    self._do(action)
+        with self._lock:
+            self._changed |= self._failed
+
+    @contextmanager
+    def _failing_alone(self, name: str) -> Iterator[None]:
+        """What is raised takes this servable alone out of the round."""
+        try:
+            yield
+        except Exception:
+            log.exception("a round for servable %s failed; the next one tries again", name)
+            self._failed.add(name)
 
     def _note_change(self, name: str) -> None:
         with self._lock:
@@ -117,32 +141,28 @@ class AspiredVersionsManager:
                 self._forget(servable_id)
 
     def _apply_pending(self, name: str) -> None:
+        """Apply the latest list, which stays pending until that has succeeded."""
         with self._lock:
-            versions = self._pending.pop(name, None)
+            versions = self._pending.get(name)
         if versions is None:
             return
         held = self._basic.states(name)
-        if self._waits_for_exit(versions, held):
-            with self._lock:
-                self._pending.setdefault(name, versions)
-        else:
-            self._apply(versions, held)
+        if any(self._waits_for_exit(data, held.get(data.id)) for data in versions):
+            return
+        self._apply(versions, held)
+        with self._lock:
+            if self._pending[name] is versions:
+                del self._pending[name]
 
-    def _waits_for_exit(
-        self,
-        versions: Sequence[ServableData[Loader]],
-        held: dict[ServableId, HarnessState],
-    ) -> bool:
+    def _waits_for_exit(self, data: ServableData[Loader], state: HarnessState | None) -> bool:
         """Whether a version is wanted again while its former life is still coming to an end.
 
-        One that is still READY is not on its way out: it is simply kept.
+        One that is still READY is not on its way out: it is simply kept. One that has failed is
+        still coming to an end until it can be forgotten.
         """
-        return any(
-            data.id in held
-            and data.id not in self._aspired
-            and held[data.id] is not HarnessState.READY
-            for data in versions
-        )
+        if data.id in self._aspired:
+            return self._is_revised(data, state) and not self._is_forgettable(data.id)
+        return state not in (None, HarnessState.READY)
 
     def _apply(
         self,
@@ -156,30 +176,33 @@ class AspiredVersionsManager:
                 self._basic.cancel_load(servable_id)
         for servable_id, data in wanted.items():
             self._aspired.add(servable_id)
-            if self._is_worth_another_try(data, held.get(servable_id)):
+            if self._is_revised(data, held.get(servable_id)):
                 self._forget(servable_id)
             elif servable_id in held:
                 continue
             self._revisions[servable_id] = data.revision
             self._basic.manage(data)
 
-    def _is_worth_another_try(self, data: ServableData[Loader], state: HarnessState | None) -> bool:
+    def _is_revised(self, data: ServableData[Loader], state: HarnessState | None) -> bool:
         """Whether a version that failed comes with a higher revision than the one that failed."""
         revised = data.revision > self._revisions.get(data.id, data.revision)
-        return (
-            revised
-            and state is HarnessState.ERROR
-            and data.id in self._basic.forgettable(data.id.name)
-        )
+        return revised and state is HarnessState.ERROR
+
+    def _is_forgettable(self, servable_id: ServableId) -> bool:
+        return servable_id in self._basic.forgettable(servable_id.name)
 
     def _forget(self, servable_id: ServableId) -> None:
         self._basic.stop_managing(servable_id)
         self._revisions.pop(servable_id, None)
 
-    def _decide(self, names: Iterable[str]) -> list[Action]:
-        """At most one action for each servable."""
-        decisions = (self._policy(self._snapshots(name)) for name in names)
-        return [action for action in decisions if action]
+    def _decide(self, names: set[str]) -> list[Action]:
+        """At most one action for each servable that has not failed in this round."""
+        actions: list[Action] = []
+        for name in names - self._failed:
+            with self._failing_alone(name):
+                if action := self._policy(self._snapshots(name)):
+                    actions.append(action)
+        return actions
 
     def _snapshots(self, name: str) -> list[VersionSnapshot]:
         return [

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from serving.core.clock import Clock
-from serving.core.errors import FailedPrecondition, NotFound, ServingError
+from serving.core.errors import FailedPrecondition, NotFound, ServingError, Unavailable
 from serving.core.event_bus import EventBus
 from serving.core.loader import Loader
 from serving.core.servable import Servable
@@ -25,20 +25,12 @@ from serving.managers.loader_harness import (
 )
 from serving.managers.resource_tracker import ResourceTracker
 from serving.managers.serving_map import ServingMap
+from serving.managers.work_threads import Executor, ExecutorFactory, Work, WorkThreads
 
 _NOT_LOADED = (HarnessState.NEW, HarnessState.DISABLED, HarnessState.ERROR)
 
-ExecutorFactory = Callable[[int, str], Executor]
-"""Makes the pool that loads or unloads, from a number of threads and a name for them."""
-
-
 Done = Callable[[ServingError | None], None]
 """Hears that a load or unload has ended, with its error if it failed."""
-
-
-def thread_pool(num_threads: int, name: str) -> Executor:
-    """A pool of threads; 0 means one, so that work is done one by one but never in the caller."""
-    return ThreadPoolExecutor(max(1, num_threads), thread_name_prefix=name)
 
 
 class BasicManager:
@@ -60,21 +52,20 @@ class BasicManager:
         num_load_threads: int,
         num_unload_threads: int,
         on_finished: Callable[[str], None],
-        make_executor: ExecutorFactory = thread_pool,
+        make_executor: ExecutorFactory = WorkThreads,
     ) -> None:
         self._bus = bus
-        self._clock = clock
         self._tracker = tracker
         self._retry = retry
         self._on_finished = on_finished
-        self._make_executor = make_executor
         self._map = ServingMap()
         self._harnesses: dict[ServableId, LoaderHarness] = {}
         self._by_name: dict[str, dict[ServableId, LoaderHarness]] = {}
         self._in_flight: Counter[ServableId] = Counter()
         self._changed = threading.Condition()
-        self._load_executor = make_executor(num_load_threads, "load")
-        self._unload_executor = make_executor(num_unload_threads, "unload")
+        self._stopping = False
+        self._load_executor = make_executor(num_load_threads, "load", clock)
+        self._unload_executor = make_executor(num_unload_threads, "unload", clock)
 
     def servable(self, request: ServableRequest) -> ServableHandle:
         """A lease on an available version; raises NotFound."""
@@ -93,20 +84,25 @@ class BasicManager:
     def manage(self, data: ServableData[Loader]) -> None:
         """Take a version on; nothing is loaded. One that arrived with an error is in END at once.
 
-        Raises FailedPrecondition when the version is held already.
+        Raises FailedPrecondition when the version is held already, Unavailable once stopped.
         """
         with self._changed:
-            if data.id in self._harnesses:
+            self._refuse_once_stopping(data.id)
+            if data.id in self._harnesses or data.id in self._in_flight:
                 raise FailedPrecondition(
                     f"This servable is already being managed by the manager: {data.id}"
                 )
-            harness = LoaderHarness(data, self._retry, self._clock)
-            self._harnesses[data.id] = harness
-            self._by_name.setdefault(data.id.name, {})[data.id] = harness
+            self._in_flight[data.id] += 1
+        # Nobody can find the version before this is told, so that nothing else is told first.
         if data.error:
             self._announce(data.id, ManagerState.END, data.error)
         else:
             self._announce(data.id, ManagerState.START)
+        with self._changed:
+            harness = LoaderHarness(data, self._retry)
+            self._harnesses[data.id] = harness
+            self._by_name.setdefault(data.id.name, {})[data.id] = harness
+            self._count_down(data.id)
 
     def forgettable(self, name: str) -> list[ServableId]:
         """The versions of this name that :meth:`stop_managing` would take."""
@@ -128,27 +124,38 @@ class BasicManager:
             del self._by_name[servable_id.name][servable_id]
             if not self._by_name[servable_id.name]:
                 del self._by_name[servable_id.name]
+            self._in_flight[servable_id] += 1
+        # Nobody can take the version on again before this is told.
         if state is HarnessState.NEW:
             self._announce(servable_id, ManagerState.END)
+        with self._changed:
+            self._count_down(servable_id)
 
     def load(self, servable_id: ServableId, done: Done = lambda _: None) -> None:
         """Begin to load a version that is new; ``done`` hears how it ended.
 
-        Raises NotFound when it is not held, FailedPrecondition when its load was requested before.
+        Raises NotFound when it is not held, FailedPrecondition when its load was requested before,
+        Unavailable once stopped.
         """
         with self._changed:
+            self._refuse_once_stopping(servable_id)
             harness = self._held(servable_id)
             harness.request_load()
             self._in_flight[servable_id] += 1
-            self._load_executor.submit(self._load, harness, done)
+        self._submit_load(harness, done)
 
     def cancel_load(self, servable_id: ServableId) -> None:
         """Give up a load: no further attempt, and one that succeeds after all is undone.
 
-        Raises NotFound when the version is not held.
+        One that waits, for a thread, for room or for another attempt, ends at once. Raises
+        NotFound when the version is not held.
         """
         with self._changed:
             self._held(servable_id).cancel_load()
+            waiting = self._load_executor.withdraw(servable_id)
+        self._tracker.look_again()
+        if waiting:
+            waiting()
 
     def unload(self, servable_id: ServableId, done: Done = lambda _: None) -> None:
         """Begin to unload an available version: announce it, stop lending it, wait for its leases.
@@ -167,22 +174,27 @@ class BasicManager:
 
     def set_num_load_threads(self, num_threads: int) -> None:
         """Load with this many threads from now on; loads in progress go on where they are."""
-        with self._changed:
-            before = self._load_executor
-            self._load_executor = self._make_executor(num_threads, "load")
-        before.shutdown(wait=False)
+        self._load_executor.set_num_threads(num_threads)
 
     def stop(self) -> None:
         """Cancel all loads, unload everything, and return when nothing is left in memory."""
         with self._changed:
+            self._stopping = True
             held = list(self._harnesses)
         for servable_id in held:
-            self.cancel_load(servable_id)
+            with suppress(NotFound):
+                self.cancel_load(servable_id)
         while ready := self._wait_for_ready():
             for servable_id in ready:
-                self.unload(servable_id)
-        self._load_executor.shutdown()
-        self._unload_executor.shutdown()
+                # Somebody else may have been quicker: then it is on its way, and waited for.
+                with suppress(NotFound, FailedPrecondition):
+                    self.unload(servable_id)
+        self._load_executor.close()
+        self._unload_executor.close()
+
+    def _refuse_once_stopping(self, servable_id: ServableId) -> None:
+        if self._stopping:
+            raise Unavailable(f"Servable {servable_id} is not loaded: the server is stopping")
 
     def _held(self, servable_id: ServableId) -> LoaderHarness:
         try:
@@ -210,26 +222,58 @@ class BasicManager:
             self._changed.wait_for(lambda: ready() or not self._in_flight)
             return ready()
 
+    def _submit_load(self, harness: LoaderHarness, done: Done, delay_seconds: float = 0) -> None:
+        # Under the lock, so that cancelling either finds the work waiting or is seen here.
+        with self._changed:
+            seconds = 0 if harness.is_cancelled else delay_seconds
+            load = partial(self._load, harness, done)
+            failure = _submit(self._load_executor, harness.id, load, seconds)
+        if failure:
+            self._load_ended(harness, done, failure)
+
     def _load(self, harness: LoaderHarness, done: Done) -> None:
+        """One attempt."""
         failure: ServingError | None = None
-
-        def make_available(servable: Servable) -> None:
-            self._tracker.settle(harness.id, harness.loader.estimate_resources())
-            self._map.insert(harness.id, servable)
-            self._announce(harness.id, ManagerState.AVAILABLE)
-
+        is_loaded = False
         try:
-            self._tracker.reserve(harness.id, harness.estimate_resources())
-            harness.approve_load()
-            self._announce(harness.id, ManagerState.LOADING)
-            harness.load(make_available)
+            make_available = partial(self._make_available, harness)
+            is_loaded = self._approve(harness) and harness.load(make_available)
         except BaseException as error:  # noqa: BLE001  # whatever a loader raises becomes a state
             failure = presentable(error, f"loading servable {harness.id}")
+        if is_loaded or failure:
+            self._load_ended(harness, done, failure)
+        else:
+            self._submit_load(harness, done, harness.retry_seconds)
+
+    def _approve(self, harness: LoaderHarness) -> bool:
+        """Reserve what the load needs, once; False when that is to be estimated again."""
+        if harness.state is HarnessState.LOAD_REQUESTED:
+            estimate = harness.estimate_resources()
+            if estimate is None:
+                return False
+            self._tracker.reserve(harness.id, estimate, lambda: harness.is_cancelled)
+            harness.approve_load()
+            self._announce(harness.id, ManagerState.LOADING)
+        return True
+
+    def _make_available(self, harness: LoaderHarness, servable: Servable) -> None:
+        self._tracker.settle(harness.id, harness.loader.estimate_resources())
+        self._map.insert(harness.id, servable)
+        self._announce(harness.id, ManagerState.AVAILABLE)
+
+    def _load_ended(self, harness: LoaderHarness, done: Done, failure: ServingError | None) -> None:
+        if failure:
             harness.fail(failure)
             self._tracker.release(harness.id)
             self._announce(harness.id, ManagerState.END, failure)
         self._finished(harness.id)
         done(failure)
+
+    def _submit_unload(self, harness: LoaderHarness, done: Done) -> None:
+        unload = partial(self._unload, harness, done)
+        if failure := _submit(self._unload_executor, harness.id, unload):
+            harness.fail(failure)
+            self._unload_ended(harness, done, failure)
 
     def _unload(self, harness: LoaderHarness, done: Done) -> None:
         failure: ServingError | None = None
@@ -238,23 +282,39 @@ class BasicManager:
             harness.unload()
         except ServingError as error:
             failure = error
+        self._unload_ended(harness, done, failure)
+
+    def _unload_ended(
+        self, harness: LoaderHarness, done: Done, failure: ServingError | None
+    ) -> None:
         self._tracker.release(harness.id)
         self._announce(harness.id, ManagerState.END, failure)
         self._finished(harness.id)
         done(failure)
 
-    def _submit_unload(self, harness: LoaderHarness, done: Done) -> None:
-        self._unload_executor.submit(self._unload, harness, done)
-
     def _finished(self, servable_id: ServableId) -> None:
         with self._changed:
-            self._in_flight[servable_id] -= 1
-            if not self._in_flight[servable_id]:
-                del self._in_flight[servable_id]
-            self._changed.notify_all()
+            self._count_down(servable_id)
         self._on_finished(servable_id.name)
+
+    def _count_down(self, servable_id: ServableId) -> None:
+        self._in_flight[servable_id] -= 1
+        if not self._in_flight[servable_id]:
+            del self._in_flight[servable_id]
+        self._changed.notify_all()
 
     def _announce(
         self, servable_id: ServableId, state: ManagerState, error: ServingError | None = None
     ) -> None:
         self._bus.publish(ServableState(servable_id, state, error))
+
+
+def _submit(
+    executor: Executor, servable_id: ServableId, work: Work, delay_seconds: float = 0
+) -> ServingError | None:
+    """Returns why the work can not be done, where it can not."""
+    try:
+        executor.submit(servable_id, work, delay_seconds)
+    except Exception as error:  # noqa: BLE001  # it becomes a state
+        return presentable(error, f"beginning work on servable {servable_id}")
+    return None

@@ -15,9 +15,10 @@ from serving.core.servable_data import ServableData
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ManagerState, ServableState
-from serving.managers.basic_manager import BasicManager, ExecutorFactory, thread_pool
+from serving.managers.basic_manager import BasicManager
 from serving.managers.loader_harness import HarnessState, RetryPolicy
 from serving.managers.resource_tracker import ResourceTracker
+from serving.managers.work_threads import ExecutorFactory, WorkThreads
 
 
 class CachingManager:
@@ -37,7 +38,7 @@ class CachingManager:
         limit: ResourceAllocation | None = None,
         num_load_threads: int = 0,
         num_unload_threads: int = 0,
-        make_executor: ExecutorFactory = thread_pool,
+        make_executor: ExecutorFactory = WorkThreads,
     ) -> None:
         self._bus = bus
         self._limit = limit or ResourceAllocation()

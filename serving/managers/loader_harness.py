@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import itertools
 import logging
 import os
 import threading
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from serving.core.clock import Clock
 from serving.core.errors import Cancelled, FailedPrecondition, Internal, ServingError
 from serving.core.loader import Loader
 from serving.core.resources import ResourceAllocation
@@ -71,16 +69,17 @@ class LoaderHarness:
 
     A step that the present state does not allow is a defect: it raises Internal and leaves the
     harness in ERROR. Whatever a loader raises ends there as well, SystemExit included: code that
-    comes with a model must not be able to end a thread of the manager.
+    comes with a model must not be able to end a thread of the manager. Nothing waits in here:
+    whoever is told that an attempt failed makes the next one after :attr:`retry_seconds`.
     """
 
-    def __init__(self, data: ServableData[Loader], retry: RetryPolicy, clock: Clock) -> None:
+    def __init__(self, data: ServableData[Loader], retry: RetryPolicy) -> None:
         self.id: ServableId = data.id
         self._loader = None if isinstance(data.payload, ServingError) else data.payload
         self._retry = retry
-        self._clock = clock
         self._lock = threading.Lock()
-        self._cancelled = threading.Event()
+        self._is_cancelled = False
+        self._failed_attempts = 0
         self._error = data.error
         self._state = HarnessState.ERROR if data.error else HarnessState.NEW
 
@@ -92,6 +91,16 @@ class LoaderHarness:
     def error(self) -> ServingError | None:
         """Why the harness is in ERROR; None in every other state."""
         return self._error
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants the load any more."""
+        return self._is_cancelled
+
+    @property
+    def retry_seconds(self) -> float:
+        """How long to wait before the next attempt."""
+        return max(0.0, self._retry.interval_seconds)
 
     @property
     def loader(self) -> Loader:
@@ -107,34 +116,41 @@ class LoaderHarness:
                 raise FailedPrecondition("Duplicate load request")
             self._state = HarnessState.LOAD_REQUESTED
 
-    def estimate_resources(self) -> ResourceAllocation:
-        """What the loader says it will hold; asked again as a load is tried again."""
-        return self._with_retries("estimating", self.loader.estimate_resources)
+    def estimate_resources(self) -> ResourceAllocation | None:
+        """What the loader says it will hold; None when that failed and is to be asked again.
+
+        Raises the error of the last attempt, and Cancelled.
+        """
+        return self._attempt("estimating", self.loader.estimate_resources)
 
     def approve_load(self) -> None:
         """LOAD_REQUESTED → LOAD_APPROVED."""
         self._step(HarnessState.LOAD_REQUESTED, HarnessState.LOAD_APPROVED)
 
-    def load(self, make_available: Callable[[Servable], None]) -> None:
-        """LOAD_APPROVED → LOADING → READY, with retries; raises the last attempt's error.
+    def load(self, make_available: Callable[[Servable], None]) -> bool:
+        """LOAD_APPROVED → LOADING → READY; or back, and False, when it is to be tried again.
 
-        Blocks for as long as the load takes. ``make_available`` is called with what was loaded
+        Blocks for as long as one attempt takes. ``make_available`` is called with what was loaded
         just before READY, so that nobody can ask to unload a version that is not yet offered.
         When the load was cancelled meanwhile, what was loaded is unloaded again and Cancelled is
-        raised; the same is undone when ``make_available`` raises. A failure leaves the harness in
-        ERROR.
+        raised; the same is undone when ``make_available`` raises. The error of the last attempt
+        is raised, and leaves the harness in ERROR like the others.
         """
         self._step(HarnessState.LOAD_APPROVED, HarnessState.LOADING)
         try:
-            servable = self._with_retries("loading", self._load_once)
-            self._offer(servable, make_available)
+            servable = self._attempt("loading", self._load_once)
+            if servable is not None:
+                self._offer(servable, make_available)
         except BaseException as error:
             raise self._fail_unexpectedly("loading", error) from error
-        self._step(HarnessState.LOADING, HarnessState.READY)
+        is_loaded = servable is not None
+        following = HarnessState.READY if is_loaded else HarnessState.LOAD_APPROVED
+        self._step(HarnessState.LOADING, following)
+        return is_loaded
 
     def cancel_load(self) -> None:
         """Stop trying; an attempt in progress is finished, and undone if it succeeds."""
-        self._cancelled.set()
+        self._is_cancelled = True
 
     def request_unload(self) -> None:
         """READY → UNLOAD_REQUESTED; raises FailedPrecondition in any other state."""
@@ -177,17 +193,25 @@ class LoaderHarness:
             self._state, self._error = HarnessState.ERROR, error
         raise error
 
-    def _with_retries(self, doing: str, attempt: Callable[[], T]) -> T:
-        for number in itertools.count(1):
-            if self._cancelled.is_set():
-                raise _cancelled()
-            try:
-                return attempt()
-            except BaseException as error:
-                if number > self._retry.max_retries:
-                    raise
-                self._wait_to_retry(doing, number, error)
-        raise AssertionError("unreachable: the loop above only returns or raises")
+    def _attempt(self, doing: str, step: Callable[[], T]) -> T | None:
+        """None after a failure that was not the last one allowed."""
+        if self._is_cancelled:
+            raise _cancelled()
+        try:
+            return step()
+        except BaseException as error:
+            self._failed_attempts += 1
+            if self._failed_attempts > self._retry.max_retries:
+                raise
+            log.warning(
+                "%s %s failed (attempt %d of %d): %s",
+                doing,
+                self.id,
+                self._failed_attempts,
+                self._retry.max_retries + 1,
+                error,
+            )
+            return None
 
     def _load_once(self) -> Servable:
         self.loader.load(self.id)
@@ -199,24 +223,12 @@ class LoaderHarness:
     def _offer(self, servable: Servable, make_available: Callable[[Servable], None]) -> None:
         """Hand over what was loaded, or unload it again."""
         try:
-            if self._cancelled.is_set():
+            if self._is_cancelled:
                 raise _cancelled()
             make_available(servable)
         except BaseException:
             self.loader.unload()
             raise
-
-    def _wait_to_retry(self, doing: str, attempt: int, error: BaseException) -> None:
-        """Returns early when the load is cancelled."""
-        log.warning(
-            "%s %s failed (attempt %d of %d): %s",
-            doing,
-            self.id,
-            attempt,
-            self._retry.max_retries + 1,
-            error,
-        )
-        self._clock.wait(self._cancelled, max(0.0, self._retry.interval_seconds))
 
     def _fail_unexpectedly(self, doing: str, error: BaseException) -> ServingError:
         failure = presentable(error, f"{doing} servable {self.id}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
-from serving.core.errors import ResourceExhausted
+from serving.core.errors import Cancelled, ResourceExhausted
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_id import ServableId
 
@@ -30,13 +31,21 @@ class ResourceTracker:
         with self._changed:
             return self._used
 
-    def reserve(self, servable_id: ServableId, estimate: ResourceAllocation) -> None:
+    def reserve(
+        self,
+        servable_id: ServableId,
+        estimate: ResourceAllocation,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Take what a load needs; blocks while another load or unload may yet free enough.
 
-        Raises ResourceExhausted when it does not fit and nothing in flight can change that.
+        Raises ResourceExhausted when it does not fit and nothing in flight can change that, and
+        Cancelled when ``is_cancelled``, asked again after :meth:`look_again`, says so.
         """
         with self._changed:
             while not (self._used + estimate).fits_in(self._total):
+                if is_cancelled():
+                    raise Cancelled(f"Servable {servable_id} is not to be loaded any more")
                 hopeless = not estimate.fits_in(self._total)
                 if hopeless or not (self._loads_in_flight or self._unloads_in_flight):
                     raise ResourceExhausted(
@@ -46,6 +55,11 @@ class ResourceTracker:
                 self._changed.wait()
             self._hold(servable_id, estimate)
             self._loads_in_flight.add(servable_id)
+
+    def look_again(self) -> None:
+        """Have the loads that wait see whether they were cancelled."""
+        with self._changed:
+            self._changed.notify_all()
 
     def settle(self, servable_id: ServableId, estimate: ResourceAllocation) -> None:
         """The load is done: keep what the loader says it really holds."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -12,14 +12,16 @@ from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ServableState
 from serving.managers.aspired_versions_manager import AspiredVersionsManager
-from serving.managers.basic_manager import ExecutorFactory, thread_pool
 from serving.managers.loader_harness import RetryPolicy
 from serving.managers.policies import (
+    Action,
     AspiredVersionPolicy,
+    Verb,
     VersionSnapshot,
     availability_preserving,
     resource_preserving,
 )
+from serving.managers.work_threads import SECONDS_UNTIL_OVERDUE, ExecutorFactory, WorkThreads
 from serving.testing import FakeClock, FakeLoader, inline
 
 BROKEN = InvalidArgument("broken")
@@ -33,16 +35,19 @@ class House:
         policy: AspiredVersionPolicy = availability_preserving,
         make_executor: ExecutorFactory = inline,
         num_load_threads: int = 0,
+        max_retries: int = 0,
     ) -> None:
         self.events: list[str] = []
         self.errors: list[ServingError] = []
         self._heard = threading.Condition()
         bus: EventBus[ServableState] = EventBus()
         bus.subscribe(self._hear)
+        self.bus = bus
+        self.clock = FakeClock()
         self.manager = AspiredVersionsManager(
             bus=bus,
-            clock=FakeClock(),
-            retry=RetryPolicy(max_retries=0),
+            clock=self.clock,
+            retry=RetryPolicy(max_retries),
             policy=policy,
             make_executor=make_executor,
             num_load_threads=num_load_threads,
@@ -365,8 +370,8 @@ class Gate:
         self.go_on.wait(20)
 
 
-def in_threads() -> House:
-    return House(make_executor=thread_pool, num_load_threads=2)
+def in_threads(num_load_threads: int = 2) -> House:
+    return House(make_executor=WorkThreads, num_load_threads=num_load_threads)
 
 
 def test_a_load_that_hangs_holds_up_no_other_servable() -> None:
@@ -378,6 +383,17 @@ def test_a_load_that_hangs_holds_up_no_other_servable() -> None:
         house.await_event(f"{version} AVAILABLE")
     with house.manager.servable(ServableRequest("m")) as handle:
         assert handle.id.version == 3
+    hanging.go_on.set()
+    house.manager.stop()
+
+
+def test_where_loads_go_one_by_one_a_load_that_hangs_holds_up_others_for_so_long_only() -> None:
+    house, hanging = in_threads(num_load_threads=0), Gate()
+    house.offer(ServableId("hanging", 1), hanging.loader)
+    assert hanging.begun.wait(10)
+    house.offer(ServableId("m", 2), FakeLoader())
+    house.clock.advance(SECONDS_UNTIL_OVERDUE)
+    house.await_event("2 AVAILABLE")
     hanging.go_on.set()
     house.manager.stop()
 
@@ -407,4 +423,81 @@ def test_a_version_that_comes_back_while_its_load_is_being_given_up_is_loaded_an
     house.await_event("1 END")
     house.await_rounds(lambda: house.available == [1])
     assert (slow.loader.unloads, again.attempts) == (1, 1)
+    house.manager.stop()
+
+
+def test_what_fails_for_one_servable_disturbs_no_other_and_is_tried_in_the_next_round() -> None:
+    broken = {"bad"}
+
+    def policy(versions: Sequence[VersionSnapshot]) -> Action | None:
+        if any(version.id.name in broken for version in versions):
+            raise RuntimeError("defect")
+        return availability_preserving(versions)
+
+    house = House(policy)
+    for name in ("bad", "good", "other"):
+        house.manager.aspired_versions(name, [ServableData(ServableId(name, 1), FakeLoader())])
+    house.manager.tick()
+    assert [each.name for each in house.manager.available()] == ["good", "other"]
+    broken.clear()
+    house.manager.tick()
+    assert [each.name for each in house.manager.available()] == ["bad", "good", "other"]
+
+
+def test_an_action_that_fails_is_not_tried_again_in_the_same_round() -> None:
+    asked: list[str] = []
+
+    def unload_what_is_not_there(versions: Sequence[VersionSnapshot]) -> Action | None:
+        asked.append(versions[0].id.name)
+        return Action(Verb.UNLOAD, versions[0].id)
+
+    house = House(unload_what_is_not_there)
+    house.aspire(1)
+    assert asked == ["m"]
+    house.manager.tick()
+    assert asked == ["m", "m"]
+
+
+def test_a_list_that_could_not_be_applied_is_applied_in_the_next_round() -> None:
+    class Faulty(list[ServableData[FakeLoader]]):
+        faults = 1
+
+        def __iter__(self) -> Iterator[ServableData[FakeLoader]]:
+            if self.faults:
+                self.faults -= 1
+                raise RuntimeError("defect")
+            return super().__iter__()
+
+    house = House()
+    house.manager.aspired_versions("m", Faulty([ServableData(ServableId("m", 1), FakeLoader())]))
+    house.manager.tick()
+    assert house.available == []
+    house.manager.tick()
+    assert house.available == [1]
+
+
+def test_a_revision_that_comes_while_the_failure_is_being_told_is_not_lost() -> None:
+    """Whoever hears of the failure may mend the version before the load has quite ended."""
+    house = House()
+    mended = ServableData(ServableId("m", 1), FakeLoader(), revision=1)
+
+    def mend(event: ServableState) -> None:
+        if event.error:
+            house.manager.aspired_versions("m", [mended])
+            house.manager.tick()
+
+    house.bus.subscribe(mend)
+    house.aspire(1, failing=[1])
+    house.manager.tick()
+    assert house.available == [1]
+
+
+def test_a_version_whose_retry_waits_ends_in_the_round_that_no_longer_wants_it() -> None:
+    house = House(make_executor=WorkThreads, max_retries=9)
+    house.offer(ServableId("m", 1), FakeLoader(failures=[BROKEN] * 9))
+    house.offer(ServableId("other", 2), FakeLoader())
+    house.await_event("2 AVAILABLE")
+    house.aspire()
+    assert "1 END" in house.events
+    assert [error.code.name for error in house.errors] == ["CANCELLED"]
     house.manager.stop()

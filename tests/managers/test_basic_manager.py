@@ -2,22 +2,33 @@
 
 import errno
 import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serving.core.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from serving.core.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 from serving.core.event_bus import EventBus
 from serving.core.loader import Loader
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ManagerState, ServableState
-from serving.managers.basic_manager import BasicManager, ExecutorFactory, thread_pool
+from serving.managers.basic_manager import BasicManager
 from serving.managers.loader_harness import HarnessState, RetryPolicy
 from serving.managers.resource_tracker import ResourceTracker
-from serving.testing import FakeClock, FakeLoader, inline
+from serving.managers.work_threads import (
+    SECONDS_UNTIL_OVERDUE,
+    ExecutorFactory,
+    Work,
+    WorkThreads,
+)
+from serving.testing import FakeClock, FakeLoader, InlineWork, inline
 
 M1, M2, N1 = ServableId("m", 1), ServableId("m", 2), ServableId("n", 1)
 
@@ -31,6 +42,7 @@ class Managed:
         limit: ResourceAllocation | None = None,
         retries: int = 0,
         make_executor: ExecutorFactory = inline,
+        num_threads: int = 2,
     ) -> None:
         self.events: list[ServableState] = []
         self.finished = 0
@@ -44,8 +56,8 @@ class Managed:
             clock=self.clock,
             tracker=self.tracker,
             retry=RetryPolicy(retries, 60),
-            num_load_threads=2,
-            num_unload_threads=2,
+            num_load_threads=num_threads,
+            num_unload_threads=num_threads,
             on_finished=self._count,
             make_executor=make_executor,
         )
@@ -205,18 +217,18 @@ def test_a_loader_that_cannot_even_estimate_ends_in_a_state() -> None:
 
 
 def test_stopping_cancels_retries_unloads_everything_and_waits() -> None:
-    managed = Managed(retries=9, make_executor=thread_pool)
+    managed = Managed(retries=9, make_executor=WorkThreads)
     loader = FakeLoader()
     managed.load(M1, loader)
     managed.load(N1, FakeLoader(failures=[InvalidArgument("broken")] * 10))
-    managed.clock.await_waiters()
+    managed.clock.await_waiters(within_seconds=60)
     managed.manager.stop()
     assert loader.unloads == 1
     assert {managed.told(M1)[-1], managed.told(N1)[-1]} == {"END"}
 
 
 def test_stopping_waits_for_a_load_in_progress_and_undoes_it() -> None:
-    managed = Managed(make_executor=thread_pool)
+    managed = Managed(make_executor=WorkThreads)
     begun, go_on = threading.Event(), threading.Event()
 
     def block() -> None:
@@ -236,7 +248,7 @@ def test_stopping_waits_for_a_load_in_progress_and_undoes_it() -> None:
 
 
 def test_a_slow_load_holds_up_neither_look_ups_nor_other_loads() -> None:
-    managed = Managed(make_executor=thread_pool)
+    managed = Managed(make_executor=WorkThreads)
     go_on = threading.Event()
     available = threading.Event()
 
@@ -252,33 +264,6 @@ def test_a_slow_load_holds_up_neither_look_ups_nor_other_loads() -> None:
     assert managed.manager.states()[M1] in (HarnessState.LOADING, HarnessState.LOAD_APPROVED)
     go_on.set()
     managed.manager.stop()
-
-
-def test_more_load_threads_take_over_from_fewer() -> None:
-    made: list[tuple[int, str]] = []
-
-    def recorded(num_threads: int, name: str) -> Executor:
-        made.append((num_threads, name))
-        return inline(num_threads, name)
-
-    managed = Managed(make_executor=recorded)
-    managed.manager.set_num_load_threads(16)
-    managed.load(M1)
-    assert made == [(2, "load"), (2, "unload"), (16, "load")]
-    assert managed.told(M1)[-1] == "AVAILABLE"
-
-
-def test_the_zero_threads_of_tensorflow_serving_mean_one_after_another() -> None:
-    order: list[int] = []
-
-    def step(number: int) -> Callable[[], None]:
-        return lambda: order.append(number)
-
-    pool = thread_pool(0, "load")
-    for number in range(20):
-        pool.submit(step(number))
-    pool.shutdown()
-    assert order == list(range(20))
 
 
 def test_available_lists_what_can_be_looked_up_and_nothing_else() -> None:
@@ -309,7 +294,7 @@ def test_version_zero_is_a_version_like_any_other() -> None:
 
 
 def test_while_the_highest_version_unloads_the_next_one_is_lent() -> None:
-    managed = Managed(make_executor=thread_pool)
+    managed = Managed(make_executor=WorkThreads)
     go_on, unloading = threading.Event(), threading.Event()
 
     def block() -> None:
@@ -344,7 +329,7 @@ def test_what_is_not_loaded_can_not_be_unloaded() -> None:
 
 
 def test_an_unload_is_done_by_the_manager_s_threads_never_by_who_held_the_last_lease() -> None:
-    managed = Managed(make_executor=thread_pool)
+    managed = Managed(make_executor=WorkThreads)
     threads: list[str] = []
     loader = FakeLoader(before_unload=lambda: threads.append(threading.current_thread().name))
     managed.load_and_wait(M1, loader)
@@ -352,7 +337,7 @@ def test_an_unload_is_done_by_the_manager_s_threads_never_by_who_held_the_last_l
     managed.manager.unload(M1)
     held.release()
     managed.manager.stop()
-    assert [name.split("_")[0] for name in threads] == ["unload"]
+    assert [name.split()[0] for name in threads] == ["unload"]
 
 
 def test_a_failed_or_cancelled_load_is_not_begun_again() -> None:
@@ -369,7 +354,7 @@ def test_a_failed_or_cancelled_load_is_not_begun_again() -> None:
 
 @pytest.mark.parametrize("act", ["load", "unload"])
 def test_of_many_who_ask_at_once_only_one_succeeds(act: str) -> None:
-    managed = Managed(make_executor=thread_pool)
+    managed = Managed(make_executor=WorkThreads)
     loader = FakeLoader()
     if act == "unload":
         managed.load_and_wait(M1, loader)
@@ -392,7 +377,7 @@ def test_of_many_who_ask_at_once_only_one_succeeds(act: str) -> None:
 
 
 def test_loads_and_unloads_from_many_threads_leave_nothing_behind() -> None:
-    managed = Managed(make_executor=thread_pool)
+    managed = Managed(make_executor=WorkThreads)
     loaders = {ServableId("m", version): FakeLoader() for version in range(20)}
 
     def live(servable_id: ServableId) -> None:
@@ -409,7 +394,7 @@ def test_loads_and_unloads_from_many_threads_leave_nothing_behind() -> None:
 
 
 def test_loads_that_were_waiting_are_done_when_the_number_of_threads_changes() -> None:
-    managed = Managed(make_executor=thread_pool)
+    managed = Managed(make_executor=WorkThreads)
     go_on = threading.Event()
     versions = [ServableId("m", version) for version in range(10)]
     for servable_id in versions:
@@ -422,7 +407,7 @@ def test_loads_that_were_waiting_are_done_when_the_number_of_threads_changes() -
 
 
 def test_two_loads_that_fit_together_go_on_at_the_same_time() -> None:
-    managed = Managed(limit=ResourceAllocation.ram(10), make_executor=thread_pool)
+    managed = Managed(limit=ResourceAllocation.ram(10), make_executor=WorkThreads)
     together = threading.Barrier(2)
     for servable_id in (M1, N1):
         half = ResourceAllocation.ram(5)
@@ -455,7 +440,7 @@ def test_what_a_load_turns_out_not_to_hold_is_there_for_the_next() -> None:
 
 
 def test_what_an_unload_frees_is_there_for_a_load_that_waits_for_it() -> None:
-    managed = Managed(limit=ResourceAllocation.ram(10), make_executor=thread_pool)
+    managed = Managed(limit=ResourceAllocation.ram(10), make_executor=WorkThreads)
     go_on = threading.Event()
     all_of_it = ResourceAllocation.ram(10)
     leaving = FakeLoader(resources=all_of_it, before_unload=lambda: go_on.wait(10))
@@ -472,7 +457,7 @@ def test_what_an_unload_frees_is_there_for_a_load_that_waits_for_it() -> None:
 def test_a_load_that_would_end_its_thread_ends_in_a_state_and_the_next_one_loads(
     raised: BaseException,
 ) -> None:
-    managed = Managed(make_executor=thread_pool)
+    managed = Managed(make_executor=WorkThreads)
     managed.manager.set_num_load_threads(1)
     managed.load(M1, FakeLoader(failures=[raised], resources=ResourceAllocation.ram(5)))
     managed.load(N1)
@@ -490,7 +475,7 @@ def test_an_unload_that_would_end_its_thread_ends_in_a_state() -> None:
     def leave() -> None:
         raise SystemExit
 
-    managed = Managed(make_executor=thread_pool)
+    managed = Managed(make_executor=WorkThreads)
     managed.load_and_wait(M1, FakeLoader(before_unload=leave))
     managed.manager.unload(M1)
     managed.manager.stop()
@@ -517,3 +502,210 @@ def test_a_version_that_may_not_be_read_says_so_whether_it_estimates_or_loads() 
         for version in (1, 2)
     ]
     assert managed.manager.available() == [N1]
+
+
+class Gate:
+    """A load that tells when it has begun, and goes on only when it is let."""
+
+    def __init__(self, resources: ResourceAllocation | None = None) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.loader = FakeLoader(resources=resources, before_load=self._wait)
+
+    def _wait(self) -> None:
+        self.begun.set()
+        assert self.go_on.wait(20)
+
+
+def one_by_one(retries: int = 0) -> Managed:
+    return Managed(retries=retries, make_executor=WorkThreads, num_threads=0)
+
+
+def test_the_wait_for_another_attempt_holds_no_thread_and_ends_in_time() -> None:
+    managed = one_by_one(retries=1)
+    loader = FakeLoader(failures=[InvalidArgument("not yet")])
+    managed.load(M1, loader)
+    managed.load(N1)
+    managed.await_ended(1)
+    assert managed.manager.available() == [N1]
+    assert loader.attempts == 1
+    managed.clock.advance(60)
+    managed.await_ended(2)
+    assert managed.manager.available() == [M1, N1]
+    assert managed.told(M1) == ["START", "LOADING", "AVAILABLE"]
+    managed.manager.stop()
+
+
+def test_an_estimate_that_fails_is_asked_for_again_before_anything_is_reserved() -> None:
+    class Slow(FakeLoader):
+        misses = 1
+
+        def estimate_resources(self) -> ResourceAllocation:
+            if self.misses:
+                self.misses -= 1
+                raise InvalidArgument("not yet")
+            return ResourceAllocation.ram(7)
+
+    managed = one_by_one(retries=1)
+    managed.load(M1, Slow())
+    managed.load(N1)
+    managed.await_ended(1)
+    assert managed.told(M1) == ["START"]
+    managed.clock.advance(60)
+    managed.await_ended(2)
+    assert managed.tracker.used == ResourceAllocation.ram(7)
+    managed.manager.stop()
+
+
+def test_cancelling_ends_the_wait_for_another_attempt_at_once() -> None:
+    managed = one_by_one(retries=9)
+    loader = FakeLoader(
+        failures=[InvalidArgument("broken")] * 9, resources=ResourceAllocation.ram(5)
+    )
+    managed.load(M1, loader)
+    managed.load(N1)
+    managed.await_ended(1)
+    managed.manager.cancel_load(M1)
+    assert str(managed.events[-1].error) == "CANCELLED: Loading of servable cancelled"
+    assert managed.manager.states("m") == {M1: HarnessState.ERROR}
+    assert loader.attempts == 1
+    assert managed.tracker.used == ResourceAllocation()
+    managed.manager.stop()
+
+
+def test_cancelling_ends_the_wait_for_a_thread_at_once() -> None:
+    managed, slow, waiting = one_by_one(), Gate(), FakeLoader()
+    managed.load(N1, slow.loader)
+    assert slow.begun.wait(10)
+    managed.load(M1, waiting)
+    managed.manager.cancel_load(M1)
+    assert managed.told(M1) == ["START", "END"]
+    assert waiting.attempts == 0
+    slow.go_on.set()
+    managed.manager.stop()
+
+
+def test_cancelling_ends_the_wait_for_room() -> None:
+    all_of_it = ResourceAllocation.ram(10)
+    asked = threading.Event()
+
+    class Asked(FakeLoader):
+        def estimate_resources(self) -> ResourceAllocation:
+            asked.set()
+            return all_of_it
+
+    managed = Managed(limit=all_of_it, make_executor=WorkThreads)
+    slow = Gate(all_of_it)
+    managed.load(N1, slow.loader)
+    assert slow.begun.wait(10)
+    managed.load(M1, Asked())
+    assert asked.wait(10)
+    managed.manager.cancel_load(M1)
+    managed.await_ended(1)
+    assert managed.told(M1) == ["START", "END"]
+    slow.go_on.set()
+    managed.manager.stop()
+
+
+@pytest.mark.parametrize("act", ["load", "unload"])
+def test_one_that_hangs_holds_up_the_others_for_so_long_only(act: str) -> None:
+    managed, begun, go_on = one_by_one(), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        assert go_on.wait(20)
+
+    if act == "load":
+        managed.load(M1, FakeLoader(before_load=hang))
+        assert begun.wait(10)
+        managed.load(N1)
+    else:
+        managed.load_and_wait(N1, FakeLoader())
+        managed.load_and_wait(M1, FakeLoader(before_unload=hang))
+        managed.manager.unload(M1)
+        assert begun.wait(10)
+        managed.manager.unload(N1)
+    ended = managed.finished
+    managed.clock.advance(SECONDS_UNTIL_OVERDUE)
+    managed.await_ended(ended + 1)
+    assert managed.told(N1)[-1] == ("AVAILABLE" if act == "load" else "END")
+    go_on.set()
+    managed.manager.stop()
+
+
+class Refusing(InlineWork):
+    """An executor that has no threads for what it is named after."""
+
+    def __init__(self, name: str, refused: str) -> None:
+        self._refuses = name == refused
+
+    def submit(self, servable_id: ServableId, work: Work, delay_seconds: float = 0) -> None:
+        if self._refuses:
+            raise RuntimeError("can't start new thread")
+        super().submit(servable_id, work, delay_seconds)
+
+
+@pytest.mark.parametrize("act", ["load", "unload"])
+def test_work_that_can_not_begin_ends_in_a_state_and_is_not_waited_for(act: str) -> None:
+    managed = Managed(make_executor=lambda _number, name, _clock: Refusing(name, act))
+    managed.load(M1, FakeLoader(resources=ResourceAllocation.ram(5)))
+    if act == "unload":
+        managed.manager.unload(M1)
+    assert str(managed.events[-1]) == (
+        "{name: m version: 1} END due to error: INTERNAL: "
+        "beginning work on servable {name: m version: 1} failed: RuntimeError"
+    )
+    assert managed.manager.forgettable("m") == [M1]
+    assert managed.tracker.used == ResourceAllocation()
+    managed.manager.stop()
+
+
+def test_once_stopped_nothing_is_taken_on_or_loaded() -> None:
+    managed = Managed()
+    managed.manager.manage(ServableData(M1, FakeLoader()))
+    managed.manager.stop()
+    for act in (
+        lambda: managed.manager.load(M1),
+        lambda: managed.manager.manage(ServableData(N1, FakeLoader())),
+    ):
+        with pytest.raises(Unavailable, match="the server is stopping"):
+            act()
+
+
+def test_stopping_leaves_to_others_what_they_have_begun_to_unload() -> None:
+    managed = Managed()
+
+    def unload_the_other() -> None:
+        managed.manager.unload(N1)
+        managed.manager.stop_managing(N1)
+
+    managed.load(M1, FakeLoader(before_unload=unload_the_other))
+    managed.load(N1)
+    managed.manager.stop()
+    assert (managed.told(M1)[-1], managed.told(N1)[-1]) == ("END", "END")
+
+
+def test_nothing_can_be_done_with_a_version_before_its_start_is_told() -> None:
+    managed = Managed()
+    held: list[bool] = []
+    managed.bus.subscribe(lambda event: held.append(event.id in managed.manager.states()))
+    managed.manager.manage(ServableData(M1, FakeLoader()))
+    assert held == [False]
+    assert M1 in managed.manager.states()
+
+
+def test_a_version_is_not_taken_on_again_before_its_end_is_told() -> None:
+    managed = Managed()
+    refusals: list[str] = []
+
+    def take_on_again(event: ServableState) -> None:
+        if event.state is ManagerState.END:
+            with pytest.raises(FailedPrecondition) as raised:
+                managed.manager.manage(ServableData(M1, FakeLoader()))
+            refusals.append(raised.value.message)
+
+    managed.manager.manage(ServableData(M1, FakeLoader()))
+    managed.bus.subscribe(take_on_again)
+    managed.manager.stop_managing(M1)
+    assert len(refusals) == 1
+    managed.manager.manage(ServableData(M1, FakeLoader()))
+    assert managed.told(M1) == ["START", "END", "START"]

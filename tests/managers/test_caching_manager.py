@@ -12,8 +12,8 @@ from serving.core.resources import ResourceAllocation
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ServableState
-from serving.managers.basic_manager import ExecutorFactory, thread_pool
 from serving.managers.caching_manager import CachingManager
+from serving.managers.work_threads import ExecutorFactory, WorkThreads
 from serving.testing import FakeClock, FakeLoader, inline
 
 ram = ResourceAllocation.ram
@@ -81,7 +81,7 @@ def test_what_nobody_offers_is_not_found() -> None:
 
 
 def test_many_who_ask_at_once_share_one_load() -> None:
-    cache = Cache(make_executor=thread_pool)
+    cache = Cache(make_executor=WorkThreads)
     go_on = threading.Event()
     loader = FakeLoader(before_load=lambda: go_on.wait(10))
     cache.offer("m", {1: loader})
@@ -150,7 +150,7 @@ def test_what_can_never_fit_is_refused_and_disturbs_nobody() -> None:
 
 
 def test_room_is_made_only_once_nobody_holds_what_leaves() -> None:
-    cache = Cache(limit=50, make_executor=thread_pool)
+    cache = Cache(limit=50, make_executor=WorkThreads)
     leaving = sized(40)
     cache.offer("a", {1: leaving})
     cache.offer("b", {1: sized(40)})
@@ -198,7 +198,7 @@ def test_a_loader_that_can_not_estimate_answers_with_its_load_s_error() -> None:
 
 
 def test_look_ups_and_evictions_race_without_a_wrong_answer_or_a_hang() -> None:
-    cache = Cache(limit=100, make_executor=thread_pool)
+    cache = Cache(limit=100, make_executor=WorkThreads)
     names = [f"n{number}_" for number in range(6)]
     for name in names:
         cache.offer(name, {1: sized(40)})
@@ -252,7 +252,7 @@ def test_what_failed_to_load_is_not_available() -> None:
 
 
 def test_those_who_ask_for_different_versions_at_once_load_each_once() -> None:
-    cache = Cache(make_executor=thread_pool)
+    cache = Cache(make_executor=WorkThreads)
     loaders = {version: FakeLoader() for version in range(1, 5)}
     cache.offer("m", loaders)
     with ThreadPoolExecutor(8) as asking:
@@ -262,7 +262,7 @@ def test_those_who_ask_for_different_versions_at_once_load_each_once() -> None:
     cache.manager.stop()
 
 
-@pytest.mark.parametrize("make_executor", [inline, thread_pool], ids=["inline", "threads"])
+@pytest.mark.parametrize("make_executor", [inline, WorkThreads], ids=["inline", "threads"])
 def test_all_loaded_versions_that_are_offered_no_longer_are_unloaded(
     make_executor: ExecutorFactory,
 ) -> None:
@@ -287,7 +287,7 @@ def test_a_version_that_is_offered_again_after_its_unload_is_loaded_again() -> N
 
 
 def test_a_load_that_hangs_holds_up_only_those_who_ask_for_it() -> None:
-    cache = Cache(make_executor=thread_pool)
+    cache = Cache(make_executor=WorkThreads)
     cache.manager.set_num_load_threads(2)
     begun, go_on = threading.Event(), threading.Event()
 
@@ -308,7 +308,7 @@ def test_a_load_that_hangs_holds_up_only_those_who_ask_for_it() -> None:
 
 
 def test_a_load_that_would_end_its_thread_is_an_answer_like_any_failure() -> None:
-    cache = Cache(make_executor=thread_pool)
+    cache = Cache(make_executor=WorkThreads)
     cache.offer("m", {1: FakeLoader(failures=[SystemExit(1)])})
     with pytest.raises(Internal, match="failed: SystemExit"):
         cache.ask("m")

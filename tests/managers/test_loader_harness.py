@@ -1,7 +1,6 @@
 """The states of a loader: which steps are allowed, how loads are retried, what cancelling does."""
 
 import errno
-import threading
 
 import pytest
 
@@ -10,18 +9,17 @@ from serving.core.resources import ResourceAllocation
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId
 from serving.managers.loader_harness import HarnessState, LoaderHarness, RetryPolicy
-from serving.testing import FakeClock, FakeLoader
+from serving.testing import FakeLoader
 
 M1 = ServableId("m", 1)
 
 
-def harness(loader: FakeLoader, clock: FakeClock | None = None, retries: int = 0) -> LoaderHarness:
-    retry = RetryPolicy(max_retries=retries, interval_seconds=60)
-    return LoaderHarness(ServableData(M1, loader), retry, clock or FakeClock())
+def harness(loader: FakeLoader, retries: int = 0) -> LoaderHarness:
+    return LoaderHarness(ServableData(M1, loader), RetryPolicy(retries, interval_seconds=60))
 
 
-def approved(loader: FakeLoader, clock: FakeClock | None = None, retries: int = 0) -> LoaderHarness:
-    made = harness(loader, clock, retries)
+def approved(loader: FakeLoader, retries: int = 0) -> LoaderHarness:
+    made = harness(loader, retries)
     made.request_load()
     made.approve_load()
     return made
@@ -60,7 +58,7 @@ def test_a_life_without_failure_passes_through_every_state() -> None:
 
 def test_a_version_that_arrived_with_an_error_is_in_error() -> None:
     error = InvalidArgument("bad path")
-    life = LoaderHarness(ServableData(M1, error), RetryPolicy(), FakeClock())
+    life = LoaderHarness(ServableData(M1, error), RetryPolicy())
     assert (life.state, life.error) == (HarnessState.ERROR, error)
 
 
@@ -87,26 +85,25 @@ def test_a_step_out_of_order_is_an_internal_error_and_ends_in_error() -> None:
     assert life.state is HarnessState.ERROR
 
 
-def test_a_failed_load_is_tried_again_after_the_interval_until_it_succeeds() -> None:
-    clock = FakeClock()
+def test_a_failed_load_is_tried_again_until_it_succeeds() -> None:
     loader = FakeLoader(failures=[InvalidArgument("one"), InvalidArgument("two")])
-    life = approved(loader, clock, retries=5)
-    loading = threading.Thread(target=life.load, args=(lambda _: None,), daemon=True)
-    loading.start()
-    for attempts in (1, 2):
-        clock.await_waiters()
-        assert loader.attempts == attempts
-        clock.advance(60)
-    loading.join(10)
+    life = approved(loader, retries=5)
+    for _ in range(2):
+        assert not life.load(lambda _: None)
+        assert (life.state, life.retry_seconds) == (HarnessState.LOAD_APPROVED, 60)
+    assert life.load(lambda _: None)
     assert (life.state, loader.attempts) == (HarnessState.READY, 3)
 
 
+def test_a_negative_interval_means_no_wait() -> None:
+    life = LoaderHarness(ServableData(M1, FakeLoader()), RetryPolicy(1, interval_seconds=-1))
+    assert life.retry_seconds == 0
+
+
 def test_the_last_attempt_s_error_is_the_harness_s() -> None:
-    clock = FakeClock()
     loader = FakeLoader(failures=[InvalidArgument("first"), InvalidArgument("last")])
-    life = LoaderHarness(ServableData(M1, loader), RetryPolicy(1, interval_seconds=-1), clock)
-    life.request_load()
-    life.approve_load()
+    life = approved(loader, retries=1)
+    assert not life.load(lambda _: None)
     with pytest.raises(InvalidArgument, match="last"):
         life.load(lambda _: None)
     assert life.state is HarnessState.ERROR
@@ -122,24 +119,14 @@ def test_an_unexpected_exception_keeps_its_details_from_the_state() -> None:
     )
 
 
-def test_cancelling_ends_the_wait_between_attempts() -> None:
-    clock = FakeClock()
+def test_after_cancelling_there_is_no_further_attempt() -> None:
     loader = FakeLoader(failures=[InvalidArgument("broken")] * 9)
-    life = approved(loader, clock, retries=5)
-    raised: list[BaseException] = []
-
-    def load() -> None:
-        try:
-            life.load(lambda _: None)
-        except Cancelled as error:
-            raised.append(error)
-
-    loading = threading.Thread(target=load, daemon=True)
-    loading.start()
-    clock.await_waiters()
+    life = approved(loader, retries=5)
+    assert not life.load(lambda _: None)
     life.cancel_load()
-    loading.join(10)
-    assert (len(raised), loader.attempts, life.state) == (1, 1, HarnessState.ERROR)
+    with pytest.raises(Cancelled):
+        life.load(lambda _: None)
+    assert (loader.attempts, life.state) == (1, HarnessState.ERROR)
 
 
 def test_a_load_that_succeeds_after_it_was_cancelled_is_undone() -> None:
@@ -275,10 +262,11 @@ class Forgetful(FakeLoader):
         return ResourceAllocation.ram(7)
 
 
-def test_an_estimate_that_fails_is_asked_for_again_as_a_load_is_tried_again() -> None:
-    retry = RetryPolicy(max_retries=2, interval_seconds=-1)
-    life = LoaderHarness(ServableData(M1, Forgetful(2)), retry, FakeClock())
+def test_an_estimate_that_fails_counts_as_an_attempt_to_load() -> None:
+    life = harness(Forgetful(2), retries=2)
+    assert [life.estimate_resources() for _ in range(2)] == [None, None]
     assert life.estimate_resources() == ResourceAllocation.ram(7)
-    life = LoaderHarness(ServableData(M1, Forgetful(3)), retry, FakeClock())
+    life = harness(Forgetful(3), retries=2)
+    assert [life.estimate_resources() for _ in range(2)] == [None, None]
     with pytest.raises(InvalidArgument, match="not yet"):
         life.estimate_resources()

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from serving.core.errors import ResourceExhausted
+from serving.core.errors import Cancelled, ResourceExhausted
 from serving.core.resources import Resource, ResourceAllocation
 from serving.core.servable_id import ServableId
 from serving.managers.resource_tracker import ResourceTracker
@@ -87,3 +87,25 @@ def test_a_version_is_never_counted_twice() -> None:
     tracker.release(A)
     tracker.release(A)
     assert tracker.used == ResourceAllocation()
+
+
+def test_a_reservation_that_waits_ends_when_it_is_cancelled() -> None:
+    tracker = ResourceTracker(ram(10))
+    tracker.reserve(A, ram(10))
+    asked, cancelled, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def is_cancelled() -> bool:
+        asked.set()
+        return cancelled.is_set()
+
+    def reserve() -> None:
+        with pytest.raises(Cancelled):
+            tracker.reserve(B, ram(5), is_cancelled)
+        ended.set()
+
+    threading.Thread(target=reserve, daemon=True).start()
+    assert asked.wait(10)
+    cancelled.set()
+    tracker.look_again()
+    assert ended.wait(10)
+    assert tracker.used == ram(10)
