@@ -372,6 +372,7 @@ def test_of_many_who_ask_at_once_only_one_succeeds(act: str) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         successes = sum(asked.result() for asked in [pool.submit(ask) for _ in range(4)])
+    managed.await_ended(1 if act == "load" else 2)
     managed.manager.stop()
     assert (successes, loader.attempts, loader.unloads) == (1, 1, 1)
 
