@@ -1,0 +1,181 @@
+"""Serving speed of other servers with half plus two inside, over REST, and of this one.
+
+    .venv/bin/python benchmarks/peers.py [--peers=mlserver,litserve,bentoml,ray] [--svg=FILE]
+        [--cache=FOLDER]
+
+As benchmarks/rest.py. Each peer is written as its own documentation says, with its defaults, in
+benchmarks/peer_servers/, and runs in a scratch environment that is made with pip the first time; one
+that cannot be installed or does not serve is named below the table, with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import environments
+import load
+from models import half_plus_two
+from plot import write_plot
+from predict import variants
+from rest import json_request, rest_baseline
+from rest_target import JsonRequest, await_answer, rest_contender
+from rounds import Contender, add_arguments, compare, connections_of, cpus_of, method_of, table
+from servers import Program, model_server_rest, running
+
+HERE = Path(__file__).parent / "peer_servers"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """How a server is installed, started (with its folder of programs and a port) and asked."""
+
+    packages: Sequence[str]
+    command: Callable[[Path, str, int], Sequence[str]]
+    path: str
+    document: Callable[[list[float]], Any] = lambda values: {"instances": values}
+    values: Callable[[Any], Any] = lambda answer: answer["predictions"]
+    directory: Path = HERE
+
+
+PEERS = {
+    "mlserver": Peer(
+        # Its workers do not start on later versions of uvloop.
+        ["mlserver", "uvloop<0.22", "tensorflow"],
+        lambda programs, _model, _port: [str(programs / "mlserver"), "start", "."],
+        "/v2/models/half_plus_two/infer",
+        document=lambda values: {
+            "inputs": [{"name": "x", "shape": [len(values)], "datatype": "FP32", "data": values}]
+        },
+        values=lambda answer: answer["outputs"][0]["data"],
+        directory=HERE / "mlserver_model",
+    ),
+    "litserve": Peer(
+        ["litserve", "tensorflow"],
+        lambda programs, model, port: [
+            *(str(programs / "python"), "litserve_server.py", model, str(port))
+        ],
+        "/predict",
+    ),
+    "bentoml": Peer(
+        ["bentoml", "tensorflow"],
+        lambda programs, _model, port: [
+            *(str(programs / "bentoml"), "serve", "bentoml_service:HalfPlusTwo"),
+            *("--host", "127.0.0.1", "--port", str(port)),
+        ],
+        "/predict",
+        values=lambda answer: answer,
+    ),
+    "ray": Peer(
+        ["ray[serve]", "tensorflow"],
+        lambda programs, model, port: [
+            *(str(programs / "python"), "ray_application.py", model, str(port))
+        ],
+        "/",
+    ),
+}
+
+
+def program(name: str, peer: Peer, cache: Path, model: Path) -> Program:
+    """The peer, installed. Raises RuntimeError where that fails."""
+    programs = environments.environment(cache, name, peer.packages)
+    package = peer.packages[0].partition("[")[0]
+    # None of them takes port 0 and tells which one it got.
+    port, other, third = free_ports(3)
+    return Program(
+        f"{package} {environments.version(programs, package)}",
+        peer.command(programs, str(model), port),
+        ready="",
+        port=port,
+        environment={
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "SAVED_MODEL": str(model),
+            "MLSERVER_HTTP_PORT": str(port),
+            "MLSERVER_GRPC_PORT": str(other),
+            "MLSERVER_METRICS_PORT": str(third),
+            "BENTOML_DO_NOT_TRACK": "true",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        },
+        directory=peer.directory,
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on at the moment."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def started(
+    name: str, stack: ExitStack, cache: Path, model: Path, request: JsonRequest, cpus: set[int]
+) -> Contender:
+    """The peer, once it gives the right answer. Raises RuntimeError where it does not."""
+    peer = PEERS[name]
+    with ExitStack() as starting:
+        server = starting.enter_context(running(program(name, peer, cache, model), cpus))
+        values = request.document["instances"]
+        asked = JsonRequest(peer.path, peer.document(values), request.expected, peer.values)
+        contender = rest_contender(server, asked)
+        await_answer(contender)
+        stack.push(starting.pop_all())
+    return contender
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure other servers over REST.")
+    parser.add_argument("--peers", default=",".join(PEERS), help="of: %(default)s")
+    parser.add_argument(
+        "--server", action="append", metavar="NAME=FLAGS", help="a server with flags; repeatable"
+    )
+    environments.add_argument(parser)
+    add_arguments(parser, connections="1,64")
+    arguments = parser.parse_args()
+    load.require("wrk")
+    server_cpus, load_cpus = map(cpus_of, (arguments.server_cpus, arguments.load_cpus))
+    os.sched_setaffinity(0, load_cpus)
+
+    rows, missing = [], {}
+    with ExitStack() as stack:
+        models = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        case = half_plus_two(models)
+        request = json_request(case)
+        programs = [rest_baseline(arguments.cache, models)] + [
+            model_server_rest(name, flags, models)
+            for name, flags in variants(arguments.server or ["model_server="]).items()
+        ]
+        contenders = [
+            rest_contender(stack.enter_context(running(program, server_cpus)), request)
+            for program in programs
+        ]
+        model = models / case.model / "1"
+        for name in filter(None, arguments.peers.split(",")):
+            try:
+                contenders.append(
+                    started(name, stack, arguments.cache, model, request, server_cpus)
+                )
+            except (RuntimeError, subprocess.CalledProcessError) as error:
+                missing[name] = error
+        for connections in connections_of(arguments):
+            rows += compare(case.name, connections, contenders, method_of(arguments))
+            print(".", end="", file=sys.stderr, flush=True)
+    print(f"\n{table(rows)}")
+    for name, error in missing.items():
+        print(f"\n{name} is missing: {error}")
+    if arguments.svg:
+        write_plot(Path(arguments.svg), rows, "Requests per second, baseline = 1")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Servers under measurement: processes on processors of their own, and the CPU time they take."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_START_SECONDS = 180
+_STOP_SECONDS = 20
+_IDLE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command that serves. ``ready``: a pattern of the line it prints when it does.
+
+    The pattern's group, where it has one, is the port; otherwise the port is ``port``.
+    """
+
+    name: str
+    command: Sequence[str]
+    ready: str
+    port: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: Path = ROOT
+
+
+class Server:
+    """A running program. ``output`` is what it has printed so far, errors included."""
+
+    def __init__(self, program: Program, process: subprocess.Popen[str]) -> None:
+        self.name = program.name
+        self.port = program.port
+        self.output: list[str] = []
+        self._process = process
+        self._ready = threading.Event()
+        self._decided = threading.Event()
+        self._pattern = re.compile(program.ready)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def await_ready(self) -> None:
+        """Return once it serves. Raises RuntimeError, with its last words, when it does not."""
+        self._decided.wait(_START_SECONDS)
+        if not self._ready.is_set():
+            raise RuntimeError(f"{self.name} does not serve:\n{''.join(self.output[-20:])}")
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far, of the process and of all that descend from it."""
+        return cpu_seconds(self._process.pid)
+
+    def await_idle(self) -> None:
+        """Return once requests that nobody waits for any more are worked off."""
+        before, now = -1.0, self.cpu_seconds()
+        while now - before > _IDLE_SECONDS / 2:
+            time.sleep(_IDLE_SECONDS)
+            before, now = now, self.cpu_seconds()
+
+    def suspend(self) -> None:
+        """Make its processes stand still, so that others have the processor to themselves."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let its processes go on."""
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it, and by force whatever of its process tree is left."""
+        self.resume()
+        tree = [*_descendants(self._process.pid, _parents())]
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_SECONDS)
+        for process in tree:
+            _send(process, signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in _descendants(self._process.pid, _parents()):
+            _send(process, number)
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            self.output.append(line)
+            if (found := self._pattern.search(line)) and not self._ready.is_set():
+                self.port = int(found[1]) if found.groups() else self.port
+                self._ready.set()
+                self._decided.set()
+        self._decided.set()  # ended, whether it has ever served or not
+
+
+@contextmanager
+def running(program: Program, cpus: Collection[int]) -> Iterator[Server]:
+    """The program, on these processors only, until the block is left."""
+    with _on(cpus):  # inherited by the process, and so by its threads and children
+        process = subprocess.Popen(
+            program.command,
+            cwd=program.directory,
+            env={**os.environ, **program.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    server = Server(program, process)
+    try:
+        server.await_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+def model_server(name: str, flags: Sequence[str], models: Path) -> Program:
+    """The server of this project over gRPC, with every model below the directory."""
+    return _model_server(name, flags, models, r"Running gRPC ModelServer at 127\.0\.0\.1:(\d+)")
+
+
+def model_server_rest(name: str, flags: Sequence[str], models: Path) -> Program:
+    """The server of this project over REST, with every model below the directory."""
+    rest = ("--rest_bind_address=127.0.0.1:0", *flags)
+    return _model_server(name, rest, models, r"Exporting HTTP/REST API at:127\.0\.0\.1:(\d+)")
+
+
+def _model_server(name: str, flags: Sequence[str], models: Path, ready: str) -> Program:
+    configs = "".join(
+        f'config {{ name: "{base.name}" base_path: "{base}" model_platform: "tensorflow" }}\n'
+        for base in models.iterdir()
+        if base.is_dir()
+    )
+    config_file = models / "models.config"
+    config_file.write_text(f"model_config_list {{\n{configs}}}\n")
+    command = (
+        sys.executable,
+        str(ROOT / "server.py"),
+        f"--model_config_file={config_file}",
+        "--grpc_bind_address=127.0.0.1:0",
+        *flags,
+    )
+    return Program(name, command, ready)
+
+
+def cpu_seconds(root: int) -> float:
+    """User and system time of a process tree so far, with that of children that have ended."""
+    ticks = 0
+    for process in _descendants(root, _parents()):
+        ticks += sum(map(int, _stat(process)[11:15]))
+    return ticks / _TICKS_PER_SECOND
+
+
+def _send(process: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+def _stat(process: int) -> list[str]:
+    """What the kernel tells of a process, from its state on; zeros where it has ended."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ["0"] * 15
+    return text.rpartition(")")[2].split()  # the name before it, in parentheses, holds anything
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process there is."""
+    processes = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return {process: int(_stat(process)[1]) for process in processes}
+
+
+def _descendants(root: int, parents: Mapping[int, int]) -> Iterator[int]:
+    """The process and all that descend from it."""
+    yield root
+    for process, parent in parents.items():
+        if parent == root:
+            yield from _descendants(process, parents)
+
+
+@contextmanager
+def _on(cpus: Collection[int]) -> Iterator[None]:
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
