@@ -1,8 +1,10 @@
-"""One process of real gRPC clients: the message on standard input, sent until the time is over.
+"""One process of real gRPC clients, which send one message over and over until the time is over.
 
     python benchmarks/grpc_client.py HOST:PORT METHOD CONNECTIONS STREAMS SECONDS
 
-Prints, as JSON, the latency of every call in µs and the lengths of answers that occurred.
+Prints a line when its connections are there, and begins when it has read the message. Prints then,
+as JSON, the latency of every call in µs, the lengths of answers that occurred, and the processor
+time it used.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ class Client:
         # Channels of equal arguments would share one connection.
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
         self._channel = grpc.insecure_channel(address, options=options)
+        grpc.channel_ready_future(self._channel).result(_DEADLINE_SECONDS)
         self._call = self._channel.unary_unary(method)
         self.latencies_us: list[int] = []
         self.lengths: set[int] = set()
@@ -38,8 +41,10 @@ class Client:
 
 def main() -> None:
     address, method, connections, streams, seconds = sys.argv[1:]
-    request = sys.stdin.buffer.read()
     clients = [Client(address, method) for _ in range(int(connections))]
+    print("ready", flush=True)
+    request = sys.stdin.buffer.read()
+    used = time.process_time()
     end = time.perf_counter() + float(seconds)
     threads = [
         threading.Thread(target=client.call_until, args=(end, request))
@@ -51,6 +56,7 @@ def main() -> None:
     for thread in threads:
         thread.join()
     answer = {
+        "cpu_seconds": time.process_time() - used,
         "latencies_us": [latency for client in clients for latency in client.latencies_us],
         "lengths": sorted(set().union(*(client.lengths for client in clients))),
     }

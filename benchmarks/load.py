@@ -105,8 +105,6 @@ def grpc_clients(target: Target, connections: Connections, seconds: float) -> Lo
     """
     processes = min(_NUM_CLIENT_PROCESSES, connections.count)
     shares = [len(range(index, connections.count, processes)) for index in range(processes)]
-    started = time.perf_counter()
-    used = _seconds_of_children()
     clients = [
         subprocess.Popen(
             [
@@ -119,12 +117,15 @@ def grpc_clients(target: Target, connections: Connections, seconds: float) -> Lo
         for share in shares
     ]
     for client in clients:
+        client.stdout.readline()  # it is ready
+    for client in clients:
         client.stdin.write(target.body)
         client.stdin.close()
-    answers = [json.loads(client.stdout.read()) for client in clients]
+    texts = [client.stdout.read() for client in clients]
     if any(client.wait() for client in clients):
         raise RuntimeError("a client has failed")
-    busy = (_seconds_of_children() - used) / (time.perf_counter() - started)
+    answers = [json.loads(text) for text in texts]
+    busy = sum(answer["cpu_seconds"] for answer in answers) / seconds
     if any(answer["lengths"] != [target.response_bytes] for answer in answers):
         raise RuntimeError(f"answers should have {target.response_bytes} bytes each")
     return _load([one for answer in answers for one in answer["latencies_us"]], seconds, busy)

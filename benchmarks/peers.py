@@ -4,8 +4,8 @@
         [--cache=FOLDER]
 
 As benchmarks/rest.py. Each peer is written as its own documentation says, with its defaults, in
-benchmarks/peer_servers/, and runs in a scratch environment that is made with pip the first time; one
-that cannot be installed or does not serve is named below the table, with the reason.
+benchmarks/peer_servers/, and runs in a scratch environment that is made with pip the first time.
+One that cannot be installed or does not serve is named below the table, with the reason.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import environments
 import load
-from models import half_plus_two
+from models import Case, half_plus_two
 from plot import write_plot
 from predict import variants
 from rest import json_request, rest_baseline
 from rest_target import JsonRequest, await_answer, rest_contender
-from rounds import Contender, add_arguments, compare, connections_of, cpus_of, method_of, table
-from servers import Program, model_server_rest, running
+from rounds import Contender, add_arguments, compare, connections_of, method_of, table
+from servers import Program, cpus_of, model_server_rest, running
 
 HERE = Path(__file__).parent / "peer_servers"
 
@@ -118,19 +118,14 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def started(
-    name: str, stack: ExitStack, cache: Path, model: Path, request: JsonRequest, cpus: set[int]
-) -> Contender:
+@contextmanager
+def answering(program: Program, peer: Peer, case: Case, cpus: set[int]) -> Iterator[Contender]:
     """The peer, once it gives the right answer. Raises RuntimeError where it does not."""
-    peer = PEERS[name]
-    with ExitStack() as starting:
-        server = starting.enter_context(running(program(name, peer, cache, model), cpus))
-        values = request.document["instances"]
-        asked = JsonRequest(peer.path, peer.document(values), request.expected, peer.values)
+    asked = JsonRequest(peer.path, peer.document(case.rows.tolist()), case.expected, peer.values)
+    with running(program, cpus) as server:
         contender = rest_contender(server, asked)
         await_answer(contender)
-        stack.push(starting.pop_all())
-    return contender
+        yield contender
 
 
 def main() -> None:
@@ -150,20 +145,21 @@ def main() -> None:
     with ExitStack() as stack:
         models = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         case = half_plus_two(models)
-        request = json_request(case)
         programs = [rest_baseline(arguments.cache, models)] + [
             model_server_rest(name, flags, models)
             for name, flags in variants(arguments.server or ["model_server="]).items()
         ]
         contenders = [
-            rest_contender(stack.enter_context(running(program, server_cpus)), request)
-            for program in programs
+            rest_contender(stack.enter_context(running(each, server_cpus)), json_request(case))
+            for each in programs
         ]
         model = models / case.model / "1"
         for name in filter(None, arguments.peers.split(",")):
             try:
+                peer = PEERS[name]
+                installed = program(name, peer, arguments.cache, model)
                 contenders.append(
-                    started(name, stack, arguments.cache, model, request, server_cpus)
+                    stack.enter_context(answering(installed, peer, case, server_cpus))
                 )
             except (RuntimeError, subprocess.CalledProcessError) as error:
                 missing[name] = error

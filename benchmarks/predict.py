@@ -30,11 +30,10 @@ from rounds import (
     add_arguments,
     compare,
     connections_of,
-    cpus_of,
     method_of,
     table,
 )
-from servers import Program, Server, model_server, running
+from servers import Program, Server, cpus_of, model_server, running
 
 HERE = Path(__file__).parent
 _CHECK_SECONDS = 60

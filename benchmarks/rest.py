@@ -23,8 +23,8 @@ from models import Case, half_plus_two, image_content, mlp
 from plot import write_plot
 from predict import variants
 from rest_target import JsonRequest, rest_contender
-from rounds import add_arguments, compare, connections_of, cpus_of, method_of, table
-from servers import Program, model_server_rest, running
+from rounds import add_arguments, compare, connections_of, method_of, table
+from servers import Program, cpus_of, model_server_rest, running
 
 CASES = {"half_plus_two": half_plus_two, "mlp": mlp, "image": image_content}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -139,12 +138,6 @@ def method_of(arguments: argparse.Namespace) -> Method:
 
 def connections_of(arguments: argparse.Namespace) -> list[Connections]:
     return [Connections.parse(text) for text in arguments.connections.split(",")]
-
-
-def cpus_of(text: str) -> set[int]:
-    """Of ``0,1``, those that this machine has; all of them where it has none of these."""
-    own = os.sched_getaffinity(0)
-    return {int(cpu) for cpu in text.split(",")} & own or own
 
 
 def table(rows: Iterable[Row]) -> str:

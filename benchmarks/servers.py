@@ -103,7 +103,7 @@ class Server:
 @contextmanager
 def running(program: Program, cpus: Collection[int]) -> Iterator[Server]:
     """The program, on these processors only, until the block is left."""
-    with _on(cpus):  # inherited by the process, and so by its threads and children
+    with on_cpus(cpus):  # inherited by the process, and so by its threads and children
         process = subprocess.Popen(
             program.command,
             cwd=program.directory,
@@ -187,8 +187,15 @@ def _descendants(root: int, parents: Mapping[int, int]) -> Iterator[int]:
             yield from _descendants(process, parents)
 
 
+def cpus_of(text: str) -> set[int]:
+    """Of ``0,1``, those that this machine has; all of them where it has none of these."""
+    own = os.sched_getaffinity(0)
+    return {int(cpu) for cpu in text.split(",")} & own or own
+
+
 @contextmanager
-def _on(cpus: Collection[int]) -> Iterator[None]:
+def on_cpus(cpus: Collection[int]) -> Iterator[None]:
+    """Within, this thread and what it starts run on these processors only."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)
     try:
