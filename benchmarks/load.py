@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,30 +106,31 @@ def grpc_clients(target: Target, connections: Connections, seconds: float) -> Lo
     """
     processes = min(_NUM_CLIENT_PROCESSES, connections.count)
     shares = [len(range(index, connections.count, processes)) for index in range(processes)]
-    clients = [
-        subprocess.Popen(
-            [
-                *(sys.executable, str(HERE / "grpc_client.py"), f"127.0.0.1:{target.port}"),
-                *(target.path, str(share), str(connections.streams), str(seconds)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        for share in shares
-    ]
-    for client in clients:
-        client.stdout.readline()  # it is ready
-    for client in clients:
-        client.stdin.write(target.body)
-        client.stdin.close()
-    texts = [client.stdout.read() for client in clients]
-    if any(client.wait() for client in clients):
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(_client(target, share, connections.streams, seconds))
+            for share in shares
+        ]
+        for client in clients:
+            client.stdout.readline()  # it is ready
+        for client in clients:
+            client.stdin.write(target.body)
+            client.stdin.close()
+        texts = [client.stdout.read() for client in clients]
+    if any(client.returncode for client in clients):
         raise RuntimeError("a client has failed")
     answers = [json.loads(text) for text in texts]
     busy = sum(answer["cpu_seconds"] for answer in answers) / seconds
     if any(answer["lengths"] != [target.response_bytes] for answer in answers):
         raise RuntimeError(f"answers should have {target.response_bytes} bytes each")
     return _load([one for answer in answers for one in answer["latencies_us"]], seconds, busy)
+
+
+def _client(target: Target, count: int, streams: int, seconds: float) -> subprocess.Popen[bytes]:
+    address = f"127.0.0.1:{target.port}"
+    shape = (str(count), str(streams), str(seconds))
+    command = (sys.executable, str(HERE / "grpc_client.py"), address, target.path, *shape)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def wrk(target: Target, connections: Connections, seconds: float) -> Load:

@@ -25,11 +25,11 @@ from typing import Any
 import environments
 import load
 from models import Case, half_plus_two
-from plot import write_plot
-from predict import variants
+from options import add_arguments, connections_of, method_of, servers_of
+from report import report
 from rest import json_request, rest_baseline
 from rest_target import JsonRequest, await_answer, rest_contender
-from rounds import Contender, add_arguments, compare, connections_of, method_of, table
+from rounds import Contender, compare
 from servers import Program, cpus_of, model_server_rest, running
 
 HERE = Path(__file__).parent / "peer_servers"
@@ -131,9 +131,6 @@ def answering(program: Program, peer: Peer, case: Case, cpus: set[int]) -> Itera
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure other servers over REST.")
     parser.add_argument("--peers", default=",".join(PEERS), help="of: %(default)s")
-    parser.add_argument(
-        "--server", action="append", metavar="NAME=FLAGS", help="a server with flags; repeatable"
-    )
     environments.add_argument(parser)
     add_arguments(parser, connections="1,64")
     arguments = parser.parse_args()
@@ -146,8 +143,7 @@ def main() -> None:
         models = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         case = half_plus_two(models)
         programs = [rest_baseline(arguments.cache, models)] + [
-            model_server_rest(name, flags, models)
-            for name, flags in variants(arguments.server or ["model_server="]).items()
+            model_server_rest(name, flags, models) for name, flags in servers_of(arguments).items()
         ]
         contenders = [
             rest_contender(stack.enter_context(running(each, server_cpus)), json_request(case))
@@ -166,11 +162,9 @@ def main() -> None:
         for connections in connections_of(arguments):
             rows += compare(case.name, connections, contenders, method_of(arguments))
             print(".", end="", file=sys.stderr, flush=True)
-    print(f"\n{table(rows)}")
+    report(rows, arguments.svg)
     for name, error in missing.items():
         print(f"\n{name} is missing: {error}")
-    if arguments.svg:
-        write_plot(Path(arguments.svg), rows, "Requests per second, baseline = 1")
 
 
 if __name__ == "__main__":

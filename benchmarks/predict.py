@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -24,15 +23,9 @@ import grpc
 import load
 from load import Connections, Load, Target
 from models import CASES, Case
-from plot import write_plot
-from rounds import (
-    Contender,
-    add_arguments,
-    compare,
-    connections_of,
-    method_of,
-    table,
-)
+from options import add_arguments, connections_of, method_of, servers_of
+from report import report
+from rounds import Contender, compare
 from servers import Program, Server, cpus_of, model_server, running
 
 HERE = Path(__file__).parent
@@ -48,12 +41,6 @@ def baseline(models: Path) -> Program:
     served = [f"{base.name}={base / '1'}" for base in models.iterdir() if base.is_dir()]
     command = (sys.executable, str(HERE / "baseline_server.py"), *served)
     return Program("baseline", command, r"listening on 127\.0\.0\.1:(\d+)")
-
-
-def variants(texts: list[str]) -> dict[str, list[str]]:
-    """Names and flags of the servers to compare, from ``name=flags``."""
-    named = dict(text.split("=", 1) for text in texts)
-    return {name: shlex.split(flags) for name, flags in named.items()}
 
 
 def contender(
@@ -88,9 +75,6 @@ def _expect(same_length: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure Predict and Classify over gRPC.")
     parser.add_argument("--cases", default=",".join(CASES), help="of: %(default)s")
-    parser.add_argument(
-        "--server", action="append", metavar="NAME=FLAGS", help="a server with flags; repeatable"
-    )
     parser.add_argument("--load", choices=_GENERATORS, default="h2load", help="which clients")
     add_arguments(parser, connections="1,8,64")
     arguments = parser.parse_args()
@@ -104,8 +88,7 @@ def main() -> None:
         models = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cases = [CASES[name](models) for name in arguments.cases.split(",")]
         programs = [baseline(models)] + [
-            model_server(name, flags, models)
-            for name, flags in variants(arguments.server or ["model_server="]).items()
+            model_server(name, flags, models) for name, flags in servers_of(arguments).items()
         ]
         servers = [stack.enter_context(running(program, server_cpus)) for program in programs]
         channels = [
@@ -120,9 +103,7 @@ def main() -> None:
             for connections in connections_of(arguments):
                 rows += compare(case.name, connections, contenders, method_of(arguments))
                 print(".", end="", file=sys.stderr, flush=True)
-    print(f"\n{table(rows)}")
-    if arguments.svg:
-        write_plot(Path(arguments.svg), rows, "Requests per second, baseline = 1")
+    report(rows, arguments.svg)
 
 
 if __name__ == "__main__":

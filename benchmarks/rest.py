@@ -20,10 +20,10 @@ import environments
 import load
 import tensorflow as tf
 from models import Case, half_plus_two, image_content, mlp
-from plot import write_plot
-from predict import variants
+from options import add_arguments, connections_of, method_of, servers_of
+from report import report
 from rest_target import JsonRequest, rest_contender
-from rounds import add_arguments, compare, connections_of, method_of, table
+from rounds import compare
 from servers import Program, cpus_of, model_server_rest, running
 
 CASES = {"half_plus_two": half_plus_two, "mlp": mlp, "image": image_content}
@@ -49,9 +49,6 @@ def json_request(case: Case) -> JsonRequest:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure predict over REST.")
     parser.add_argument("--cases", default=",".join(CASES), help="of: %(default)s")
-    parser.add_argument(
-        "--server", action="append", metavar="NAME=FLAGS", help="a server with flags; repeatable"
-    )
     environments.add_argument(parser)
     add_arguments(parser, connections="1,8,64")
     arguments = parser.parse_args()
@@ -64,8 +61,7 @@ def main() -> None:
         models = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cases = {name: CASES[name](models) for name in arguments.cases.split(",")}
         programs = [rest_baseline(arguments.cache, models)] + [
-            model_server_rest(name, flags, models)
-            for name, flags in variants(arguments.server or ["model_server="]).items()
+            model_server_rest(name, flags, models) for name, flags in servers_of(arguments).items()
         ]
         servers = [stack.enter_context(running(program, server_cpus)) for program in programs]
         for name, case in cases.items():
@@ -73,9 +69,7 @@ def main() -> None:
             for connections in connections_of(arguments):
                 rows += compare(name, connections, contenders, method_of(arguments))
                 print(".", end="", file=sys.stderr, flush=True)
-    print(f"\n{table(rows)}")
-    if arguments.svg:
-        write_plot(Path(arguments.svg), rows, "Requests per second, baseline = 1")
+    report(rows, arguments.svg)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _START_SECONDS = 180
 _STOP_SECONDS = 20
-_IDLE_SECONDS = 0.1
+_LOOK_SECONDS = 0.1
+_LOOKS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Server:
         self._ready = threading.Event()
         self._decided = threading.Event()
         self._pattern = re.compile(program.ready)
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def await_ready(self) -> None:
         """Return once it serves. Raises RuntimeError, with its last words, when it does not."""
@@ -60,11 +62,15 @@ class Server:
         return cpu_seconds(self._process.pid)
 
     def await_idle(self) -> None:
-        """Return once requests that nobody waits for any more are worked off."""
-        before, now = -1.0, self.cpu_seconds()
-        while now - before > _IDLE_SECONDS / 2:
-            time.sleep(_IDLE_SECONDS)
-            before, now = now, self.cpu_seconds()
+        """Return once requests that nobody waits for any more are worked off.
+
+        Some servers are never idle, so that it gives up after a while.
+        """
+        for _ in range(_LOOKS):
+            before = self.cpu_seconds()
+            time.sleep(_LOOK_SECONDS)
+            if self.cpu_seconds() - before < _LOOK_SECONDS / 2:
+                return
 
     def suspend(self) -> None:
         """Make its processes stand still, so that others have the processor to themselves."""
@@ -85,18 +91,20 @@ class Server:
         for process in tree:
             _send(process, signal.SIGKILL)
         self._process.wait()
+        self._reader.join(_STOP_SECONDS)
 
     def _signal(self, number: signal.Signals) -> None:
         for process in _descendants(self._process.pid, _parents()):
             _send(process, number)
 
     def _read(self) -> None:
-        for line in self._process.stdout or ():
-            self.output.append(line)
-            if (found := self._pattern.search(line)) and not self._ready.is_set():
-                self.port = int(found[1]) if found.groups() else self.port
-                self._ready.set()
-                self._decided.set()
+        with self._process.stdout as lines:
+            for line in lines:
+                self.output.append(line)
+                if (found := self._pattern.search(line)) and not self._ready.is_set():
+                    self.port = int(found[1]) if found.groups() else self.port
+                    self._ready.set()
+                    self._decided.set()
         self._decided.set()  # ended, whether it has ever served or not
 
 
