@@ -1,4 +1,4 @@
-"""What tests of every part share: real models, exported once a session.
+"""What tests of every part share: real models, exported once a session, and threads that race.
 
 The exporters are in exported_models.py, which imports TensorFlow: import it in the tests that
 need it, as ``from exported_models import half_plus_two``.
@@ -6,7 +6,8 @@ need it, as ``from exported_models import half_plus_two``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return directory
 
     return export
+
+
+@pytest.fixture
+def threads_that_take_turns_often() -> Iterator[None]:
+    """Threads race at many more places than they usually would."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)

@@ -3,7 +3,6 @@
 The lookup-table platform stands in for all: its versions load in no time, from real files.
 """
 
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -502,15 +501,7 @@ def test_a_label_whose_version_went_by_itself_is_not_found(tmp_path: Path) -> No
         assert str(error) == "NOT_FOUND: Servable not found for request: Specific(m, 1)"
 
 
-@pytest.fixture
-def _threads_that_take_turns_often() -> Iterator[None]:
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(usual)
-
-
-@pytest.mark.usefixtures("_threads_that_take_turns_often")
+@pytest.mark.usefixtures("threads_that_take_turns_often")
 def test_no_call_by_label_fails_while_the_label_moves(tmp_path: Path) -> None:
     for version in (1, 2):
         write_version(tmp_path, version)

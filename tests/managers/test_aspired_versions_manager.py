@@ -1,11 +1,16 @@
 """What is loaded follows what is aspired to, round by round, with everything in this thread."""
 
+import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
 
 import pytest
 
+from serving.core.clock import Clock, SystemClock
 from serving.core.errors import InvalidArgument, NotFound, ServingError
 from serving.core.event_bus import EventBus
 from serving.core.servable_data import ServableData
@@ -36,6 +41,7 @@ class House:
         make_executor: ExecutorFactory = inline,
         num_load_threads: int = 0,
         max_retries: int = 0,
+        clock: Clock | None = None,
     ) -> None:
         self.events: list[str] = []
         self.errors: list[ServingError] = []
@@ -46,8 +52,8 @@ class House:
         self.clock = FakeClock()
         self.manager = AspiredVersionsManager(
             bus=bus,
-            clock=self.clock,
-            retry=RetryPolicy(max_retries),
+            clock=clock or self.clock,
+            retry=RetryPolicy(max_retries, 60 if clock is None else 0.001),
             policy=policy,
             make_executor=make_executor,
             num_load_threads=num_load_threads,
@@ -476,7 +482,9 @@ def test_a_list_that_could_not_be_applied_is_applied_in_the_next_round() -> None
     assert house.available == [1]
 
 
-def test_a_revision_that_comes_while_the_failure_is_being_told_is_not_lost() -> None:
+def test_a_revision_that_comes_while_the_failure_is_being_told_is_not_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Whoever hears of the failure may mend the version before the load has quite ended."""
     house = House()
     mended = ServableData(ServableId("m", 1), FakeLoader(), revision=1)
@@ -490,6 +498,7 @@ def test_a_revision_that_comes_while_the_failure_is_being_told_is_not_lost() -> 
     house.aspire(1, failing=[1])
     house.manager.tick()
     assert house.available == [1]
+    assert not caplog.records
 
 
 def test_a_version_whose_retry_waits_ends_in_the_round_that_no_longer_wants_it() -> None:
@@ -501,3 +510,76 @@ def test_a_version_whose_retry_waits_ends_in_the_round_that_no_longer_wants_it()
     assert "1 END" in house.events
     assert [error.code.name for error in house.errors] == ["CANCELLED"]
     house.manager.stop()
+
+
+_FOLLOWS = {
+    "START": {"LOADING", "END"},
+    "LOADING": {"AVAILABLE", "END"},
+    "AVAILABLE": {"UNLOADING"},
+    "UNLOADING": {"END"},
+    "END": {"START"},
+}
+
+
+class Counted(FakeLoader):
+    """Counts the loads that succeeded."""
+
+    loads = 0
+
+    def load(self, servable_id: ServableId) -> None:
+        super().load(servable_id)
+        self.loads += 1
+
+
+class Wishes:
+    """Lists for a house, with loaders that take until some lists later."""
+
+    def __init__(self, house: House) -> None:
+        self.loaders: list[Counted] = []
+        self._house = house
+        self._chance = random.Random(7)
+        self._gates = deque(threading.Event() for _ in range(4))
+
+    def change(self, revision: int) -> None:
+        versions = self._chance.sample(range(1, 5), self._chance.randint(0, 3))
+        self.wish(self._chance.choice("abc"), versions, revision, self._chance.choice((0, 0, 1, 2)))
+
+    def wish(self, name: str, versions: Sequence[int], revision: int, failures: int = 0) -> None:
+        self._gates.append(threading.Event())
+        self._gates.popleft().set()
+        wait = partial(self._chance.choice(self._gates).wait, 20)
+        wished: list[ServableData[FakeLoader]] = []
+        for version in versions:
+            loader = Counted(failures=[BROKEN] * failures, before_load=wait)
+            self.loaders.append(loader)
+            wished.append(ServableData(ServableId(name, version), loader, revision))
+        self._house.manager.aspired_versions(name, wished)
+        self._house.manager.tick()
+
+
+@pytest.mark.usefixtures("threads_that_take_turns_often")
+@pytest.mark.parametrize("policy", [availability_preserving, resource_preserving])
+@pytest.mark.parametrize("num_load_threads", [0, 4])
+def test_wishes_that_change_all_the_time_end_in_what_was_wished_last(
+    policy: AspiredVersionPolicy, num_load_threads: int
+) -> None:
+    """Loads fail, wait, are cancelled and undone, while sources repeat what they wish."""
+    house = House(policy, WorkThreads, num_load_threads, max_retries=1, clock=SystemClock())
+    told: dict[ServableId, list[str]] = {}
+    house.bus.subscribe(lambda event: told.setdefault(event.id, []).append(event.state.name))
+    wishes = Wishes(house)
+    for revision in range(600):
+        wishes.change(revision)
+
+    def is_fulfilled() -> bool:
+        for name in "abc":
+            wishes.wish(name, [2, 3], 600)
+        served = house.manager.available()
+        return served == [ServableId(name, version) for name in "abc" for version in (2, 3)]
+
+    house.await_rounds(is_fulfilled)
+    house.manager.stop()
+    assert all(loader.loads == loader.unloads for loader in wishes.loaders)
+    for states in told.values():
+        assert states[0] == "START"
+        assert all(after in _FOLLOWS[before] for before, after in pairwise(states)), states

@@ -573,6 +573,17 @@ def test_cancelling_ends_the_wait_for_another_attempt_at_once() -> None:
     managed.manager.stop()
 
 
+def test_an_attempt_that_fails_after_it_was_cancelled_is_the_last() -> None:
+    managed = one_by_one(retries=9)
+    failing = [InvalidArgument("broken")] * 9
+    loader = FakeLoader(failures=failing, before_load=lambda: managed.manager.cancel_load(M1))
+    managed.load(M1, loader)
+    managed.await_ended(1)
+    assert managed.told(M1) == ["START", "LOADING", "END"]
+    assert loader.attempts == 1
+    managed.manager.stop()
+
+
 def test_cancelling_ends_the_wait_for_a_thread_at_once() -> None:
     managed, slow, waiting = one_by_one(), Gate(), FakeLoader()
     managed.load(N1, slow.loader)
@@ -672,12 +683,14 @@ def test_once_stopped_nothing_is_taken_on_or_loaded() -> None:
             act()
 
 
-def test_stopping_leaves_to_others_what_they_have_begun_to_unload() -> None:
+@pytest.mark.parametrize("forget", [False, True])
+def test_stopping_leaves_to_others_what_they_have_begun_to_unload(forget: bool) -> None:
     managed = Managed()
 
     def unload_the_other() -> None:
         managed.manager.unload(N1)
-        managed.manager.stop_managing(N1)
+        if forget:
+            managed.manager.stop_managing(N1)
 
     managed.load(M1, FakeLoader(before_unload=unload_the_other))
     managed.load(N1)
