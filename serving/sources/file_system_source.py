@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from serving.core.clock import Clock
 from serving.core.errors import (
+    DeadlineExceeded,
     FailedPrecondition,
     Internal,
     InvalidArgument,
@@ -17,24 +18,18 @@ from serving.core.errors import (
     ServingError,
     Unavailable,
 )
-from serving.core.model_config import (
-    AllVersions,
-    LatestVersions,
-    SpecificVersions,
-    VersionPolicy,
-)
+from serving.core.model_config import VersionPolicy
 from serving.core.periodic import PeriodicThread
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId
 from serving.core.source import AspiredVersions
+from serving.sources.lister import Lister
 from serving.sources.storage import without_secrets
 from serving.sources.storages import storage_for
 from serving.sources.version_contents import VersionContents
+from serving.sources.version_selection import oddities, select, versions_among
 
 log = logging.getLogger(__name__)
-
-_NUMBER = re.compile(r"\s*-?[0-9]+\s*", re.ASCII)
-_INT64 = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +46,14 @@ class MonitoredServable:
         return without_secrets(self.base_path)
 
 
+class _Found(NamedTuple):
+    """What lies under a base path: children, paths by name; versions, and those complete."""
+
+    children: Mapping[str, str]
+    versions: list[tuple[int, str]]
+    complete: list[tuple[int, str]]
+
+
 class FileSystemStoragePathSource:
     """Emits ``(name, versions with their paths)`` for each servable at every poll. Thread-safe.
 
@@ -58,7 +61,9 @@ class FileSystemStoragePathSource:
     and surrounding blanks allowed, as in TensorFlow Serving); everything else is ignored. A base
     path that cannot be listed emits nothing for its servable, so that a passing outage of the
     storage unloads nothing; one without versions emits an empty list, which unloads all. Whatever
-    goes wrong with one servable is its problem, and keeps no other from being polled.
+    goes wrong with one servable is its problem, and keeps no other from being polled; a base path
+    that does not answer keeps the others waiting for seconds once, see :class:`Lister`, and emits
+    when it does answer.
 
     A version is emitted once ``contents`` calls it complete. One whose load failed is emitted with
     a higher revision when its files have changed, or when :meth:`retry_failed` asks for it.
@@ -74,17 +79,22 @@ class FileSystemStoragePathSource:
         contents: VersionContents | None = None,
         on_polled: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_polled`` is called after each poll that came by itself."""
+        """``on_polled`` is called after each poll that came by itself, and each late answer."""
         self._on_polled = on_polled
         self._poll_interval_seconds = poll_interval_seconds
         self._contents = contents or VersionContents(clock)
         self._found: dict[str, list[tuple[int, str]]] = {}
         self._failed: set[ServableId] = set()
         self._servables: dict[str, MonitoredServable] = {}
+        self._by_base_path: Mapping[str, Sequence[MonitoredServable]] = {}
         self._problems: dict[str, ServingError] = {}
         self._remarks: dict[str, set[str]] = {}
         self._target: AspiredVersions[str] | None = None
+        self._is_stopped = False
+        # Held while base paths are listed, of which each may take seconds; the other never.
         self._polling = threading.Lock()
+        self._lock = threading.Lock()
+        self._lister = Lister(self._look, self._take, self._note_silence, clock)
         self._thread = PeriodicThread("source", self._poll, poll_interval_seconds, clock)
 
     def connect(self, target: AspiredVersions[str]) -> None:
@@ -98,6 +108,8 @@ class FileSystemStoragePathSource:
 
     def stop(self) -> None:
         """Poll no more; what is aspired to stays so."""
+        with self._lock:
+            self._is_stopped = True
         self._thread.stop()
 
     def update(self, servables: Sequence[MonitoredServable]) -> None:
@@ -106,7 +118,10 @@ class FileSystemStoragePathSource:
         Those left out are un-aspired at once, new ones are found by the next poll; so are the
         versions of one whose base path is another now.
         """
-        with self._polling:
+        by_base_path: dict[str, list[MonitoredServable]] = {}
+        for servable in servables:
+            by_base_path.setdefault(servable.base_path, []).append(servable)
+        with self._lock:
             dropped = self._servables.keys() - {servable.name for servable in servables}
             for name in dropped:
                 self._problems.pop(name, None)
@@ -118,21 +133,26 @@ class FileSystemStoragePathSource:
                 if before and before.base_path != servable.base_path:
                     self._remember(before, [])
             self._servables = {servable.name: servable for servable in servables}
+            self._by_base_path = by_base_path
 
     def report_failure(self, servable_id: ServableId) -> None:
         """The load of this version failed; from now on its files are watched for a change."""
         self._failed.add(servable_id)
 
+    def report_success(self, servable_id: ServableId) -> None:
+        """Forget that a load of this version failed before: it is available."""
+        self._failed.discard(servable_id)
+
     def retry_failed(self) -> None:
         """Emit every version whose load failed as worth another try, at the next poll."""
-        with self._polling:
-            for servable in self._servables.values():
-                for path in self._paths_of_failed(servable):
+        with self._lock:
+            for name, found in self._found.items():
+                for path in self._paths_of_failed([name], found):
                     self._contents.revise(path)
 
     @property
     def problems(self) -> Mapping[str, ServingError]:
-        """Why some had no versions at the last poll."""
+        """Why some had no versions when they were last looked at."""
         return self._problems
 
     def poll_once(self) -> Mapping[str, ServingError]:
@@ -143,41 +163,81 @@ class FileSystemStoragePathSource:
         if self._target is None:
             raise FailedPrecondition("the source is not connected to a target")
         with self._polling:
-            problems = {}
-            for servable in self._servables.values():
-                if problem := self._poll_safely(servable):
-                    problems[servable.name] = problem
-                    self._log_once(servable.name, problem)
-            self._problems = problems
-            return problems
+            self._lister.list_all(self._by_base_path)
+        with self._lock:
+            return dict(self._problems)
 
     def _poll(self) -> None:
         self.poll_once()
         self._on_polled()
 
-    def _poll_safely(self, servable: MonitoredServable) -> ServingError | None:
+    def _look(self, base_path: str) -> _Found | Exception:
+        """All that touches the storage, which may hang; no lock is held."""
         try:
-            return self._poll_servable(servable)
+            children = storage_for(base_path).children(base_path)
+            found = versions_among(children)
+            if self._failed:
+                self._look_again(base_path, found)
+            complete = [each for each in found if self._contents.is_complete(each[1])]
+        except Exception as error:  # noqa: BLE001  # becomes the problem of each servable there
+            return error
+        return _Found(children, found, complete)
+
+    def _look_again(self, base_path: str, found: Sequence[tuple[int, str]]) -> None:
+        names = [servable.name for servable in self._by_base_path.get(base_path, ())]
+        for path in self._paths_of_failed(names, found):
+            self._contents.look_again(path)
+
+    def _take(self, base_path: str, seen: _Found | Exception, is_late: bool) -> None:
+        """Emit for whoever watches the base path by now."""
+        with self._lock:
+            if self._is_stopped:
+                return
+            servables = self._by_base_path.get(base_path, ())
+            for servable in servables:
+                self._note(servable.name, self._problem_of(servable, seen))
+            if not servables and isinstance(seen, _Found):
+                for _, path in seen.versions:
+                    self._contents.forget(path)
+        if is_late:
+            log.warning("Base path %s answers again", without_secrets(base_path))
+            self._on_polled()
+
+    def _note_silence(self, base_path: str) -> None:
+        with self._lock:
+            for servable in self._by_base_path.get(base_path, ()):
+                text = (
+                    f"Servable {servable.name} can not be looked for: its base path does not "
+                    f"answer ({servable.shown_path})"
+                )
+                self._note(servable.name, DeadlineExceeded(text))
+
+    def _problem_of(
+        self, servable: MonitoredServable, seen: _Found | Exception
+    ) -> ServingError | None:
+        if isinstance(seen, ServingError):
+            return _not_found(servable, seen)
+        try:
+            if isinstance(seen, Exception):
+                raise seen
+            return self._emit_found(servable, seen)
         except ServingError as error:
             return error
         except Exception as error:
             log.exception("polling servable %s failed", servable.name)
             return Internal(f"polling servable {servable.name} failed: {type(error).__name__}")
 
-    def _poll_servable(self, servable: MonitoredServable) -> ServingError | None:
-        children = _children(servable)
-        found = versions_among(children)
-        self._remark(servable, children, found)
+    def _emit_found(self, servable: MonitoredServable, seen: _Found) -> ServingError | None:
+        """Returns why there is nothing to serve, if so."""
+        found = seen.versions
+        self._remark(servable, seen)
         self._remember(servable, found)
-        for path in self._paths_of_failed(servable):
-            self._contents.look_again(path)
-        complete = [(version, path) for version, path in found if self._contents.is_complete(path)]
-        if found and not complete:
+        if found and not seen.complete:
             return Unavailable(
                 f"No version of servable {servable.name} under base path {servable.shown_path} is "
                 "complete yet"
             )
-        aspired = self._aspired(servable, complete)
+        aspired = self._aspired(servable, seen.complete)
         self._emit(servable.name, aspired)
         if found and not aspired and not select(found, servable.version_policy):
             return NotFound(
@@ -204,83 +264,43 @@ class FileSystemStoragePathSource:
         if found:
             self._found[servable.name] = found
 
-    def _paths_of_failed(self, servable: MonitoredServable) -> list[str]:
+    def _paths_of_failed(self, names: Sequence[str], found: Sequence[tuple[int, str]]) -> list[str]:
+        """The paths of those found that failed to load as a version of any of these names."""
         return [
             path
-            for version, path in self._found.get(servable.name, [])
-            if ServableId(servable.name, version) in self._failed
+            for version, path in found
+            if any(ServableId(name, version) in self._failed for name in names)
         ]
 
     def _emit(self, name: str, versions: Sequence[ServableData[str]]) -> None:
         if self._target is not None:
             self._target(name, versions)
 
-    def _remark(
-        self,
-        servable: MonitoredServable,
-        children: Mapping[str, str],
-        found: Sequence[tuple[int, str]],
-    ) -> None:
+    def _remark(self, servable: MonitoredServable, seen: _Found) -> None:
         """Log what an operator may have overlooked, when it appears and not at every poll."""
-        prefix = f"servable {servable.name} under base path {servable.shown_path}: "
-        remarks = {
-            f"{prefix}{name} is no version, as it does not fit 64 bits"
-            for name in children
-            if _NUMBER.fullmatch(name) and int(name) not in _INT64
-        }
-        if isinstance(servable.version_policy, SpecificVersions):
-            there = {number for number, _ in found}
-            remarks |= {
-                f"{prefix}version {version} was asked for but is not there"
-                for version in servable.version_policy.versions - there
-            }
+        remarks = set(oddities(seen.children, seen.versions, servable.version_policy))
         for remark in sorted(remarks - self._remarks.get(servable.name, set())):
-            log.warning("%s", remark)
+            where = f"servable {servable.name} under base path {servable.shown_path}"
+            log.warning("%s: %s", where, remark)
         self._remarks[servable.name] = remarks
 
-    def _log_once(self, name: str, problem: ServingError) -> None:
+    def _note(self, name: str, problem: ServingError | None) -> None:
         """A problem is logged when it appears, not at every poll."""
         before = self._problems.get(name)
+        if problem is None:
+            self._problems.pop(name, None)
+            return
+        self._problems[name] = problem
         if before is None or before.message != problem.message:
             log.warning("%s", problem.message)
 
 
-def versions_among(children: Mapping[str, str]) -> list[tuple[int, str]]:
-    """The versions among a directory's children, which are paths by name, each with its path.
-
-    Sorted by version, then path. Two names may stand for one version ("1", "001").
-    """
-    numbered = [(int(name), path) for name, path in children.items() if _NUMBER.fullmatch(name)]
-    return sorted((number, path) for number, path in numbered if number in _INT64)
-
-
-def select(found: Sequence[tuple[int, str]], policy: VersionPolicy) -> list[tuple[int, str]]:
-    """The versions that the policy wants, out of those found in ascending order.
-
-    Where two paths stand for one version, the last in string order is taken; under
-    :class:`AllVersions` both are.
-    """
-    if isinstance(policy, AllVersions):
-        return list(found)
-    unique = dict(found)
-    if isinstance(policy, LatestVersions):
-        return sorted(unique.items())[-policy.count :]
-    return sorted((number, path) for number, path in unique.items() if number in policy.versions)
-
-
-def _children(servable: MonitoredServable) -> Mapping[str, str]:
-    """What lies below the base path, as paths by name.
-
-    Raises InvalidArgument when it can not be listed, for whatever reason: a model is not waited
-    for because its store is away.
-    """
-    try:
-        return storage_for(servable.base_path).children(servable.base_path)
-    except ServingError as error:
-        raise InvalidArgument(
-            f"Could not find base path {servable.shown_path} for servable "
-            f"{servable.name} ({error.message})"
-        ) from error
+def _not_found(servable: MonitoredServable, error: ServingError) -> ServingError:
+    """Of one code, whatever the reason: a model is not waited for because its store is away."""
+    return InvalidArgument(
+        f"Could not find base path {servable.shown_path} for servable "
+        f"{servable.name} ({error.message})"
+    )
 
 
 def _no_versions(servable: MonitoredServable) -> ServingError:

@@ -77,7 +77,9 @@ class _Watched:
 
 
 class VersionContents:
-    """Tells complete versions from those still being copied. Not thread-safe.
+    """Tells complete versions from those still being copied.
+
+    Thread-safe as long as one thread at a time looks at a path; looking may hang with the storage.
 
     A version is complete once nothing in it has changed for ``settle_seconds``, by its own
     modification times or by looks so far apart; 0 takes it at once. Where a ``marker`` is named, a

@@ -1,6 +1,7 @@
 """Which directories are versions, which of them a policy wants, and what a poll emits."""
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from serving.core.servable_id import ServableId
 from serving.sources.file_system_source import (
     FileSystemStoragePathSource,
     MonitoredServable,
-    versions_among,
 )
 from serving.sources.version_contents import VersionContents
+from serving.sources.version_selection import versions_among
 from serving.testing import FakeClock
 
 
@@ -198,14 +199,16 @@ def test_a_negative_or_zero_interval_starts_no_thread(tmp_path: Path) -> None:
 def test_the_thread_polls_at_every_interval(tmp_path: Path) -> None:
     clock = FakeClock()
     emitted: list[list[int]] = []
-    source = FileSystemStoragePathSource(2, clock)
+    polled = threading.Semaphore(0)
+    source = FileSystemStoragePathSource(3, clock, on_polled=polled.release)
     source.connect(lambda name, versions: emitted.append([data.id.version for data in versions]))
     source.update([model(tmp_path)])
     source.start()
+    assert polled.acquire(timeout=10)
     clock.await_waiters()
     directories(tmp_path, "1")
-    clock.advance(2)
-    clock.await_waiters()
+    clock.advance(3)
+    assert polled.acquire(timeout=10)
     assert emitted == [[], [1]]
     source.stop()
 
