@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
 
+from serving.awaited_models import AwaitedModels
 from serving.core.clock import Clock
 from serving.core.errors import (
     Internal,
     InvalidArgument,
     NotFound,
     ServingError,
-    Unavailable,
     Unknown,
 )
 from serving.core.event_bus import EventBus
@@ -68,9 +68,6 @@ _POLICIES: Mapping[str, AspiredVersionPolicy] = {
 _SECONDS_TO_HEAR_SIGNALS = 1.0
 """A signal may arrive without waking a main thread that waits, so it wakes by itself."""
 
-_SECONDS_OF_PATIENCE = 30.0
-"""How long a version that is still being copied may keep a start or a reload waiting."""
-
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -108,7 +105,7 @@ class ServerCore:
         self._router = self._make_router(self._manager.aspired_versions)
         self._source = self._make_source(clock)
         self._source.connect(self._router.aspired_versions)
-        self.bus.subscribe(self._report_failure)
+        self.bus.subscribe(self._tell_source)
 
     def start(self, configs: Sequence[ModelConfig]) -> None:
         """Serve these models; returns when each has loaded, failed, or has no version to load.
@@ -123,13 +120,13 @@ class ServerCore:
             since = self._monitor.now()
             self._apply(configs)
             self._source.start()
-        loading = self._loading(list(self._configs), since)
+        awaited = self._awaited(list(self._configs), since)
         settled = threading.Event()
-        self._monitor.when(loading.has_ended, settled.set)
+        awaited.when_ended(settled.set)
         while not settled.wait(_SECONDS_TO_HEAR_SIGNALS):
             pass
         self._manager.set_num_load_threads(self._options.num_load_threads)
-        if failed := loading.failures():
+        if failed := awaited.failures():
             raise Unknown(_did_not_become_available("servable", failed))
 
     def begin_reload(
@@ -145,15 +142,17 @@ class ServerCore:
             since = self._monitor.now()
             new = [config.name for config in configs if config.name not in self._configs]
             self._apply(configs, retry_failed=True)
-        loading = self._loading(new, since)
+        # Others may have waited for what is dropped now.
+        self._monitor.look_again()
+        awaited = self._awaited(new, since)
 
         def tell() -> None:
-            failed, lost = loading.failures(), loading.lost()
+            failed, lost = awaited.failures(), awaited.lost()
             missing = [f"{{name: {name}}} {_due_to(problem)}" for name, problem in lost.items()]
             text = _did_not_become_available("model", failed, missing)
             done(Unknown(text) if failed or missing else None)
 
-        self._monitor.when(loading.has_ended, tell)
+        awaited.when_ended(tell)
 
     def reload(self, configs: Sequence[ModelConfig]) -> None:
         """The blocking face of :meth:`begin_reload`; raises what it tells."""
@@ -257,9 +256,11 @@ class ServerCore:
         contents = VersionContents(clock, settle_seconds, self._options.version_marker_file)
         return FileSystemStoragePathSource(interval, clock, contents, self._monitor.look_again)
 
-    def _report_failure(self, state: ServableState) -> None:
+    def _tell_source(self, state: ServableState) -> None:
         if state.error:
             self._source.report_failure(state.id)
+        elif state.state is ManagerState.AVAILABLE:
+            self._source.report_success(state.id)
 
     def _make_loader(self, platform: str, path: str) -> Loader:
         """A version that lies elsewhere is copied here by its load, and loaded from there."""
@@ -322,10 +323,10 @@ class ServerCore:
                 f"Model {config.name} requests unsupported platform {config.platform}"
             )
 
-    def _loading(self, names: Sequence[str], since: int) -> _Loading:
+    def _awaited(self, names: Sequence[str], since: int) -> AwaitedModels:
         """What is to be waited for: nothing, where nobody looks or loads before it is asked for."""
         waits = self._polls and not self._options.load_on_first_request
-        return _Loading(
+        return AwaitedModels(
             names if waits else [],
             since,
             monitor=self._monitor,
@@ -333,67 +334,6 @@ class ServerCore:
             is_configured=lambda name: name in self._configs,
             clock=self._clock,
         )
-
-
-class _Loading:
-    """Models that somebody waits for, until each is available, failed, lost or dropped.
-
-    Lost is a model without a version to wait for, also one whose store is away. One whose only
-    version is still being copied is waited for with patience, but that is looked at only after an
-    event or a poll. Thread-safe.
-    """
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        since: int,
-        *,
-        monitor: ServableStateMonitor,
-        problems: Callable[[], Mapping[str, ServingError]],
-        is_configured: Callable[[str], bool],
-        clock: Clock,
-    ) -> None:
-        """``since``: the point in the monitor's stream after which a failure counts."""
-        self._names = names
-        self._since = since
-        self._monitor = monitor
-        self._problems = problems
-        self._is_configured = is_configured
-        self._clock = clock
-        self._patient_until = clock.monotonic() + _SECONDS_OF_PATIENCE
-        self._lock = threading.Lock()
-        self._waiting = list(names)
-
-    def has_ended(self) -> bool:
-        """Asked after every event, so what has ended once is not looked at again."""
-        with self._lock:
-            while self._waiting and self._is_settled(self._waiting[-1]):
-                self._waiting.pop()
-            return not self._waiting
-
-    def failures(self) -> Sequence[ServableState]:
-        """The versions that failed, of models of which none is available."""
-        unavailable = [name for name in self._names if not self._monitor.is_available(name)]
-        return [
-            state for name in unavailable for state in self._monitor.failures(name, self._since)
-        ]
-
-    def lost(self) -> Mapping[str, ServingError]:
-        """The models without a version to wait for, each with the reason."""
-        reasons = {name: self._why_lost(name) for name in self._names}
-        return {name: reason for name, reason in reasons.items() if reason}
-
-    def _is_settled(self, name: str) -> bool:
-        dropped = not self._is_configured(name)
-        settled = dropped or self._monitor.is_settled(name, self._since)
-        return settled or self._why_lost(name) is not None
-
-    def _why_lost(self, name: str) -> ServingError | None:
-        problem = self._problems().get(name)
-        if isinstance(problem, Unavailable) and self._clock.monotonic() < self._patient_until:
-            return None
-        gone = all(state.state is ManagerState.END for state in self._monitor.versions(name))
-        return problem if gone else None
 
 
 def _log_state(state: ServableState) -> None:

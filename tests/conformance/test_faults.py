@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +20,7 @@ import pytest
 from exported_models import version_number
 from odd_models import gated_load
 from program import program
-from stock_clients import Client, client_of, publish, reload_request, spec, status_request
+from stock_clients import Client, await_, client_of, publish, reload_request, spec, status_request
 
 from serving.testing import running_server
 
@@ -253,6 +256,57 @@ def test_a_program_that_is_killed_while_it_loads_serves_once_it_is_started_again
     with program(*flags) as again, client_of(again.grpc_port) as client:
         assert client.states() == {1: AVAILABLE}
         assert client.predict(spec(), x=[0.0])["version"] == [1]
+
+
+def test_a_signal_during_a_storm_of_versions_unloads_all_that_were_loaded(tmp_path: Path) -> None:
+    """Loads, unloads, polls and calls are all under way when it comes."""
+    base, stop = tmp_path / "m", threading.Event()
+    config = tmp_path / "models.json"
+    model = tables(base) | {"model_version_policy": {"all": {}}}
+    config.write_text(json.dumps({"model_config_list": [model]}))
+    table(base / "0")
+
+    def storm() -> None:
+        version = 0
+        while not stop.wait(0.002):
+            version += 1
+            table(base / str(version))
+            shutil.rmtree(base / str(version - 50), ignore_errors=True)
+
+    storming = threading.Thread(target=storm)
+    with program(f"--model_config_file={config}", *FLAGS) as running:
+        with client_of(running.grpc_port) as client:
+            storming.start()
+            await_(lambda: serving_version(client, "m") > 0)
+            running.await_log("Done unloading servable version")
+            running.send(signal.SIGTERM)
+        ended = running.end()
+        stop.set()
+        storming.join()
+        assert ended == (0, "")
+        assert "Traceback" not in running.log
+        loaded = re.findall(r"Successfully loaded servable version (.*)", running.log)
+        unloaded = re.findall(r"Done unloading servable version (.*)", running.log)
+    assert len(loaded) > 1
+    assert set(loaded) <= set(unloaded)
+
+
+def test_a_base_path_that_does_not_answer_does_not_keep_the_program_from_ending(
+    tmp_path: Path,
+) -> None:
+    """A port that takes connections and says nothing stands in for a store that hangs."""
+    table(tmp_path / "m" / "1")
+    config = tmp_path / "models.json"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}/n.tar.gz"
+        models = [tables(tmp_path / "n") | {"base_path": uri}, tables(tmp_path / "m")]
+        config.write_text(json.dumps({"model_config_list": models}))
+        with program(f"--model_config_file={config}", *FLAGS) as running:
+            running.await_log("Servable n can not be looked for: its base path does not answer")
+            running.await_log(r"Successfully loaded servable version \{name: m version: 1\}")
+            running.send(signal.SIGTERM)
+            assert running.end() == (0, "")
+            assert "Traceback" not in running.log
 
 
 def test_a_load_that_hangs_does_not_keep_the_program_from_ending(tmp_path: Path) -> None:

@@ -294,6 +294,24 @@ def test_the_old_version_answers_while_the_new_one_loads(tmp_path: Path) -> None
         assert answering_version(client) == 2
 
 
+def test_while_its_first_version_loads_a_model_is_not_found(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    publish(version_number, tmp_path / "m", 1)
+    publish(gated_load, tmp_path / "n", 1, gate=gate)
+    models = [{"name": name, "base_path": str(tmp_path / name)} for name in "mn"]
+    with served(tmp_path / "m") as client:
+        reload = client.future("HandleReloadConfigRequest", reload_request(*models))
+        client.await_states({1: ("LOADING", "OK")}, "n")
+        for asked, shown in ((spec("n"), "Latest(n)"), (spec("n", version=1), "Specific(n, 1)")):
+            assert client.failure("Predict", predict_request(asked, x=[0.0])) == (
+                "NOT_FOUND",
+                f"Servable not found for request: {shown}",
+            )
+        gate.touch()
+        assert reload.result().status.error_code == 0
+        assert client.predict(spec("n"), x=[0.0])["version"] == [1]
+
+
 def test_a_load_whose_version_is_removed_meanwhile_is_given_up(tmp_path: Path) -> None:
     base, gate = tmp_path / "m", tmp_path / "gate"
     publish(version_number, base, 1)
