@@ -142,8 +142,6 @@ class ServerCore:
             since = self._monitor.now()
             new = [config.name for config in configs if config.name not in self._configs]
             self._apply(configs, retry_failed=True)
-        # Others may have waited for what is dropped now.
-        self._monitor.look_again()
         awaited = self._awaited(new, since)
 
         def tell() -> None:

@@ -519,8 +519,8 @@ class Mount:
             return children(storage, base_path)
 
         monkeypatch.setattr(LocalStorage, "children", hang)
-        monkeypatch.setattr(lister, "SECONDS_TO_ANSWER", 0.3)
-        patience = dict.fromkeys(awaited_models._SECONDS_OF_PATIENCE, 0.6)
+        monkeypatch.setattr(lister, "SECONDS_TO_ANSWER", 0.5)
+        patience = dict.fromkeys(awaited_models._SECONDS_OF_PATIENCE, 1.0)
         monkeypatch.setattr(awaited_models, "_SECONDS_OF_PATIENCE", patience)
 
 

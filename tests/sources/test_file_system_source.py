@@ -2,11 +2,12 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from serving.core.clock import Clock, SystemClock
 from serving.core.errors import FailedPrecondition, InvalidArgument, Unavailable
 from serving.core.model_config import (
     AllVersions,
@@ -16,10 +17,12 @@ from serving.core.model_config import (
 )
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId
+from serving.sources import lister
 from serving.sources.file_system_source import (
     FileSystemStoragePathSource,
     MonitoredServable,
 )
+from serving.sources.local_storage import LocalStorage
 from serving.sources.version_contents import VersionContents
 from serving.sources.version_selection import versions_among
 from serving.testing import FakeClock
@@ -29,11 +32,15 @@ class Watched:
     """A source with what it emitted: (name, [(version, name of the directory)])."""
 
     def __init__(
-        self, *servables: MonitoredServable, contents: VersionContents | None = None
+        self,
+        *servables: MonitoredServable,
+        contents: VersionContents | None = None,
+        clock: Clock | None = None,
+        on_polled: Callable[[], None] = lambda: None,
     ) -> None:
         self.emitted: list[tuple[str, list[tuple[int, str]]]] = []
         self.revisions: dict[int, int] = {}
-        self.source = FileSystemStoragePathSource(1, FakeClock(), contents)
+        self.source = FileSystemStoragePathSource(1, clock or FakeClock(), contents, on_polled)
         self.source.connect(self._take)
         self.source.update(servables)
 
@@ -368,3 +375,127 @@ def test_a_target_that_raises_for_one_servable_is_a_problem_of_that_one_only(
     problems = source.poll_once()
     assert emitted == ["b"]
     assert str(problems["a"]) == "INTERNAL: polling servable a failed: RuntimeError"
+
+
+class Dead:
+    """A base path whose listing hangs until it is back."""
+
+    def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_asked = threading.Event()
+        self.is_back = threading.Event()
+        self.heard = threading.Event()
+        children = LocalStorage.children
+
+        def hang(storage: LocalStorage, base_path: str) -> Mapping[str, str]:
+            if base_path == str(base):
+                self.is_asked.set()
+                assert self.is_back.wait(30)
+            return children(storage, base_path)
+
+        monkeypatch.setattr(LocalStorage, "children", hang)
+        monkeypatch.setattr(lister, "SECONDS_TO_ANSWER", 0.5)
+
+    def answer(self) -> None:
+        """Come back, and return when that has been taken."""
+        self.is_back.set()
+        assert self.heard.wait(10)
+
+
+@pytest.fixture
+def dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dead]:
+    directories(tmp_path, "dead/1", "here/1")
+    made = Dead(tmp_path / "dead", monkeypatch)
+    yield made
+    made.is_back.set()
+
+
+def test_a_base_path_that_does_not_answer_is_the_problem_of_its_servables_only(
+    tmp_path: Path, dead: Dead, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = Watched(
+        model(tmp_path / "dead", name="dead"),
+        model(tmp_path / "dead", name="same"),
+        model(tmp_path / "here", name="here"),
+        clock=SystemClock(),
+        on_polled=dead.heard.set,
+    )
+    for _ in range(2):
+        assert watched.poll() == [("here", [(1, "1")])]
+    assert str(watched.problems["same"]) == (
+        "DEADLINE_EXCEEDED: Servable same can not be looked for: its base path does not answer "
+        f"({tmp_path}/dead)"
+    )
+    assert caplog.text.count("its base path does not answer") == 2
+    watched.emitted.clear()
+    dead.answer()
+    assert watched.emitted == [("dead", [(1, "1")]), ("same", [(1, "1")])]
+    assert watched.source.problems == {}
+    assert caplog.text.count("answers again") == 1
+    watched.source.update([])
+
+
+def test_who_watches_a_base_path_by_the_time_it_answers_hears_of_it(
+    tmp_path: Path, dead: Dead
+) -> None:
+    watched = Watched(
+        model(tmp_path / "dead", name="old"), clock=SystemClock(), on_polled=dead.heard.set
+    )
+    watched.poll()
+    watched.source.update([model(tmp_path / "dead", name="new")])
+    assert watched.emitted == [("old", [])]
+    assert watched.poll() == []
+    assert list(watched.problems) == ["new"]
+    dead.answer()
+    assert watched.emitted == [("new", [(1, "1")])]
+
+
+def test_an_update_waits_for_no_listing(tmp_path: Path, dead: Dead) -> None:
+    watched = Watched(model(tmp_path / "here", name="here"), clock=FakeClock())
+    watched.poll()
+    watched.source.update([model(tmp_path / "dead", name="dead")])
+    watched.emitted.clear()
+    polling = threading.Thread(target=watched.source.poll_once)
+    polling.start()
+    assert dead.is_asked.wait(10)
+    watched.source.update([])
+    watched.source.retry_failed()
+    assert watched.emitted == [("dead", [])]
+    assert polling.is_alive()
+    dead.is_back.set()
+    polling.join(10)
+    assert watched.emitted == [("dead", [])]
+
+
+def test_what_answers_after_the_stop_is_not_emitted(tmp_path: Path, dead: Dead) -> None:
+    watched = Watched(model(tmp_path / "dead"), clock=SystemClock(), on_polled=dead.heard.set)
+    watched.poll()
+    watched.source.stop()
+    dead.is_back.set()
+    for thread in threading.enumerate():
+        if thread.name == "lister":
+            thread.join(10)
+    assert watched.emitted == []
+    assert not dead.heard.is_set()
+
+
+def test_a_version_that_loaded_after_all_is_not_tried_again_on_request(tmp_path: Path) -> None:
+    directories(tmp_path, "1")
+    watched = Watched(model(tmp_path))
+    watched.poll()
+    before = watched.revisions
+    watched.source.report_failure(ServableId("m", 1))
+    watched.source.report_success(ServableId("m", 1))
+    watched.source.retry_failed()
+    watched.poll()
+    assert watched.revisions == before
+
+
+@pytest.mark.parametrize("policy", [AllVersions(), LatestVersions()], ids=["all", "latest"])
+def test_two_names_for_one_version_are_named_in_the_log_once(
+    tmp_path: Path, policy: VersionPolicy, caplog: pytest.LogCaptureFixture
+) -> None:
+    directories(tmp_path, "1", "001", "01", "2")
+    watched = Watched(model(tmp_path, policy))
+    watched.poll()
+    watched.poll()
+    assert caplog.text.count("001, 01 and 1 stand for version 1; 1 is taken") == 1
