@@ -125,7 +125,7 @@ class ServerCore:
         awaited.when_ended(settled.set)
         while not settled.wait(_SECONDS_TO_HEAR_SIGNALS):
             pass
-        self._manager.set_num_load_threads(self._options.num_load_threads)
+        self._manager.set_num_load_threads(self._num_load_threads())
         if failed := awaited.failures():
             raise Unknown(_did_not_become_available("servable", failed))
 
@@ -166,16 +166,14 @@ class ServerCore:
         self._manager.stop()
         self._monitor.close()
 
-    def lease(
-        self,
-        spec: ModelSpec,
-        deadline: float | None,  # noqa: ARG002  # a look-up does not wait for longer than its load
-        leased: Leased,
-    ) -> None:
+    def lease(self, spec: ModelSpec, deadline: float | None, leased: Leased) -> None:
         """Lend the version that ``spec`` resolves to; see :class:`core.models.Models`."""
         try:
             handle: ServableHandle | ServingError = self._lease(spec)
         except ServingError as error:
+            if isinstance(error, NotFound) and isinstance(self._manager, CachingManager):
+                self._lease_when_loaded(self._manager, spec, deadline, leased)
+                return
             handle = error
         leased(handle)
 
@@ -212,6 +210,27 @@ class ServerCore:
                 if self._labels.in_force is in_force:
                     raise
 
+    def _lease_when_loaded(
+        self, manager: CachingManager, spec: ModelSpec, deadline: float | None, leased: Leased
+    ) -> None:
+        """Looks the label up again, as above, when it moved during the load."""
+        in_force = self._labels.in_force
+        version = spec.version
+
+        def ended(outcome: ServableHandle | ServingError) -> None:
+            if isinstance(outcome, NotFound) and self._labels.in_force is not in_force:
+                self.lease(spec, deadline, leased)
+            else:
+                leased(outcome)
+
+        try:
+            if spec.version_label is not None:
+                version = self._labels.resolve(spec.name, spec.version_label)
+        except ServingError as error:
+            leased(error)
+        else:
+            manager.lend(ServableRequest(spec.name, version), deadline, ended)
+
     def _make_manager(self, clock: Clock) -> AspiredVersionsManager | CachingManager:
         options = self._options
         limit = ResourceAllocation()
@@ -222,7 +241,7 @@ class ServerCore:
                 bus=self.bus,
                 clock=clock,
                 limit=limit,
-                num_load_threads=options.num_load_threads,
+                num_load_threads=self._num_load_threads(),
                 num_unload_threads=options.num_unload_threads,
             )
         return AspiredVersionsManager(
@@ -234,6 +253,13 @@ class ServerCore:
             num_load_threads=options.num_load_threads,
             num_unload_threads=options.num_unload_threads,
         )
+
+    def _num_load_threads(self) -> int:
+        """Where clients wait for loads, all of them are the first round."""
+        options = self._options
+        if options.load_on_first_request and not options.num_load_threads:
+            return options.num_initial_load_threads
+        return options.num_load_threads
 
     def _make_router(self, target: AspiredVersions[Loader]) -> DynamicSourceRouter[str]:
         ports: dict[str, AspiredVersions[str]] = {}
@@ -272,8 +298,7 @@ class ServerCore:
     def _apply(self, configs: Sequence[ModelConfig], *, retry_failed: bool = False) -> None:
         """Check everything first, then change everything and look for versions at once."""
         self._check(configs)
-        available = set(self._manager.available())
-        labels = self._labels.check(configs, available.__contains__)
+        labels = self._labels.check(configs, set(self._servable()).__contains__)
         routes = {name: config.platform for name, config in self._configs.items()}
         self._router.update_routes(routes | {config.name: config.platform for config in configs})
         # Before any version is dropped: a label must not lead to one that is on its way out.
@@ -289,6 +314,12 @@ class ServerCore:
             self._source.retry_failed()
         if self._polls:
             self._source.poll_once()
+
+    def _servable(self) -> Sequence[ServableId]:
+        """What a label may name: what a request can reach, though it may have to load first."""
+        if isinstance(self._manager, CachingManager):
+            return self._manager.offered()
+        return self._manager.available()
 
     def _check(self, configs: Sequence[ModelConfig]) -> None:
         """Raise InvalidArgument for a configuration that contradicts itself or what is served."""

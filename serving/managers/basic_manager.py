@@ -75,6 +75,10 @@ class BasicManager:
         """Every version that can be looked up now."""
         return self._map.available()
 
+    def in_use(self, servable_id: ServableId) -> bool:
+        """Whether anybody holds a lease on this version now."""
+        return self._map.in_use(servable_id)
+
     def states(self, name: str | None = None) -> dict[ServableId, HarnessState]:
         """Every version held, or every one of this name, with where its loader stands."""
         with self._changed:

@@ -2,32 +2,111 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 
 from serving.core.clock import Clock
-from serving.core.errors import FailedPrecondition, NotFound, ResourceExhausted, ServingError
+from serving.core.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    NotFound,
+    ServingError,
+    Unavailable,
+)
 from serving.core.event_bus import EventBus
 from serving.core.loader import Loader
+from serving.core.models import Leased
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_data import ServableData
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ManagerState, ServableState
 from serving.managers.basic_manager import BasicManager
-from serving.managers.loader_harness import HarnessState, RetryPolicy
+from serving.managers.deadlines import Deadline, Deadlines
+from serving.managers.loader_harness import RetryPolicy
+from serving.managers.making_room import Share, make_room
 from serving.managers.resource_tracker import ResourceTracker
-from serving.managers.work_threads import ExecutorFactory, WorkThreads
+from serving.managers.work_threads import ExecutorFactory, Work, WorkThreads
+
+log = logging.getLogger(__name__)
+
+_NUM_LENDING_THREADS = 8
+"""How many of those who waited may run at once; a run that hangs must not hold up the others."""
+
+_Todo = list[Callable[[], object]]
+"""What is to be done once the lock is released."""
+
+
+class _Phase(enum.Enum):
+    UNLOADED = enum.auto()
+    ESTIMATING = enum.auto()
+    QUEUED = enum.auto()
+    LOADING = enum.auto()
+    LOADED = enum.auto()
+    UNLOADING = enum.auto()
+    GONE = enum.auto()
+
+
+class _Version:
+    """A version that is offered, or that was and is not out of memory yet.
+
+    All but ``used`` is read and changed under the lock of the manager.
+    """
+
+    __slots__ = (
+        "data",
+        "failed",
+        "id",
+        "needs",
+        "offered",
+        "phase",
+        "request",
+        "used",
+        "waiting",
+        "withdrawn",
+    )
+
+    def __init__(self, data: ServableData[Loader]) -> None:
+        self.id = data.id
+        self.request = ServableRequest(*data.id)
+        self.data = data
+        self.used = -1
+        self.offered = True
+        self.withdrawn = False  # while it loaded, so that the load was cancelled
+        self.failed = False
+        self.phase = _Phase.UNLOADED
+        self.needs = ResourceAllocation()
+        self.waiting: dict[_Waiting, None] = {}
+
+
+class _Waiting:
+    """A look-up without an answer, and the version it waits for."""
+
+    __slots__ = ("deadline", "id", "leased", "request", "version")
+
+    def __init__(self, request: ServableRequest, leased: Leased) -> None:
+        self.request = request
+        self.id = ServableId(request.name, request.version or 0)  # until one is found
+        self.leased = leased
+        self.deadline: Deadline | None = None
+        self.version: _Version | None = None
+
+
+_Tell = Callable[[_Waiting, ServableHandle | ServingError], None]
 
 
 class CachingManager:
     """A target like :class:`AspiredVersionsManager` that loads nothing before it is asked for.
 
-    The first look-up of a version loads it, and those that come meanwhile wait for the same load;
-    one that failed is tried again by the next look-up. What would not fit below ``limit`` makes
-    room first: versions unused for longest are unloaded, once nobody holds them. Thread-safe; a
-    look-up of a loaded version takes no lock.
+    The first look-up of a version loads it, and those that come meanwhile wait for the same load,
+    none of them with a thread; one that failed is tried again by the next look-up. What would not
+    fit below ``limit`` makes room first: versions unused for longest are unloaded, those that
+    nobody holds before others. Thread-safe; a look-up of a loaded version takes no lock.
     """
 
     def __init__(
@@ -43,175 +122,385 @@ class CachingManager:
         self._bus = bus
         self._limit = limit or ResourceAllocation()
         self._tracker = ResourceTracker(self._limit)
-        self._aspired: dict[str, dict[int, ServableData[Loader]]] = {}
-        self._used: dict[ServableId, int] = {}
+        self._offers: dict[ServableRequest, _Version] = {}
+        self._requests: dict[str, Sequence[ServableRequest]] = {}
+        self._versions: dict[str, dict[int, _Version]] = {}
+        self._queue: dict[_Version, None] = {}
         self._uses = itertools.count()
         self._lock = threading.Lock()
-        self._loading: dict[ServableId, threading.Lock] = {}
-        self._leaving: dict[ServableId, threading.Event] = {}
-        self._making_room = threading.Lock()
+        self._stopped = False
+        self._deadlines = Deadlines(clock)
+        self._lending = make_executor(_NUM_LENDING_THREADS, "lend", clock)
+        steps: EventBus[ServableState] = EventBus()
+        steps.subscribe(self._relay)
         self._basic = BasicManager(
-            bus=bus,
+            bus=steps,
             clock=clock,
             tracker=self._tracker,
             retry=RetryPolicy(max_retries=0),
             num_load_threads=num_load_threads,
             num_unload_threads=num_unload_threads,
-            on_finished=self._unload_unwanted,
+            on_finished=lambda _name: None,
             make_executor=make_executor,
         )
 
     def servable(self, request: ServableRequest) -> ServableHandle:
-        """A lease on the version asked for, or on the highest aspired one; loads it if need be.
+        """A lease on the version asked for, or the highest one offered.
 
-        Blocks while it loads. Raises NotFound for what nobody aspires to, else the load's error.
+        Raises NotFound when it is not loaded; :meth:`lend` loads it.
         """
-        servable_id = self._resolve(request)
-        while True:
-            self._used[servable_id] = next(self._uses)
-            try:
-                return self._basic.servable(ServableRequest(*servable_id))
-            except NotFound:
-                self._load(servable_id)
+        version = self._offers.get(request)
+        if version is None:
+            raise _not_found(request)
+        version.used = next(self._uses)
+        return self._basic.servable(version.request)
+
+    def lend(self, request: ServableRequest, deadline: float | None, leased: Leased) -> None:
+        """Lend the version asked for, or the highest one offered; loads it if need be.
+
+        Never blocks nor raises. ``leased`` hears, as :meth:`core.models.Models.lease` says,
+        NotFound for what nobody offers, DeadlineExceeded when the load takes longer (it goes on),
+        or the load's error.
+        """
+        try:
+            handle = self.servable(request)
+        except NotFound:
+            self._wait(_Waiting(request, leased), deadline)
+        else:
+            leased(handle)
 
     def available(self) -> Sequence[ServableId]:
         """Every version that is loaded now."""
         return self._basic.available()
 
+    def offered(self) -> Sequence[ServableId]:
+        """Every version that can be asked for, loaded or not."""
+        return sorted({version.id for version in list(self._offers.values())})
+
     def aspired_versions(self, name: str, versions: Sequence[ServableData[Loader]]) -> None:
-        """Offer exactly these versions of ``name``; those loaded of others are unloaded."""
+        """Offer exactly these versions of ``name``; those loaded of others are unloaded.
+
+        Who waits for one of the others waits for what their request means now.
+        """
+        wanted = {data.id.version: data for data in versions}
         with self._lock:
-            before = self._aspired.get(name, {})
-            self._aspired[name] = {data.id.version: data for data in versions}
-        for version in sorted(self._aspired[name].keys() - before.keys()):
-            self._bus.publish(ServableState(ServableId(name, version), ManagerState.START))
-        self._unload_unwanted()
+            todo: _Todo = []
+            left: list[_Waiting] = []
+            held = self._versions.get(name, {})
+            for version in [held[number] for number in held.keys() - wanted.keys()]:
+                left += self._take_waiting(version)
+                todo += self._withdraw(version)
+            for number in sorted(wanted):
+                self._offer(wanted[number])
+            self._update_offers(name)
+            for waiting in left:
+                todo += self._admit(waiting, self._tell_later)
+        _do(todo)
+        self._advance()
 
     def set_num_load_threads(self, num_threads: int) -> None:
         """Load with this many threads from now on."""
         self._basic.set_num_load_threads(num_threads)
 
     def start(self) -> None:
-        """Nothing runs by itself: look-ups do all the work."""
+        """Begin to hold look-ups to their deadlines."""
+        self._deadlines.start()
 
     def stop(self) -> None:
-        """Unload everything; returns when nothing is left in memory."""
+        """Refuse who waits, unload everything; returns when nothing is left in memory."""
+        with self._lock:
+            self._stopped = True
+            self._queue.clear()
+            held = [
+                version for versions in self._versions.values() for version in versions.values()
+            ]
+            todo: _Todo = [
+                partial(self._tell, waiting, _shutting_down())
+                for version in held
+                for waiting in self._take_waiting(version)
+            ]
+        _do(todo)
+        self._deadlines.stop()
         self._basic.stop()
+        self._lending.close()
 
-    def _resolve(self, request: ServableRequest) -> ServableId:
-        versions = self._aspired.get(request.name)
-        version = request.version
-        if version is None and versions:
-            version = max(versions)
-        if not versions or version not in versions:
-            raise NotFound(f"Servable not found for request: {request}")
-        return ServableId(request.name, version)
-
-    def _load(self, servable_id: ServableId) -> None:
-        """Load the version, or wait for the one who does; raises the load's error."""
+    def _wait(self, waiting: _Waiting, deadline: float | None) -> None:
         with self._lock:
-            loading = self._loading.setdefault(servable_id, threading.Lock())
-        with loading:
-            self._wait_until_gone(servable_id)
-            while servable_id not in self._basic.states():
-                data = self._wanted(servable_id)
-                made_room = self._make_room(data)
-                failure = self._load_once(data)
-                if isinstance(failure, ResourceExhausted) and made_room:
-                    continue  # somebody else took the room; there may be more to make
-                if failure:
-                    raise failure
+            todo = self._admit(waiting, self._tell)
+            if waiting.version and deadline is not None:
+                waiting.deadline = self._deadlines.add(deadline, partial(self._give_up, waiting))
+        _do(todo)
+        self._advance()
 
-    def _load_once(self, data: ServableData[Loader]) -> ServingError | None:
-        """One attempt; what failed is forgotten, so that the next look-up can try again."""
-        ended = threading.Event()
-        failures: list[ServingError | None] = []
+    def _admit(self, waiting: _Waiting, tell: _Tell) -> _Todo:
+        """Have it wait for the version that its request means now, or tell it what is known."""
+        version = self._offers.get(waiting.request)
+        if self._stopped:
+            return [partial(tell, waiting, _shutting_down())]
+        if version is None:
+            return [partial(tell, waiting, _not_found(waiting.request))]
+        if version.phase is _Phase.LOADED:
+            return [partial(tell, waiting, self._basic.servable(version.request))]
+        if version.data.error:
+            return [partial(tell, waiting, version.data.error)]
+        waiting.version, waiting.id = version, version.id
+        version.waiting[waiting] = None
+        return self._begin(version) if version.phase is _Phase.UNLOADED else []
 
-        def done(failure: ServingError | None) -> None:
-            failures.append(failure)
-            ended.set()
+    def _begin(self, version: _Version) -> _Todo:
+        """The first steps towards a load. Without a limit, nobody asks how much it needs."""
+        if version.failed:
+            self._introduce(version)
+        if not self._limit.quantities:
+            version.phase = _Phase.QUEUED
+            self._queue[version] = None
+            return []
+        version.phase = _Phase.ESTIMATING
+        return [partial(self._later, version.id, partial(self._estimate, version, version.data))]
 
-        self._basic.manage(data)
-        if data.error:
-            failures.append(data.error)
-        else:
-            self._basic.load(data.id, done)
-            ended.wait()
-        if failures[0]:
-            self._basic.stop_managing(data.id)
-        return failures[0]
-
-    def _wanted(self, servable_id: ServableId) -> ServableData[Loader]:
-        data = self._aspired.get(servable_id.name, {}).get(servable_id.version)
-        if data is None:
-            raise NotFound(f"Servable not found for request: {ServableRequest(*servable_id)}")
-        return data
-
-    def _make_room(self, data: ServableData[Loader]) -> bool:
-        """Unload the least recently used until the version fits; whether anything was unloaded.
-
-        One that could never fit disturbs nobody: its load is refused.
-        """
-        needed = self._estimate(data)
-        if not needed.fits_in(self._limit):
-            return False
-        made = False
-        with self._making_room:
-            while not (self._tracker.used + needed).fits_in(self._limit):
-                loaded = self._loaded()
-                if not loaded:
-                    break
-                self._unload(min(loaded, key=lambda held: self._used.get(held, -1)))
-                made = True
-        return made
-
-    def _estimate(self, data: ServableData[Loader]) -> ResourceAllocation:
-        """Nothing where the loader can not tell: its load then says what is wrong."""
-        if isinstance(data.payload, ServingError):
-            return ResourceAllocation()
-        try:
-            return data.payload.estimate_resources()
-        except Exception:  # noqa: BLE001  # a loader may raise anything; the load shows it as a state
-            return ResourceAllocation()
-
-    def _loaded(self) -> list[ServableId]:
-        states = self._basic.states().items()
-        return [held for held, state in states if state is HarnessState.READY]
-
-    def _unload_unwanted(self, _name: str = "") -> None:
-        for servable_id in self._loaded():
-            if servable_id.version not in self._aspired.get(servable_id.name, {}):
-                self._begin_unload(servable_id)
-
-    def _unload(self, servable_id: ServableId) -> None:
-        """Unload; returns once it is gone, for which its last lease must have come back."""
-        self._begin_unload(servable_id)
-        self._wait_until_gone(servable_id)
-
-    def _begin_unload(self, servable_id: ServableId) -> None:
-        """Does nothing for what is already leaving, or has left since it was looked at."""
+    def _estimate(self, version: _Version, data: ServableData[Loader]) -> None:
+        """Not on the thread of a look-up: a loader may have to look at a remote store."""
+        needs = _needs(data)
         with self._lock:
-            if servable_id in self._leaving:
+            if version.phase is not _Phase.ESTIMATING:
                 return
-            gone = self._leaving[servable_id] = threading.Event()
+            version.needs = needs
+            version.phase = _Phase.QUEUED
+            self._queue[version] = None
+        self._advance()
 
-        def has_left() -> None:
-            with self._lock:
-                del self._leaving[servable_id]
-            gone.set()
-
-        def done(_failure: ServingError | None) -> None:
-            self._basic.stop_managing(servable_id)
-            self._used.pop(servable_id, None)
-            has_left()
-
-        try:
-            self._basic.unload(servable_id, done)
-        except (NotFound, FailedPrecondition):
-            has_left()
-
-    def _wait_until_gone(self, servable_id: ServableId) -> None:
+    def _advance(self) -> None:
+        """Begin every load for which there is room, and make room for the others."""
         with self._lock:
-            gone = self._leaving.get(servable_id)
-        if gone:
-            gone.wait()
+            todo = self._make_room() if self._queue else []
+        _do(todo)
+
+    def _make_room(self) -> _Todo:
+        waiting = {version.id: version for version in self._queue}
+        plan = make_room(
+            [Share(version.id, version.needs) for version in self._queue],
+            used=self._tracker.used,
+            leaving=self._tracker.leaving,
+            limit=self._limit,
+            candidates=self._candidates,
+        )
+        todo: _Todo = []
+        for servable_id in plan.unload:
+            todo.append(self._unload(self._versions[servable_id.name][servable_id.version]))
+        for servable_id in plan.load:
+            version = waiting[servable_id]
+            del self._queue[version]
+            version.phase = _Phase.LOADING
+            if version.needs.fits_in(self._limit):
+                self._tracker.claim(servable_id, version.needs)
+            todo.append(partial(self._load, version, version.data))
+        return todo
+
+    def _candidates(self) -> Sequence[Share]:
+        """What is loaded: first what nobody holds, then by how long it has not been used."""
+        loaded = [
+            version
+            for versions in self._versions.values()
+            for version in versions.values()
+            if version.phase is _Phase.LOADED
+        ]
+        loaded.sort(key=lambda version: (self._basic.in_use(version.id), version.used))
+        return [Share(version.id, self._tracker.held_by(version.id)) for version in loaded]
+
+    def _load(self, version: _Version, data: ServableData[Loader]) -> None:
+        with suppress(Unavailable):  # stopped meanwhile: who waited has been told
+            self._basic.manage(data)
+            self._basic.load(version.id, partial(self._load_ended, version))
+        if not version.offered:
+            self._cancel(version)
+
+    def _load_ended(self, version: _Version, failure: ServingError | None) -> None:
+        if failure:
+            self._basic.stop_managing(version.id)
+        with self._lock:
+            todo = self._after_failure(version, failure) if failure else self._after_load(version)
+        _do(todo)
+        self._advance()
+
+    def _after_load(self, version: _Version) -> _Todo:
+        """Who waited holds the version before anybody can be told to unload it again."""
+        version.phase = _Phase.LOADED
+        version.withdrawn = False
+        if not version.offered:
+            return [self._unload(version)]
+        version.used = next(self._uses)
+        return [
+            partial(self._tell_later, waiting, self._basic.servable(version.request))
+            for waiting in self._take_waiting(version)
+        ]
+
+    def _after_failure(self, version: _Version, failure: ServingError) -> _Todo:
+        if not version.offered or version.withdrawn:
+            return self._end_life(version)
+        version.phase = _Phase.UNLOADED
+        version.failed = True
+        return [
+            partial(self._tell_later, waiting, failure) for waiting in self._take_waiting(version)
+        ]
+
+    def _unload(self, version: _Version) -> Callable[[], object]:
+        version.phase = _Phase.UNLOADING
+        self._tracker.begin_unload(version.id)
+
+        def unload() -> None:
+            # A stop may have begun to unload it as well.
+            with suppress(NotFound, FailedPrecondition):
+                self._basic.unload(version.id, partial(self._unload_ended, version))
+
+        return unload
+
+    def _unload_ended(self, version: _Version, _failure: ServingError | None) -> None:
+        self._basic.stop_managing(version.id)
+        with self._lock:
+            todo = self._end_life(version)
+        _do(todo)
+        self._advance()
+
+    def _end_life(self, version: _Version) -> _Todo:
+        """Its END has been announced: it begins anew where it is offered, else it is forgotten."""
+        version.phase = _Phase.UNLOADED
+        version.withdrawn = False
+        if not version.offered:
+            self._forget(version)
+            return []
+        if not self._stopped:
+            self._introduce(version)
+        return [
+            action
+            for waiting in self._take_waiting(version)
+            for action in self._admit(waiting, self._tell_later)
+        ]
+
+    def _offer(self, data: ServableData[Loader]) -> None:
+        held = self._versions.setdefault(data.id.name, {})
+        version = held.get(data.id.version)
+        if version is None:
+            version = held[data.id.version] = _Version(data)
+            self._introduce(version)
+            return
+        arrived_well = version.data.error is None
+        version.data = data
+        # One that is offered again before it is gone begins its new life once it is.
+        version.offered = True
+        if version.phase is _Phase.UNLOADED and arrived_well != (data.error is None):
+            self._introduce(version)
+
+    def _withdraw(self, version: _Version) -> _Todo:
+        version.offered = False
+        if version.phase is _Phase.LOADED:
+            return [self._unload(version)]
+        if version.phase is _Phase.LOADING:
+            version.withdrawn = True
+            return [partial(self._cancel, version)]
+        if version.phase is not _Phase.UNLOADING:
+            if not version.failed:
+                self._announce(version, ManagerState.END)
+            self._forget(version)
+        return []
+
+    def _cancel(self, version: _Version) -> None:
+        with suppress(NotFound):  # it has ended, or is about to begin and looks itself
+            self._basic.cancel_load(version.id)
+
+    def _forget(self, version: _Version) -> None:
+        version.phase = _Phase.GONE
+        self._queue.pop(version, None)
+        held = self._versions[version.id.name]
+        del held[version.id.version]
+        if not held:
+            del self._versions[version.id.name]
+
+    def _update_offers(self, name: str) -> None:
+        """The new ones first, so that no look-up in between finds nothing."""
+        held = self._versions.get(name, {})
+        offered = {version.request: version for version in held.values() if version.offered}
+        if offered:
+            offered[ServableRequest(name)] = max(offered.values(), key=lambda version: version.id)
+        before = self._requests.pop(name, ())
+        self._offers.update(offered)
+        for request in before:
+            if request not in offered:
+                del self._offers[request]
+        if offered:
+            self._requests[name] = tuple(offered)
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        """Its deadline has passed; nothing happens when it has been answered."""
+        with self._lock:
+            version = waiting.version
+            if version is None:
+                return
+            del version.waiting[waiting]
+            waiting.version = None
+        self._tell(
+            waiting,
+            DeadlineExceeded(f"The deadline passed before servable {version.id} was loaded"),
+        )
+
+    def _take_waiting(self, version: _Version) -> Iterable[_Waiting]:
+        taken = list(version.waiting)
+        version.waiting.clear()
+        for waiting in taken:
+            waiting.version = None
+        return taken
+
+    def _tell_later(self, waiting: _Waiting, outcome: ServableHandle | ServingError) -> None:
+        """On a thread that nobody else waits for, as what is told may run the model."""
+        self._later(waiting.id, partial(self._tell, waiting, outcome))
+
+    def _later(self, servable_id: ServableId, work: Work) -> None:
+        with suppress(FailedPrecondition):  # stopped meanwhile: who waited has been told
+            self._lending.submit(servable_id, work)
+
+    def _tell(self, waiting: _Waiting, outcome: ServableHandle | ServingError) -> None:
+        if waiting.deadline:
+            waiting.deadline.cancel()
+        try:
+            waiting.leased(outcome)
+        except Exception:
+            log.exception("what waited for %s failed", waiting.request)
+
+    def _introduce(self, version: _Version) -> None:
+        """Announce the beginning of a life, or that it has ended already with an error."""
+        error = version.data.error
+        version.failed = error is not None
+        self._announce(version, ManagerState.END if error else ManagerState.START, error)
+
+    def _announce(
+        self, version: _Version, state: ManagerState, error: ServingError | None = None
+    ) -> None:
+        """Under the lock, so that the order of announcements is that of the lives."""
+        self._bus.publish(ServableState(version.id, state, error))
+
+    def _relay(self, state: ServableState) -> None:
+        """Of what befalls a version once it loads; that it is known has been said before."""
+        if state.state is not ManagerState.START:
+            self._bus.publish(state)
+
+
+def _do(todo: _Todo) -> None:
+    for action in todo:
+        action()
+
+
+def _needs(data: ServableData[Loader]) -> ResourceAllocation:
+    """Nothing where the loader can not tell: its load then says what is wrong."""
+    if isinstance(data.payload, ServingError):
+        return ResourceAllocation()
+    try:
+        return data.payload.estimate_resources()
+    except BaseException:  # noqa: BLE001  # a loader may raise anything; the load shows it as a state
+        return ResourceAllocation()
+
+
+def _not_found(request: ServableRequest) -> ServingError:
+    return NotFound(f"Servable not found for request: {request}")
+
+
+def _shutting_down() -> ServingError:
+    return Unavailable("the server is shutting down")

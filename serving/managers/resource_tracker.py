@@ -31,6 +31,25 @@ class ResourceTracker:
         with self._changed:
             return self._used
 
+    @property
+    def leaving(self) -> ResourceAllocation:
+        """The part of it whose unload is on its way."""
+        with self._changed:
+            return sum(
+                (self._held_by(servable_id) for servable_id in self._unloads_in_flight),
+                ResourceAllocation(),
+            )
+
+    def held_by(self, servable_id: ServableId) -> ResourceAllocation:
+        """What is reserved for this version."""
+        with self._changed:
+            return self._held_by(servable_id)
+
+    def claim(self, servable_id: ServableId, estimate: ResourceAllocation) -> None:
+        """Take what a load will reserve; the caller has seen to it that it fits."""
+        with self._changed:
+            self._hold(servable_id, estimate)
+
     def reserve(
         self,
         servable_id: ServableId,
@@ -39,11 +58,12 @@ class ResourceTracker:
     ) -> None:
         """Take what a load needs; blocks while another load or unload may yet free enough.
 
+        What the version has claimed before counts as its own.
         Raises ResourceExhausted when it does not fit and nothing in flight can change that, and
         Cancelled when ``is_cancelled``, asked again after :meth:`look_again`, says so.
         """
         with self._changed:
-            while not (self._used + estimate).fits_in(self._total):
+            while not (self._used - self._held_by(servable_id) + estimate).fits_in(self._total):
                 if is_cancelled():
                     raise Cancelled(f"Servable {servable_id} is not to be loaded any more")
                 hopeless = not estimate.fits_in(self._total)
@@ -82,6 +102,9 @@ class ResourceTracker:
             self._changed.notify_all()
 
     def _hold(self, servable_id: ServableId, amount: ResourceAllocation) -> None:
-        before = self._reserved.get(servable_id, ResourceAllocation())
+        before = self._held_by(servable_id)
         self._reserved[servable_id] = amount
         self._used = self._used - before + amount
+
+    def _held_by(self, servable_id: ServableId) -> ResourceAllocation:
+        return self._reserved.get(servable_id, ResourceAllocation())

@@ -31,6 +31,10 @@ class _Entry:
         self._lock = threading.Lock()
         self._on_drained: Callable[[], None] | None = None
 
+    @property
+    def in_use(self) -> bool:
+        return bool(self._leases)
+
     def lease(self) -> ServableHandle | None:
         """A lease, or None when the version was closed meanwhile."""
         handle = ServableHandle(self.id, self.servable, self._give_back)
@@ -92,6 +96,11 @@ class ServingMap:
         """Every version that can be looked up, by name and version."""
         versions = self._snapshot.by_name.values()
         return sorted(entry.id for entries in versions for entry in entries.values())
+
+    def in_use(self, servable_id: ServableId) -> bool:
+        """Whether anybody holds a lease on this version now."""
+        entry = self._find(ServableRequest(*servable_id))
+        return entry is not None and entry.in_use
 
     def insert(self, servable_id: ServableId, servable: Servable) -> None:
         """Make a version available; look-ups that begin from now on find it."""

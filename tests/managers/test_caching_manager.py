@@ -3,13 +3,15 @@
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import pytest
 
-from serving.core.errors import Internal, InvalidArgument, NotFound, ResourceExhausted
+from serving.core.errors import Internal, InvalidArgument, NotFound, ResourceExhausted, ServingError
 from serving.core.event_bus import EventBus
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_data import ServableData
+from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ServableState
 from serving.managers.caching_manager import CachingManager
@@ -41,8 +43,16 @@ class Cache:
         versions = [ServableData(ServableId(name, number), loaders[number]) for number in loaders]
         self.manager.aspired_versions(name, versions)
 
+    def lease(self, name: str, version: int | None = None) -> ServableHandle:
+        outcomes: SimpleQueue[ServableHandle | ServingError] = SimpleQueue()
+        self.manager.lend(ServableRequest(name, version), None, outcomes.put)
+        outcome = outcomes.get(timeout=20)
+        if isinstance(outcome, ServingError):
+            raise outcome
+        return outcome
+
     def ask(self, name: str, version: int | None = None) -> int:
-        with self.manager.servable(ServableRequest(name, version)) as handle:
+        with self.lease(name, version) as handle:
             return handle.id.version
 
     @property
@@ -154,7 +164,7 @@ def test_room_is_made_only_once_nobody_holds_what_leaves() -> None:
     leaving = sized(40)
     cache.offer("a", {1: leaving})
     cache.offer("b", {1: sized(40)})
-    with cache.manager.servable(ServableRequest("a")):
+    with cache.lease("a"):
         asking = threading.Thread(target=cache.ask, args=("b",), daemon=True)
         asking.start()
         asking.join(0.05)
@@ -207,7 +217,7 @@ def test_look_ups_and_evictions_race_without_a_wrong_answer_or_a_hang() -> None:
     def ask_all() -> None:
         for name in names * 10:
             try:
-                with cache.manager.servable(ServableRequest(name)) as handle:
+                with cache.lease(name) as handle:
                     if handle.id != ServableId(name, 1):
                         wrong.append(handle.id)
             except ResourceExhausted:
