@@ -3,7 +3,9 @@
 The lookup-table platform stands in for all: its versions load in no time, from real files.
 """
 
+import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,7 @@ from serving.core.errors import (
 )
 from serving.core.model_config import AllVersions, ModelConfig, SpecificVersions, VersionPolicy
 from serving.core.models import ModelSpec, lease_and_wait
+from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.loaders.platforms import Platforms
@@ -370,6 +373,54 @@ def test_models_load_on_their_first_request_where_that_is_wanted(tmp_path: Path)
         assert leased_version(served, ModelSpec("a")) == 1
         assert leased_version(served, ModelSpec("b")) == 1
         assert served.available() == [ServableId("b", 1)]
+
+
+def test_a_cold_load_that_hangs_holds_up_no_other_model_and_is_bounded_by_the_deadline(
+    tmp_path: Path,
+) -> None:
+    for name in ("hanging", "cold", "warm"):
+        write_version(tmp_path / name, 1)
+    (tmp_path / "hanging" / "1" / "table.csv").unlink()
+    os.mkfifo(tmp_path / "hanging" / "1" / "table.csv")
+    configs = [table(tmp_path / name, name) for name in ("hanging", "cold", "warm")]
+    outcomes: SimpleQueue[ServableHandle | ServingError] = SimpleQueue()
+    with core(*configs, load_on_first_request=True) as served:
+        assert leased_version(served, ModelSpec("warm")) == 1
+        with state_reached(served, ServableId("hanging", 1), ManagerState.LOADING):
+            served.lease(ModelSpec("hanging"), time.monotonic() + 0.1, outcomes.put)
+        assert leased_version(served, ModelSpec("warm")) == 1
+        assert leased_version(served, ModelSpec("cold")) == 1
+        error = outcomes.get(timeout=20)
+        assert str(error) == (
+            "DEADLINE_EXCEEDED: The deadline passed before servable {name: hanging version: 1} "
+            "was loaded"
+        )
+        (tmp_path / "hanging" / "1" / "table.csv").write_text("key,value\n")
+        assert leased_version(served, ModelSpec("hanging")) == 1
+
+
+def test_a_label_may_name_a_version_that_loads_on_its_first_request(tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    with core(table(tmp_path), load_on_first_request=True) as served:
+        error = error_of(served.reload, [table(tmp_path, labels={"stable": 2})])
+        assert isinstance(error, FailedPrecondition)
+        served.reload([table(tmp_path, labels={"stable": 1})])
+        assert served.available() == []
+        assert leased_version(served, ModelSpec("m", version_label="stable")) == 1
+        error = error_of(lease_and_wait, served, ModelSpec("m", version_label="beta"))
+        assert error.message == "Unrecognized servable version label: beta"
+
+
+def test_a_broken_version_answers_each_first_request_with_its_error(
+    tmp_path: Path,
+) -> None:
+    write_version(tmp_path, 1, "three,columns,here\n")
+    with core(table(tmp_path), load_on_first_request=True) as served:
+        for _ in range(2):
+            error = error_of(lease_and_wait, served, ModelSpec("m"))
+            assert str(error) == "INVALID_ARGUMENT: Unexpected format."
+        served.reload([])
+        assert [state.state.name for state in served.versions("m")] == ["END"]
 
 
 def test_the_resource_preserving_policy_unloads_before_it_loads(tmp_path: Path) -> None:

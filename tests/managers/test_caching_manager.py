@@ -1,13 +1,22 @@
 """Versions are loaded when first asked for, and the least recently used make room for others."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from queue import SimpleQueue
 
 import pytest
 
-from serving.core.errors import Internal, InvalidArgument, NotFound, ResourceExhausted, ServingError
+from serving.core.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    ServingError,
+    Unavailable,
+)
 from serving.core.event_bus import EventBus
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_data import ServableData
@@ -20,11 +29,14 @@ from serving.testing import FakeClock, FakeLoader, inline
 
 ram = ResourceAllocation.ram
 
+Outcomes = SimpleQueue[ServableHandle | ServingError]
+
 
 class Cache:
     """A caching manager with what it announced, and shorthands to offer and ask."""
 
     def __init__(self, limit: int | None = None, make_executor: ExecutorFactory = inline) -> None:
+        self.clock = FakeClock()
         self.events: list[str] = []
         bus: EventBus[ServableState] = EventBus()
         bus.subscribe(
@@ -34,8 +46,9 @@ class Cache:
         )
         self.manager = CachingManager(
             bus=bus,
-            clock=FakeClock(),
+            clock=self.clock,
             limit=None if limit is None else ram(limit),
+            num_load_threads=4,
             make_executor=make_executor,
         )
 
@@ -43,10 +56,16 @@ class Cache:
         versions = [ServableData(ServableId(name, number), loaders[number]) for number in loaders]
         self.manager.aspired_versions(name, versions)
 
+    def begin(
+        self, name: str, version: int | None = None, deadline: float | None = None
+    ) -> Outcomes:
+        """Ask, and return before there is an answer."""
+        outcomes: Outcomes = SimpleQueue()
+        self.manager.lend(ServableRequest(name, version), deadline, outcomes.put)
+        return outcomes
+
     def lease(self, name: str, version: int | None = None) -> ServableHandle:
-        outcomes: SimpleQueue[ServableHandle | ServingError] = SimpleQueue()
-        self.manager.lend(ServableRequest(name, version), None, outcomes.put)
-        outcome = outcomes.get(timeout=20)
+        outcome = self.begin(name, version).get(timeout=20)
         if isinstance(outcome, ServingError):
             raise outcome
         return outcome
@@ -62,6 +81,33 @@ class Cache:
 
 def sized(size: int) -> FakeLoader:
     return FakeLoader(resources=ram(size))
+
+
+class Gate:
+    """A load that has begun, and goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        self.go_on.wait(10)
+
+
+def hanging(gate: Gate, size: int = 0) -> FakeLoader:
+    return FakeLoader(resources=ram(size), before_load=gate)
+
+
+@contextmanager
+def threaded(limit: int | None = None) -> Iterator[Cache]:
+    """With pools of threads, as in a server; at the end nothing is loaded nor remembered."""
+    cache = Cache(limit, WorkThreads)
+    cache.manager.start()
+    try:
+        yield cache
+    finally:
+        cache.manager.stop()
+    assert cache.loaded == []
 
 
 def test_nothing_is_loaded_before_it_is_asked_for() -> None:
@@ -220,8 +266,6 @@ def test_look_ups_and_evictions_race_without_a_wrong_answer_or_a_hang() -> None:
                 with cache.lease(name) as handle:
                     if handle.id != ServableId(name, 1):
                         wrong.append(handle.id)
-            except ResourceExhausted:
-                pass  # everything that could leave was held at that moment
             except Exception as error:  # noqa: BLE001  # the test shows it
                 wrong.append(error)
 
@@ -297,24 +341,18 @@ def test_a_version_that_is_offered_again_after_its_unload_is_loaded_again() -> N
 
 
 def test_a_load_that_hangs_holds_up_only_those_who_ask_for_it() -> None:
-    cache = Cache(make_executor=WorkThreads)
-    cache.manager.set_num_load_threads(2)
-    begun, go_on = threading.Event(), threading.Event()
-
-    def hang() -> None:
-        begun.set()
-        go_on.wait(10)
-
-    cache.offer("hanging", {1: FakeLoader(before_load=hang)})
-    cache.offer("m", {1: FakeLoader()})
-    asking = threading.Thread(target=cache.ask, args=("hanging",), daemon=True)
-    asking.start()
-    assert begun.wait(10)
-    assert cache.ask("m") == 1
-    go_on.set()
-    asking.join(10)
-    assert cache.loaded == ["hanging1", "m1"]
-    cache.manager.stop()
+    """Nor does it hold the thread of those: ``begin`` comes back."""
+    gate = Gate()
+    with threaded() as cache:
+        cache.offer("hanging", {1: hanging(gate)})
+        cache.offer("m", {1: FakeLoader()})
+        waiting = [cache.begin("hanging") for _ in range(100)]
+        assert gate.begun.wait(10)
+        assert cache.ask("m") == 1
+        assert all(outcomes.empty() for outcomes in waiting)
+        gate.go_on.set()
+        for outcomes in waiting:
+            outcomes.get(timeout=10).release()
 
 
 def test_a_load_that_would_end_its_thread_is_an_answer_like_any_failure() -> None:
@@ -324,3 +362,238 @@ def test_a_load_that_would_end_its_thread_is_an_answer_like_any_failure() -> Non
         cache.ask("m")
     assert cache.ask("m") == 1
     cache.manager.stop()
+
+
+def test_a_call_whose_deadline_passes_is_told_which_model_and_the_load_goes_on() -> None:
+    gate = Gate()
+    loader = hanging(gate)
+    with threaded() as cache:
+        cache.offer("m", {1: loader})
+        patient, hasty = cache.begin("m"), cache.begin("m", deadline=1005.0)
+        cache.clock.await_waiters()
+        cache.clock.advance(5)
+        error = hasty.get(timeout=10)
+        assert isinstance(error, DeadlineExceeded)
+        assert error.message == (
+            "The deadline passed before servable {name: m version: 1} was loaded"
+        )
+        assert patient.empty()
+        gate.go_on.set()
+        patient.get(timeout=10).release()
+        assert cache.ask("m") == 1
+        assert loader.attempts == 1
+        assert hasty.empty()
+
+
+def test_a_call_that_was_answered_in_time_hears_nothing_of_its_deadline() -> None:
+    with threaded() as cache:
+        cache.offer("m", {1: FakeLoader()})
+        outcomes = cache.begin("m", deadline=1005.0)
+        outcomes.get(timeout=10).release()
+        cache.clock.advance(5)
+        cache.manager._deadlines.tick()
+        assert outcomes.empty()
+
+
+def test_one_who_waited_and_runs_for_long_holds_up_no_other() -> None:
+    gate = Gate()
+    with threaded() as cache:
+        cache.offer("m", {1: FakeLoader()})
+        cache.offer("n", {1: FakeLoader()})
+
+        def run(handle: ServableHandle) -> None:
+            gate()
+            handle.release()
+
+        cache.manager.lend(ServableRequest("m"), None, run)
+        assert gate.begun.wait(10)
+        assert cache.ask("n") == 1
+        gate.go_on.set()
+
+
+def test_what_fits_is_never_refused_because_another_is_loading() -> None:
+    gate = Gate()
+    with threaded(limit=100) as cache:
+        cache.offer("a", {1: hanging(gate, 60)})
+        cache.offer("b", {1: sized(60)})
+        first, second = cache.begin("a"), cache.begin("b")
+        assert gate.begun.wait(10)
+        assert second.empty()
+        gate.go_on.set()
+        first.get(timeout=10).release()
+        second.get(timeout=10).release()
+        assert cache.loaded == ["b1"]
+
+
+def test_what_nobody_holds_makes_room_before_what_is_held() -> None:
+    with threaded(limit=100) as cache:
+        for name in ("held", "idle", "new"):
+            cache.offer(name, {1: sized(40)})
+        with cache.lease("held"):
+            cache.ask("idle")
+            cache.ask("new")
+            assert cache.loaded == ["held1", "new1"]
+
+
+def test_who_waits_for_a_lease_to_end_holds_up_nobody_who_fits() -> None:
+    with threaded(limit=100) as cache:
+        cache.offer("held", {1: sized(60)})
+        cache.offer("large", {1: sized(80)})
+        cache.offer("small", {1: sized(20)})
+        with cache.lease("held"):
+            large = cache.begin("large")
+            assert cache.ask("small") == 1
+            assert large.empty()
+        large.get(timeout=10).release()
+        assert cache.loaded == ["large1", "small1"]
+
+
+def test_who_waits_for_a_version_that_is_replaced_gets_the_one_in_its_place() -> None:
+    gate = Gate()
+    with threaded() as cache:
+        cache.offer("m", {1: hanging(gate)})
+        latest, first = cache.begin("m"), cache.begin("m", 1)
+        assert gate.begun.wait(10)
+        cache.offer("m", {2: FakeLoader()})
+        with latest.get(timeout=10) as handle:
+            assert handle.id.version == 2
+        error = first.get(timeout=10)
+        assert isinstance(error, NotFound)
+        assert error.message == "Servable not found for request: Specific(m, 1)"
+        gate.go_on.set()
+
+
+def test_the_latest_is_always_found_while_versions_replace_each_other() -> None:
+    with threaded() as cache:
+        cache.offer("m", {0: FakeLoader()})
+        replaced = threading.Event()
+
+        def replace() -> None:
+            for version in range(1, 200):
+                cache.offer("m", {version: FakeLoader()})
+            replaced.set()
+
+        thread = threading.Thread(target=replace, daemon=True)
+        thread.start()
+        answers = [cache.ask("m")]
+        while not replaced.is_set():
+            answers.append(cache.ask("m"))
+        thread.join(10)
+        assert answers == sorted(answers)
+        assert cache.ask("m") == 199
+
+
+def test_a_version_is_announced_as_known_once_and_ended_when_it_is_offered_no_longer() -> None:
+    cache = Cache()
+    cache.offer("m", {1: FakeLoader(), 2: FakeLoader()})
+    cache.ask("m", 2)
+    cache.offer("m", {2: FakeLoader()})
+    cache.offer("m", {})
+    steps = ["START", "LOADING", "AVAILABLE", "UNLOADING", "END"]
+    assert [event for event in cache.events if event.startswith("m2")] == [
+        f"m2 {step}" for step in steps
+    ]
+    assert [event for event in cache.events if event.startswith("m1")] == ["m1 START", "m1 END"]
+
+
+def test_an_unload_to_make_room_is_an_end_and_a_new_start() -> None:
+    cache = Cache(limit=50)
+    for name in ("a", "b"):
+        cache.offer(name, {1: sized(40)})
+    cache.ask("a")
+    cache.ask("b")
+    life = ["START", "LOADING", "AVAILABLE", "UNLOADING", "END", "START"]
+    assert [event for event in cache.events if event.startswith("a")] == [
+        f"a1 {step}" for step in life
+    ]
+    cache.offer("a", {})
+    assert cache.events[-1] == "a1 END"
+
+
+def test_a_failed_version_stays_ended_until_it_is_tried_again() -> None:
+    cache = Cache()
+    cache.offer("m", {1: FakeLoader(failures=[InvalidArgument("broken")])})
+    with pytest.raises(InvalidArgument):
+        cache.ask("m")
+    cache.offer("m", {1: FakeLoader()})
+    assert cache.events == ["m1 START", "m1 LOADING", "m1 END"]
+    cache.ask("m")
+    assert cache.events[3:] == ["m1 START", "m1 LOADING", "m1 AVAILABLE"]
+
+
+def test_a_version_offered_again_while_its_cancelled_load_goes_on_begins_anew_after_it() -> None:
+    gate = Gate()
+    with threaded() as cache:
+        cache.offer("m", {1: hanging(gate)})
+        cancelled = cache.begin("m")
+        assert gate.begun.wait(10)
+        cache.offer("m", {})
+        assert isinstance(cancelled.get(timeout=10), NotFound)
+        cache.offer("m", {1: FakeLoader()})
+        again = cache.begin("m")
+        gate.go_on.set()
+        again.get(timeout=10).release()
+        life = ["START", "LOADING", "END", "START", "LOADING", "AVAILABLE"]
+        assert cache.events == [f"m1 {step}" for step in life]
+
+
+def test_a_version_that_arrived_with_an_error_begins_once_it_arrives_without() -> None:
+    cache = Cache()
+    cache.offer("m", {1: InvalidArgument("unreadable")})
+    cache.offer("m", {1: InvalidArgument("unreadable")})
+    cache.offer("m", {1: FakeLoader()})
+    assert cache.events == ["m1 END", "m1 START"]
+    assert cache.ask("m") == 1
+
+
+def test_what_is_loaded_is_what_was_offered_last() -> None:
+    cache = Cache()
+    first, last = FakeLoader(), FakeLoader()
+    cache.offer("m", {1: first})
+    cache.offer("m", {1: last})
+    cache.ask("m")
+    assert (first.attempts, last.attempts) == (0, 1)
+
+
+def test_everything_that_can_be_asked_for_is_known_loaded_or_not() -> None:
+    cache = Cache()
+    cache.offer("m", {1: FakeLoader(), 2: FakeLoader()})
+    cache.offer("n", {1: FakeLoader()})
+    cache.ask("m", 1)
+    cache.offer("n", {})
+    assert cache.manager.offered() == [ServableId("m", 1), ServableId("m", 2)]
+
+
+def test_nothing_is_remembered_of_versions_that_are_gone() -> None:
+    cache = Cache(limit=50)
+    for version in range(20):
+        cache.offer("m", {version: sized(40), version + 1: sized(40)})
+        cache.ask("m")
+        cache.ask("m", version)
+    cache.offer("m", {})
+    manager = cache.manager
+    assert (manager._versions, manager._offers, manager._requests, manager._queue) == (
+        {},
+        {},
+        {},
+        {},
+    )
+    assert manager._tracker.used == ResourceAllocation()
+
+
+def test_a_stop_refuses_who_waits_and_who_comes_later() -> None:
+    gate = Gate()
+    cache = Cache(make_executor=WorkThreads)
+    cache.manager.start()
+    cache.offer("m", {1: hanging(gate)})
+    waiting = cache.begin("m")
+    assert gate.begun.wait(10)
+    stopping = threading.Thread(target=cache.manager.stop, daemon=True)
+    stopping.start()
+    for outcomes in (waiting, cache.begin("m")):
+        error = outcomes.get(timeout=10)
+        assert isinstance(error, Unavailable)
+        assert error.message == "the server is shutting down"
+    gate.go_on.set()
+    stopping.join(10)
+    assert cache.loaded == []

@@ -109,3 +109,20 @@ def test_a_reservation_that_waits_ends_when_it_is_cancelled() -> None:
     tracker.look_again()
     assert ended.wait(10)
     assert tracker.used == ram(10)
+
+
+def test_what_was_claimed_is_not_asked_for_twice() -> None:
+    tracker = ResourceTracker(ram(100))
+    tracker.claim(A, ram(60))
+    tracker.reserve(A, ram(70))
+    assert (tracker.used, tracker.held_by(A)) == (ram(70), ram(70))
+
+
+def test_what_is_on_its_way_out_is_known() -> None:
+    tracker = ResourceTracker(ram(100))
+    tracker.claim(A, ram(60))
+    assert tracker.leaving == ResourceAllocation()
+    tracker.begin_unload(A)
+    assert tracker.leaving == ram(60)
+    tracker.release(A)
+    assert tracker.leaving == ResourceAllocation()

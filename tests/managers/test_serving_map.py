@@ -101,3 +101,13 @@ def test_no_lease_outlives_the_drain_when_readers_race_a_writer() -> None:
     for reader in readers:
         reader.join()
     assert wrong == []
+
+
+def test_a_version_is_in_use_while_somebody_holds_it() -> None:
+    served = ServingMap()
+    served.insert(M1, FakeServable())
+    assert not served.in_use(M1)
+    with served.servable(ServableRequest("m")):
+        assert served.in_use(M1)
+    assert not served.in_use(M1)
+    assert not served.in_use(ServableId("m", 7))
