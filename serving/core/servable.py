@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,7 +33,8 @@ class Signature:
 
     ``defaults`` supply inputs that a request leaves out (SignatureDef field 4). ``encoded`` is the
     platform's own description, a serialized tensorflow.SignatureDef where there is one, for APIs
-    that hand it on unchanged.
+    that hand it on unchanged. ``plans`` is for what the verbs work out about calls through this
+    signature and want to find again; it goes when the signature goes.
     """
 
     inputs: Mapping[str, TensorInfo]
@@ -41,6 +42,7 @@ class Signature:
     method_name: str = ""
     defaults: Mapping[str, np.ndarray] = field(default_factory=dict)
     encoded: bytes = b""
+    plans: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

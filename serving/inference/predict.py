@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving.core.errors import FailedPrecondition, Internal, InvalidArgument, ServingError, Unknown
-from serving.core.servable import DEFAULT_SIGNATURE, Outputs, RunOptions, Signature
+from serving.core.servable import DEFAULT_SIGNATURE, Outputs, RunOptions, Servable, Signature
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
-from serving.inference.attempt import Run, evaluate
+from serving.inference.attempt import attempt
 from serving.inference.signatures import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
+
+_MOST_PLANS = 64
+"""For each signature; clients choose the order of aliases, of which there are many."""
 
 _METHODS = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
 
@@ -53,26 +56,72 @@ def predict(
     Shapes and element types are not compared with the signature: the engine judges them, and its
     error is the client's. Never raises; does not release the handle.
     """
+    name = request.signature_name or DEFAULT_SIGNATURE
+    prepared = attempt(lambda: _prepared(handle.servable, name, request, check_method_name))
+    if isinstance(prepared, ServingError):
+        done(prepared)
+        return
+    plan, feeds = prepared
 
-    def prepare() -> Run[PredictResult]:
-        name = request.signature_name or DEFAULT_SIGNATURE
-        signature = handle.servable.signatures.get(name)
-        if signature is None:
-            raise FailedPrecondition(f'Serving signature key "{name}" not found.')
-        if check_method_name:
-            _check_method_name(signature)
-        _check_input_count(signature, request.inputs)
-        feeds = _feeds(signature, request.inputs)
-        aliases = _output_aliases(signature, request.output_filter)
+    def finish(outputs: Outputs | ServingError) -> None:
+        if isinstance(outputs, ServingError):
+            done(outputs)
+        elif len(outputs) != len(plan.outputs):
+            done(Unknown("Predict internal error"))
+        else:
+            done(PredictResult(handle.id, name, dict(zip(plan.outputs, outputs, strict=True))))
 
-        def convert(outputs: Outputs) -> PredictResult:
-            if len(outputs) != len(aliases):
-                raise Unknown("Predict internal error")
-            return PredictResult(handle.id, name, dict(zip(aliases, outputs, strict=True)))
+    handle.servable.run(feeds, plan.fetches, options, finish)
 
-        return Run(feeds, [signature.outputs[alias].name for alias in aliases], convert)
 
-    evaluate(handle.servable, prepare, options, done)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the checks of a request come to, for every request with its aliases and filter.
+
+    ``inputs`` are the aliases that the request sends and the engine's names for them; ``defaults``
+    are by the engine's names; ``outputs`` and ``fetches`` are the same in both kinds of names.
+    """
+
+    inputs: Sequence[tuple[str, str]]
+    defaults: dict[str, np.ndarray]
+    outputs: Sequence[str]
+    fetches: Sequence[str]
+
+
+def _prepared(
+    servable: Servable, name: str, request: PredictRequest, check_method_name: bool
+) -> tuple[_Plan, Mapping[str, np.ndarray]]:
+    """The plan for a request and what to feed; raises what is wrong with the request."""
+    signature = servable.signatures.get(name)
+    if signature is None:
+        raise FailedPrecondition(f'Serving signature key "{name}" not found.')
+    if check_method_name:
+        _check_method_name(signature)
+    inputs = request.inputs
+    key = (tuple(inputs), tuple(request.output_filter))
+    plan: _Plan | None = signature.plans.get(key)
+    if plan is None:
+        _check_input_count(signature, inputs)
+        feeds = _feeds(signature, inputs)
+        plan = _plan(signature, inputs, _output_aliases(signature, request.output_filter))
+        if len(signature.plans) >= _MOST_PLANS:
+            signature.plans.clear()
+        signature.plans[key] = plan
+        return plan, feeds
+    return plan, plan.defaults | {name: inputs[alias] for alias, name in plan.inputs}
+
+
+def _plan(signature: Signature, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> _Plan:
+    return _Plan(
+        [(alias, info.name) for alias, info in signature.inputs.items() if alias in inputs],
+        {
+            info.name: signature.defaults[alias]
+            for alias, info in signature.inputs.items()
+            if alias not in inputs
+        },
+        tuple(outputs),
+        tuple(signature.outputs[alias].name for alias in outputs),
+    )
 
 
 def _check_method_name(signature: Signature) -> None:

@@ -12,9 +12,21 @@ from serving.core.servable_id import ServableId
 
 def requested_model(request: Message) -> ModelSpec:
     """The model that a request names in ``model_spec``; raises InvalidArgument without one."""
+    return present(model_of(request))
+
+
+def model_of(request: Message) -> ModelSpec | None:
+    """The model that a request names in ``model_spec``, if it has that."""
     if not request.HasField("model_spec"):
-        raise InvalidArgument("Missing ModelSpec")
+        return None
     return decode_model_spec(request.model_spec)  # type: ignore[attr-defined]  # generated class
+
+
+def present(model: ModelSpec | None) -> ModelSpec:
+    """The model; raises InvalidArgument for the lack of one."""
+    if model is None:
+        raise InvalidArgument("Missing ModelSpec")
+    return model
 
 
 def decode_model_spec(proto: model_pb2.ModelSpec) -> ModelSpec:

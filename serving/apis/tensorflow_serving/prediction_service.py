@@ -10,7 +10,6 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     inference_pb2,
-    predict_pb2,
     prediction_service_pb2,
     regression_pb2,
 )
@@ -20,11 +19,13 @@ from serving.apis.tensorflow_serving.messages import parse
 from serving.apis.tensorflow_serving.model_spec import (
     decode_model_spec,
     encode_model_spec,
+    present,
     requested_model,
 )
+from serving.apis.tensorflow_serving.predict_request import PredictRequestReader
+from serving.apis.tensorflow_serving.predict_response import PredictResponseWriter
 from serving.apis.tensorflow_serving.result_codec import encode_classification, encode_regression
 from serving.apis.tensorflow_serving.signature_codec import encode_signatures
-from serving.apis.tensorflow_serving.tensor_codec import TensorMap, encode_tensor
 from serving.core.call import CallContext, Reply, UnaryHandler
 from serving.core.errors import Code, ServingError
 from serving.core.models import Models, ModelSpec
@@ -34,7 +35,7 @@ from serving.inference.attempt import attempt
 from serving.inference.classify import ClassifyResult, classify
 from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata, model_metadata
 from serving.inference.multi_inference import InferenceTask, TaskResult, multi_inference
-from serving.inference.predict import PredictRequest, PredictResult, predict
+from serving.inference.predict import PredictResult, predict
 from serving.inference.regress import RegressResult, regress
 from serving.metrics import Metrics, request_count
 
@@ -86,6 +87,8 @@ class PredictionService:
         self._models = models
         self._request_count = request_count(metrics)
         self._options = options or PredictionOptions()
+        self._requests = PredictRequestReader()
+        self._responses = PredictResponseWriter(tensor_content=self._options.tensor_content)
 
     def methods(self) -> Mapping[str, UnaryHandler]:
         """The handler of each method, by its full path."""
@@ -98,23 +101,18 @@ class PredictionService:
         }
 
     def _predict(self, data: bytes, context: CallContext, reply: Reply) -> None:
-        message = parse(predict_pb2.PredictRequest, data)
-        request = PredictRequest(
-            message.model_spec.signature_name,
-            TensorMap(message.inputs),
-            tuple(message.output_filter),
-        )
+        model, request = self._requests.read(data)
 
         def start(handle: ServableHandle, done: Done[PredictResult]) -> None:
             check = self._options.check_method_name
             predict(handle, request, _run_options(context), done, check_method_name=check)
 
         self._answer(
-            lambda: requested_model(message),
+            lambda: present(model),
             start,
-            self._encode_predict,
+            self._responses.write,
             context.deadline,
-            self._counted(message.model_spec.name, reply),
+            self._counted(model.name if model else "", reply),
         )
 
     def _classify(self, data: bytes, context: CallContext, reply: Reply) -> None:
@@ -224,14 +222,6 @@ class PredictionService:
             reply(answer)
 
         return count_and_reply
-
-    def _encode_predict(self, result: PredictResult) -> bytes:
-        response = predict_pb2.PredictResponse()
-        encode_model_spec(result.servable_id, response.model_spec, result.signature_name)
-        as_content = self._options.tensor_content
-        for alias, array in result.outputs.items():
-            encode_tensor(array, response.outputs[alias], as_content=as_content)
-        return cast("bytes", response.SerializeToString())
 
 
 def _encode_classify(result: ClassifyResult) -> bytes:

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from tensorflow.core.framework import tensor_pb2
 
-from serving.core.dtypes import DType, dtype_of, numpy_dtype
+from serving.apis.tensorflow_serving.tensor_writer import write_tensor
+from serving.apis.tensorflow_serving.typed_fields import TYPED_FIELDS
+from serving.core.dtypes import DType, numpy_dtype
 from serving.core.errors import InvalidArgument
 
 _LARGEST_FILL_BYTES = 256 << 20
@@ -21,32 +23,6 @@ _LARGEST_FILL_BYTES = 256 << 20
 
 _FEW_VALUES = 32
 """Up to here a list of Python numbers is faster than the array interface of a repeated field."""
-
-_TYPED_FIELDS: Mapping[DType, str] = {
-    DType.FLOAT: "float_val",
-    DType.DOUBLE: "double_val",
-    DType.INT32: "int_val",
-    DType.UINT8: "int_val",
-    DType.INT16: "int_val",
-    DType.INT8: "int_val",
-    DType.STRING: "string_val",
-    DType.COMPLEX64: "scomplex_val",
-    DType.INT64: "int64_val",
-    DType.BOOL: "bool_val",
-    DType.QINT8: "int_val",
-    DType.QUINT8: "int_val",
-    DType.QINT32: "int_val",
-    DType.BFLOAT16: "half_val",
-    DType.QINT16: "int_val",
-    DType.QUINT16: "int_val",
-    DType.UINT16: "int_val",
-    DType.COMPLEX128: "dcomplex_val",
-    DType.HALF: "half_val",
-    DType.UINT32: "uint32_val",
-    DType.UINT64: "uint64_val",
-    DType.FLOAT8_E5M2: "float8_val",
-    DType.FLOAT8_E4M3FN: "float8_val",
-}
 
 _FIELD_ELEMENTS: Mapping[str, type[np.generic]] = {
     "float_val": np.float32,
@@ -61,12 +37,6 @@ _FIELD_ELEMENTS: Mapping[str, type[np.generic]] = {
     "uint64_val": np.uint64,
 }
 """What numpy calls the elements of the numeric fields."""
-
-_PACKED_TAGS: Mapping[str, bytes] = {
-    name: bytes([tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[name].number << 3 | 2])
-    for name in ("float_val", "double_val", "scomplex_val", "dcomplex_val", "bool_val")
-}
-"""The wire tags of the fields whose packed encoding is the memory of a little-endian array."""
 
 
 def decode_tensor(proto: tensor_pb2.TensorProto) -> np.ndarray:
@@ -101,17 +71,7 @@ def encode_tensor(
     Strings are in ``string_val`` either way. Raises InvalidArgument for an array of a type that
     tensors do not have.
     """
-    dtype = dtype_of(array)
-    proto.dtype = int(dtype)
-    proto.tensor_shape.SetInParent()
-    for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
-    if dtype is DType.STRING:
-        proto.string_val.extend(_as_bytes(value) for value in array.ravel().tolist())
-    elif as_content:
-        proto.tensor_content = array.tobytes()
-    else:
-        _fill_typed_field(dtype, array.ravel(), proto)
+    proto.MergeFromString(write_tensor(array, as_content=as_content))
 
 
 class TensorMap(Mapping[str, np.ndarray]):
@@ -146,7 +106,7 @@ def _element_type(number: int) -> DType:
         dtype = DType(number)
     except ValueError:
         raise InvalidArgument(f"no tensor type has the number {number}") from None
-    if dtype not in _TYPED_FIELDS:
+    if dtype not in TYPED_FIELDS:
         raise InvalidArgument(f"tensors of type {dtype.label} hold no values")
     return dtype
 
@@ -183,7 +143,7 @@ def _split_strings(content: bytes, count: int) -> np.ndarray:
 
 def _from_typed_field(dtype: DType, proto: tensor_pb2.TensorProto) -> np.ndarray:
     """Every value of the field that holds elements of this type, in one dimension."""
-    name = _TYPED_FIELDS[dtype]
+    name = TYPED_FIELDS[dtype]
     field = getattr(proto, name)
     elements = numpy_dtype(dtype)
     if dtype is DType.STRING:
@@ -217,25 +177,6 @@ def _completed(values: np.ndarray, dtype: DType, count: int) -> np.ndarray:
     return filled
 
 
-def _fill_typed_field(dtype: DType, values: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
-    name = _TYPED_FIELDS[dtype]
-    if name == "float8_val":
-        proto.float8_val = values.tobytes()
-    elif name in _PACKED_TAGS:
-        payload = values.tobytes()
-        if payload:
-            proto.MergeFromString(_PACKED_TAGS[name] + _varint(len(payload)) + payload)
-    elif name == "half_val":
-        proto.half_val.extend(values.view(np.uint16).tolist())
-    else:
-        numbers = values.view(values.dtype[0]) if values.dtype.names else values
-        getattr(proto, name).extend(numbers.tolist())
-
-
-def _as_bytes(value: bytes | str) -> bytes:
-    return value if isinstance(value, bytes) else value.encode()
-
-
 def _read_varint(content: bytes, position: int) -> tuple[int, int]:
     """A number of at most 32 bits and the position behind it."""
     number = 0
@@ -248,12 +189,3 @@ def _read_varint(content: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, position
     raise InvalidArgument("tensor_content has a string length that cannot be read")
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
