@@ -22,12 +22,14 @@ def attempt(work: Callable[[], T]) -> T | ServingError:
 
     An exception that is not a ServingError is a defect: it is logged with its trace and becomes
     INTERNAL without its text. Callbacks run on an engine's thread, where an escaped exception
-    would leave the call without an answer.
+    would leave the call without an answer. The error comes without its trace, which would hold the
+    caller's frame, and that the error: a cycle that only the collector frees.
     """
     try:
         return work()
     except ServingError as error:
-        return error
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
     except Exception:
         log.exception("a call failed for a reason that is not the client's")
         return Internal("internal error")

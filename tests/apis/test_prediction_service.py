@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from fake_models import FakeModels, call
@@ -196,6 +198,20 @@ class TestPredict:
         answer = call(service, f"{SERVICE}/Predict", predict_request())
         check_error(answer, Code.INVALID_ARGUMENT, "no tensor type for numpy type datetime64[D]")
         assert (models.leases, models.releases) == (1, 1)
+
+    def test_leaves_no_reference_cycles_behind(self, service):
+        """The collector would stop every call for them, and hold requests in memory until then."""
+        good = predict_request().SerializeToString()
+        for request in (good, predict_request(model_spec("no such")).SerializeToString()):
+            call(service, f"{SERVICE}/Predict", request)
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(100):
+                    call(service, f"{SERVICE}/Predict", request)
+                assert gc.collect() == 0
+            finally:
+                gc.enable()
 
 
 class TestClassifyAndRegress:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -218,3 +220,54 @@ def test_a_defect_becomes_internal_without_its_text(servable, caplog):
 
     check_error(ask(servable, "with_default", Broken()), Code.INTERNAL, "internal error")
     assert "/secret/path" in caplog.text
+
+
+class TestPlans:
+    """Requests with the same aliases and filter as an earlier one skip the checks it passed."""
+
+    @pytest.fixture(autouse=True)
+    def own_signatures(self, servable):
+        servable.signatures = {
+            name: replace(signature) for name, signature in servable.signatures.items()
+        }
+
+    def test_answer_every_request_with_its_own_values(self, servable):
+        for value in (ONE, TWO):
+            result = ask(servable, inputs={"a": value, "b": value}, output_filter=["sum"])
+            assert result.outputs["sum"].tolist() == [2 * value[0]]
+        assert len(servable.signatures[DEFAULT_SIGNATURE].plans) == 1
+
+    def test_are_told_apart_by_aliases_and_by_filter(self, servable):
+        for _ in range(2):
+            for sent in ({"a": ONE, "b": ONE}, {"b": ONE, "a": ONE}, {"a": ONE}):
+                for wanted in ([], ["sum"], ["product", "sum"]):
+                    result = ask(servable, "with_default", sent, wanted)
+                    assert list(result.outputs) == (wanted or ["sum", "product"])
+                    assert result.outputs["sum"].tolist() == [3 if len(sent) == 1 else 2]
+
+    def test_do_not_skip_the_check_of_the_method_name(self, servable):
+        ask(servable, "with_default")
+        result = ask(servable, "with_default", check_method_name=True)
+        assert result.code is Code.INTERNAL
+
+    def test_do_not_skip_an_input_that_cannot_be_read(self, servable):
+        class Unreadable(dict[str, np.ndarray]):
+            def __getitem__(self, alias: str) -> np.ndarray:
+                raise InvalidArgument(f"tensor parsing error: {alias}")
+
+        ask(servable)
+        result = ask(servable, inputs=Unreadable(a=ONE, b=TWO))
+        check_error(result, Code.INVALID_ARGUMENT, "tensor parsing error: a")
+
+    def test_are_not_made_of_requests_that_are_refused(self, servable):
+        ask(servable, inputs={"a": ONE, "z": ONE})
+        ask(servable, output_filter=["z"])
+        assert not servable.signatures[DEFAULT_SIGNATURE].plans
+
+    def test_are_bounded_in_number(self, servable):
+        names = [f"o{number}" for number in range(6)]
+        infos = {name: info("sum:0") for name in names}
+        servable.signatures["wide"] = Signature(SUM.inputs, infos)
+        for wanted in permutations(names, 4):
+            ask(servable, "wide", output_filter=wanted)
+        assert len(servable.signatures["wide"].plans) <= 64

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, cast
 
 import numpy as np
+from tensorflow.core.framework import tensor_pb2
 
 from serving.apis.tensorflow_serving.typed_fields import MEMORY_FIELDS, TYPED_FIELDS, tag_of
-from serving.apis.tensorflow_serving.wire import varint, write_varints
+from serving.apis.tensorflow_serving.wire import varint
 from serving.core.dtypes import DType, dtype_of
 
+_FEW_NUMBERS = 64
 _SMALL_BYTES = 4096
 """Up to here a copy costs less than looking at the memory of an array."""
 
@@ -50,19 +53,38 @@ def write_tensor(array: np.ndarray, *, as_content: bool = False) -> bytes:
     """
     dtype = dtype_of(array)
     if dtype is DType.STRING:
-        strings = b"".join(_delimited(_TAGS["string_val"], _as_bytes(v)) for v in array.flat)
-        return tensor_head(dtype, array.shape, 0) + strings
-    values = memory(array) if is_memory(dtype, as_content=as_content) else _varints(array)
+        strings = [_as_bytes(value) for value in array.ravel().tolist()]
+        return tensor_head(dtype, array.shape, 0) + _field(dtype, strings)
+    if is_memory(dtype, as_content=as_content):
+        values = memory(array)
+    else:
+        numbers = _as_integers(array)
+        if not _are_bytes(numbers):
+            return tensor_head(dtype, array.shape, 0) + _field(dtype, numbers.tolist())
+        values = numbers.astype(np.uint8).data
     return b"".join((tensor_head(dtype, array.shape, len(values), as_content=as_content), values))
 
 
-def _varints(array: np.ndarray) -> bytes:
+def _field(dtype: DType, values: list[Any]) -> bytes:
+    message = tensor_pb2.TensorProto(**{TYPED_FIELDS[dtype]: values})
+    return cast("bytes", message.SerializeToString())
+
+
+def _as_integers(array: np.ndarray) -> np.ndarray:
+    """The integers that travel as varints, in one dimension; of 16-bit floats, their bits."""
     numbers = array.ravel()
     if numbers.dtype.names:
-        numbers = numbers.view(numbers.dtype[0])
-    elif numbers.dtype.kind not in "iu":
-        numbers = numbers.view(f"u{numbers.dtype.itemsize}")
-    return write_varints(numbers)
+        return numbers.view(numbers.dtype[0])
+    if numbers.dtype.kind in "iu":
+        return numbers
+    return numbers.view(np.uint16)
+
+
+def _are_bytes(numbers: np.ndarray) -> bool:
+    """Whether each number is one byte as a varint; not worth a look where they are few."""
+    if len(numbers) <= _FEW_NUMBERS:
+        return False
+    return bool(numbers.max() < 0x80 and numbers.min() >= 0)
 
 
 def _delimited(tag: bytes, content: bytes) -> bytes:
