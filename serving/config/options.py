@@ -15,7 +15,7 @@ from serving.core.errors import InvalidArgument
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.server_core_options import LifecycleOptions
 from serving.sources.model_cache import ModelCacheOptions
-from serving.transport.grpc_server import GrpcOptions
+from serving.transport.grpc_options import GrpcOptions
 from serving.transport.http_server import HttpOptions
 from serving.transport.tls import TlsOptions
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from serving.core.errors import ServingError
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
+class CallContext(NamedTuple):
     """What the transport knows of a call. ``deadline`` is a point in monotonic seconds, or None."""
 
     deadline: float | None = None

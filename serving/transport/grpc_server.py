@@ -1,73 +1,28 @@
-"""The gRPC server. Which engine carries the calls is this file's secret: grpcio's own threads."""
+"""The gRPC server. Which engine carries the calls is this file's secret."""
 
 from __future__ import annotations
 
 import logging
 import socket
-import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from threading import Lock
 
-import grpc
-
-from serving.core.call import CallContext, UnaryHandler
-from serving.core.errors import InvalidArgument, ServingError, Unavailable
-from serving.transport.call_threads import CallThreads, OnPool
+from serving.core.call import UnaryHandler
+from serving.core.errors import ServingError, Unavailable
+from serving.transport.grpc_engine import GrpcMethods, StreamMethod
+from serving.transport.grpc_engines import new_engine
+from serving.transport.grpc_options import GrpcOptions
 from serving.transport.health import HEALTH, Health
-from serving.transport.open_streams import OpenStreams
-from serving.transport.reflection import reflection_handlers
-from serving.transport.refusal import Refusal
-from serving.transport.status import grpc_status
-from serving.transport.tls import TlsOptions, check_credentials, server_credentials
-from serving.transport.unary_call import UnaryCall
+from serving.transport.reflection import REFLECTION, REFLECTION_V1ALPHA, Reflection
+from serving.transport.tls import check_credentials
 
 log = logging.getLogger(__name__)
-
-_INT32_MAX = 2**31 - 1
-_CHANNEL_ARGUMENTS: Mapping[str, int | str] = {
-    "grpc.max_send_message_length": _INT32_MAX,
-    "grpc.max_receive_message_length": _INT32_MAX,
-    # Otherwise a second server on the same port would start, and take half of the calls.
-    "grpc.so_reuseport": 0,
-}
-_REFUSAL_HOLD_SECONDS = 0.1  # in which a client that calls again and again has called once more
-_Behavior = Callable[[bytes, grpc.ServicerContext], bytes]
-_NO_DEADLINE_SECONDS = 100 * 365 * 86400.0  # gRPC says "no deadline" with a far larger number
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcOptions:
-    """Where and how to listen. ``address`` is ``host:port`` (port 0: the system picks), or empty.
-
-    ``channel_arguments`` come on top of the server's own. Raises InvalidArgument when there is
-    nothing to listen on or no thread to answer.
-    """
-
-    address: str = "0.0.0.0:8500"
-    socket_path: str = ""
-    max_threads: int = 8
-    channel_arguments: tuple[tuple[str, int | str], ...] = ()
-    tls: TlsOptions | None = None
-    health_service: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.address and not self.socket_path:
-            raise InvalidArgument(
-                "At least one of server_options.grpc_port or server_options.grpc_socket_path"
-                " must be set."
-            )
-        if self.max_threads < 1:
-            raise InvalidArgument(f"grpc_max_threads must be at least 1, not {self.max_threads}")
 
 
 class GrpcServer:
     """Serves unary methods by their full path, ``/package.Service/Method``, with reflection.
 
-    Each call holds one of ``max_threads`` threads until it is answered or its client is gone.
-    Health, reflection and the methods named in ``waiting``, whose calls may take minutes, have
-    threads of their own. Thread-safe.
+    Calls of the methods named in ``waiting`` may take minutes to answer. Thread-safe.
     """
 
     def __init__(
@@ -79,15 +34,8 @@ class GrpcServer:
     ) -> None:
         self._options = options
         self._port: int | None = None
-        self._streams = OpenStreams()
-        self._threads = CallThreads(options.max_threads)
-        self._refusal = Refusal(self._threads.refusal)
-        self._health = Health(self._streams) if options.health_service else None
-        self._server = grpc.server(
-            self._threads.calls,
-            handlers=self._handlers(methods, waiting),
-            options=list({**_CHANNEL_ARGUMENTS, **dict(options.channel_arguments)}.items()),
-        )
+        self._health = Health() if options.health_service else None
+        self._engine = new_engine(options, _completed(methods, waiting, self._health))
 
     @property
     def port(self) -> int | None:
@@ -99,10 +47,9 @@ class GrpcServer:
         try:
             self._listen()
         except ServingError:
-            self._server.start()  # a server that never ran would keep the ports it has
-            self._server.stop(None)
+            self._engine.stop(0)
             raise
-        self._server.start()
+        self._engine.start()
         if self._options.address:
             log.info("Running gRPC ModelServer at %s ...", self._bound_address())
         if self._options.socket_path:
@@ -120,124 +67,42 @@ class GrpcServer:
         call is left. A second call from another thread may shorten the grace.
         """
         self.set_serving(False)
-        hold_seconds = min(_REFUSAL_HOLD_SECONDS, grace_seconds / 10)
-        self._refusal.begin(hold_seconds)
-        stopped = self._server.stop(grace_seconds - hold_seconds)
-        self._refusal.release()
-        self._streams.cancel()
-        stopped.wait()
-        self._threads.shutdown()
-
-    def _handlers(
-        self, methods: Mapping[str, UnaryHandler], waiting: Collection[str]
-    ) -> list[grpc.GenericRpcHandler]:
-        services = sorted({method.split("/")[1] for method in methods})
-        behaviors = {path: _behavior(path, handler) for path, handler in methods.items()}
-        for path in waiting:
-            behaviors[path] = OnPool(behaviors[path], self._threads.control)
-        handlers: list[grpc.GenericRpcHandler] = []
-        if self._health:  # before the refusal: that the server stops is health's to say, too
-            handlers.append(self._health.handler(self._threads.health))
-            services.append(HEALTH)
-        reflection = reflection_handlers(services, self._streams, self._threads.reflection)
-        return [*handlers, self._refusal, _UnaryMethods(behaviors), *reflection]
+        self._engine.stop(grace_seconds)
 
     def _bound_address(self) -> str:
         return f"{self._options.address.rpartition(':')[0]}:{self._port}"
 
     def _listen(self) -> None:
-        tls = self._options.tls
-        credentials = server_credentials(tls) if tls else None
         if self._options.address:
-            self._port = self._add_port(self._options.address, credentials)
+            self._port = self._add_port(self._options.address)
         if self._options.socket_path:
             _refuse_live_socket(self._options.socket_path)
-            self._add_port(f"unix:{self._options.socket_path}", credentials)
+            self._add_port(f"unix:{self._options.socket_path}")
 
-    def _add_port(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    def _add_port(self, address: str) -> int:
         try:
-            if credentials is None:
-                return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, credentials)
+            return self._engine.listen(address)
         except RuntimeError:
-            if credentials is not None:
-                check_credentials(credentials)
+            if self._options.tls is not None:
+                check_credentials(self._options.tls)
             raise Unavailable(
                 f"gRPC cannot listen on {address}: it is in use, or is not an address of this host"
             ) from None
 
 
-class _UnaryMethods(grpc.GenericRpcHandler):
-    """Finds a method's handler; an unknown method is gRPC's to refuse, with UNIMPLEMENTED."""
-
-    def __init__(self, behaviors: Mapping[str, _Behavior]) -> None:
-        self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            path: grpc.unary_unary_rpc_method_handler(behavior)
-            for path, behavior in behaviors.items()
-        }
-
-    def service(
-        self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        return self._handlers.get(handler_call_details.method)
-
-
-class _Outcome:
-    """Hands one result from the thread that replies to the thread that waits."""
-
-    __slots__ = ("_missing", "result")
-
-    def __init__(self) -> None:
-        self.result: bytes | ServingError | None = None
-        self._missing = Lock()  # held until the result is there; a bare lock costs next to nothing
-        self._missing.acquire()
-
-    def put(self, result: bytes | ServingError | None) -> None:
-        self.result = result
-        self._missing.release()
-
-    def present(self) -> bool:
-        return not self._missing.locked()
-
-    def wait(self) -> None:
-        self._missing.acquire()
-
-
-def _behavior(method: str, handler: UnaryHandler) -> _Behavior:
-    """The handler as grpcio calls it: on a pool thread, which waits for a reply from elsewhere."""
-
-    def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
-        outcome = _Outcome()
-        call = UnaryCall(method, outcome.put)
-        call.run(handler, request, _call_context(context))
-        if not outcome.present():
-            _wait(call, outcome, context)
-        if isinstance(outcome.result, ServingError):
-            context.abort(*grpc_status(outcome.result))
-        return outcome.result or b""
-
-    return behave
-
-
-def _wait(call: UnaryCall, outcome: _Outcome, context: grpc.ServicerContext) -> None:
-    """Return when the call is answered, or its client has cancelled or run out of time."""
-
-    def gone() -> None:
-        if call.abandon():
-            outcome.put(None)
-
-    if not context.add_callback(gone):
-        gone()
-    outcome.wait()
-
-
-def _call_context(context: grpc.ServicerContext) -> CallContext:
-    remaining = context.time_remaining()
-    has_deadline = remaining is not None and remaining < _NO_DEADLINE_SECONDS
-    return CallContext(
-        deadline=time.monotonic() + remaining if has_deadline else None,
-        metadata=context.invocation_metadata(),
-    )
+def _completed(
+    methods: Mapping[str, UnaryHandler], waiting: Collection[str], health: Health | None
+) -> GrpcMethods:
+    """The methods with those of health, where it is offered, and of reflection."""
+    unary = dict(methods)
+    streams: dict[str, StreamMethod] = {}
+    if health:
+        unary[f"/{HEALTH}/Check"] = health.check
+        streams[f"/{HEALTH}/Watch"] = health
+    reflection = Reflection(sorted({method.split("/")[1] for method in unary}))
+    for service in (REFLECTION, REFLECTION_V1ALPHA):
+        streams[f"/{service}/ServerReflectionInfo"] = reflection
+    return GrpcMethods(unary, streams, waiting)
 
 
 def _refuse_live_socket(path: str) -> None:

@@ -3,83 +3,82 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any
 
-import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from serving.transport.call_threads import OnPool
-from serving.transport.open_streams import OpenStreams
+from serving.core.call import CallContext, Reply
+from serving.core.errors import InvalidArgument, NotFound, ServingError
+from serving.transport.grpc_engine import GrpcStream
 
 HEALTH = "grpc.health.v1.Health"
 
 _KEYS = frozenset({"", "ModelService", "PredictionService"})
-
-_Send = Callable[[Any], None]
+_States = health_pb2.HealthCheckResponse
 
 
 class Health:
     """``grpc.health.v1.Health``, NOT_SERVING until told otherwise. Thread-safe.
 
     The keys are the server as a whole ("") and the bare service names that TensorFlow Serving
-    uses, ``ModelService`` and ``PredictionService``.
+    uses, ``ModelService`` and ``PredictionService``. The object is the streaming method ``Watch``;
+    :meth:`check` is the unary one.
 
     The servicer that comes with grpcio is not used: it sends under the lock that it takes when a
     stream ends, on the thread that sending waits for, and so locks up the server when a client
     leaves at the moment of a change.
     """
 
-    def __init__(self, streams: OpenStreams) -> None:
-        self._streams = streams
-        self._status = health_pb2.HealthCheckResponse.NOT_SERVING
-        self._announcing = threading.Lock()  # keeps states in order; sending waits, and holds it
+    one_request = True
+
+    def __init__(self) -> None:
+        self._status = _encoded(_States.NOT_SERVING)
+        self._announcing = threading.Lock()  # keeps states in order; an engine's send may wait
         self._lock = threading.Lock()  # for the watchers, in memory only
-        self._watchers: set[_Send] = set()
+        self._watchers: set[GrpcStream] = set()
 
     def set_serving(self, serving: bool) -> None:
         """Answer SERVING, or NOT_SERVING, for every key from now on, and tell those who watch."""
-        states = health_pb2.HealthCheckResponse
         with self._announcing:
-            self._status = states.SERVING if serving else states.NOT_SERVING
+            self._status = _encoded(_States.SERVING if serving else _States.NOT_SERVING)
             with self._lock:
                 watchers = list(self._watchers)
-            for send in watchers:
-                send(states(status=self._status))
+            for watcher in watchers:
+                watcher.send(self._status)
 
-    def handler(self, pool: ThreadPoolExecutor) -> grpc.GenericRpcHandler:
-        """The service's methods, run on the threads of ``pool``; a watch holds none."""
-        request = health_pb2.HealthCheckRequest.FromString
-        response = health_pb2.HealthCheckResponse.SerializeToString
-        check = OnPool(self._check, pool)
-        watch = OnPool(self._watch, pool, non_blocking=True)
-        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Check": grpc.unary_unary_rpc_method_handler(check, request, response),
-            "Watch": grpc.unary_stream_rpc_method_handler(watch, request, response),
-        }
-        return grpc.method_handlers_generic_handler(HEALTH, methods)
+    def check(self, request: bytes, _context: CallContext, reply: Reply) -> None:
+        """The state now; raises NotFound for an unknown key."""
+        if _key(request) not in _KEYS:
+            raise NotFound("unknown service")
+        reply(self._status)
 
-    def _check(self, request: Any, context: grpc.ServicerContext) -> Any:
-        if request.service not in _KEYS:
-            context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
-        return health_pb2.HealthCheckResponse(status=self._status)
-
-    def _watch(self, request: Any, context: grpc.ServicerContext, send: _Send) -> None:
+    def requested(self, stream: GrpcStream, request: bytes) -> None:
         """Tell the state now and at every change; an unknown key gets one that never changes."""
-        self._streams.add(context)
-        states = health_pb2.HealthCheckResponse
-        if request.service not in _KEYS:
-            send(states(status=states.SERVICE_UNKNOWN))
+        try:
+            key = _key(request)
+        except ServingError as error:
+            stream.end(error)
+            return
+        if key not in _KEYS:
+            stream.send(_encoded(_States.SERVICE_UNKNOWN))
             return
         with self._announcing:
             with self._lock:
-                self._watchers.add(send)
-            if not context.add_callback(partial(self._forget, send)):
-                self._forget(send)
-            send(states(status=self._status))
+                self._watchers.add(stream)
+            stream.send(self._status)
 
-    def _forget(self, send: _Send) -> None:
+    def over(self, stream: GrpcStream) -> None:
+        """Tell it nothing more."""
         with self._lock:
-            self._watchers.discard(send)
+            self._watchers.discard(stream)
+
+
+def _key(request: bytes) -> str:
+    try:
+        return str(health_pb2.HealthCheckRequest.FromString(request).service)
+    except DecodeError:
+        raise InvalidArgument("the HealthCheckRequest cannot be parsed") from None
+
+
+def _encoded(status: health_pb2.HealthCheckResponse.ServingStatus) -> bytes:
+    return bytes(_States(status=status).SerializeToString())

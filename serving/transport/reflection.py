@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from typing import Any
 
-import grpc
+from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from serving.transport.call_threads import OnPool
-from serving.transport.open_streams import OpenStreams
+from serving.core.errors import InvalidArgument
+from serving.transport.grpc_engine import GrpcStream
 
 REFLECTION = "grpc.reflection.v1.ServerReflection"
 REFLECTION_V1ALPHA = reflection.SERVICE_NAME
 
 
-def reflection_handlers(
-    services: Iterable[str], streams: OpenStreams, pool: ThreadPoolExecutor
-) -> list[grpc.GenericRpcHandler]:
-    """Describe ``services`` to clients, over both versions of the reflection protocol.
+class Reflection:
+    """The streaming method ``ServerReflectionInfo`` of both versions of the protocol.
 
-    A stream holds a thread of ``pool`` until it ends; those for which there is none left wait.
-    The services' messages must be in protobuf's default descriptor pool by the time a client asks.
+    The messages of v1 are those of v1alpha under another package name: the same bytes. The
+    messages of ``services`` must be in protobuf's default descriptor pool by the time a client
+    asks. Thread-safe.
     """
-    servicer = reflection.ReflectionServicer([*services, REFLECTION, REFLECTION_V1ALPHA])
 
-    def info(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        streams.add(context)
-        return iter(servicer.ServerReflectionInfo(requests, context))
+    one_request = False
 
-    # The messages of v1 are those of v1alpha under another package name: the same bytes.
-    method: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
-        OnPool(info, pool),
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    return [
-        grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": method})
-        for service in (REFLECTION, REFLECTION_V1ALPHA)
-    ]
+    def __init__(self, services: Iterable[str]) -> None:
+        names = [*services, REFLECTION, REFLECTION_V1ALPHA]
+        self._servicer: Any = reflection.ReflectionServicer(names)
+
+    def requested(self, stream: GrpcStream, request: bytes) -> None:
+        try:
+            message = reflection_pb2.ServerReflectionRequest.FromString(request)
+        except DecodeError:
+            stream.end(InvalidArgument("the ServerReflectionRequest cannot be parsed"))
+            return
+        for response in self._servicer.ServerReflectionInfo(iter([message]), None):
+            stream.send(response.SerializeToString())
+
+    def over(self, stream: GrpcStream) -> None:
+        """Nothing is kept of a stream."""

@@ -38,14 +38,14 @@ def server_credentials(options: TlsOptions) -> grpc.ServerCredentials:
     )
 
 
-def check_credentials(credentials: grpc.ServerCredentials) -> None:
-    """Raise InvalidArgument when the credentials are of no use on any port.
+def check_credentials(options: TlsOptions) -> None:
+    """Raise InvalidArgument when the options are of no use on any port.
 
     gRPC does not tell a bad certificate from a port in use; a port that the system picks does.
     """
     scratch = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
     try:
-        scratch.add_secure_port("127.0.0.1:0", credentials)
+        scratch.add_secure_port("127.0.0.1:0", server_credentials(options))
     except RuntimeError:
         raise InvalidArgument(
             "TLS cannot use server_key, server_cert or custom_ca: they must be PEM texts, and the"

@@ -1,4 +1,4 @@
-"""What every gRPC engine does with a call once it has the bytes: run the handler, reply once."""
+"""What every gRPC engine does with a unary call once it has the bytes: run the handler once."""
 
 from __future__ import annotations
 
@@ -6,10 +6,28 @@ import logging
 import threading
 from collections.abc import Callable
 
-from serving.core.call import CallContext, UnaryHandler
+from serving.core.call import CallContext, Reply, UnaryHandler
 from serving.core.errors import Internal, ServingError
 
 log = logging.getLogger(__name__)
+
+
+def call_handler(
+    method: str, handler: UnaryHandler, request: bytes, context: CallContext, reply: Reply
+) -> None:
+    """Call the handler; what it raises becomes the reply, a defect one without its text."""
+    try:
+        handler(request, context, reply)
+    except ServingError as error:
+        reply(error)
+    except Exception:
+        log.exception("the handler of %s failed", method)
+        reply(Internal("Internal server error"))
+
+
+def answered_twice(method: str) -> None:
+    """Say that a handler has a defect."""
+    log.error("%s was answered twice; only the first answer counts", method)
 
 
 class UnaryCall:
@@ -27,21 +45,15 @@ class UnaryCall:
         self._abandoned = False
 
     def run(self, handler: UnaryHandler, request: bytes, context: CallContext) -> None:
-        """Call the handler; what it raises becomes the reply, a defect one without its text."""
-        try:
-            handler(request, context, self.reply)
-        except ServingError as error:
-            self.reply(error)
-        except Exception:
-            log.exception("the handler of %s failed", self._method)
-            self.reply(Internal("Internal server error"))
+        """Call the handler, which replies here."""
+        call_handler(self._method, handler, request, context, self.reply)
 
     def reply(self, result: bytes | ServingError) -> None:
         """The :data:`~serving.core.call.Reply` of this call."""
         if self._decided.acquire(blocking=False):
             self._send(result)
         elif not self._abandoned:
-            log.error("%s was answered twice; only the first answer counts", self._method)
+            answered_twice(self._method)
 
     def abandon(self) -> bool:
         """Nobody waits for a reply any more; whether that came before the reply."""

@@ -8,7 +8,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from serving.transport.grpc_server import GrpcOptions, GrpcServer
+from serving.transport.grpc_options import GrpcOptions
+from serving.transport.grpc_server import GrpcServer
 
 ECHO = "/test.Echo/Say"
 RELOAD = "/test.Control/Reload"
@@ -36,17 +37,25 @@ class Later:
             assert self._arrived.acquire(timeout=WAIT_SECONDS)
 
 
-@contextlib.contextmanager
-def serving(methods, max_threads, **arguments):
-    options = GrpcOptions(address="127.0.0.1:0", max_threads=max_threads, health_service=True)
-    server = GrpcServer(options, methods, **arguments)
-    server.start()
-    server.set_serving(True)
-    try:
-        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            yield server, channel
-    finally:
-        server.stop(0)
+@pytest.fixture
+def serving(grpc_engine):
+    """Opens servers on the engine under test."""
+
+    @contextlib.contextmanager
+    def opened(methods, max_threads, **arguments):
+        options = GrpcOptions(
+            engine=grpc_engine, address="127.0.0.1:0", max_threads=max_threads, health_service=True
+        )
+        server = GrpcServer(options, methods, **arguments)
+        server.start()
+        server.set_serving(True)
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+                yield server, channel
+        finally:
+            server.stop(0)
+
+    return opened
 
 
 def say(channel, method=ECHO, request=b"hi"):
@@ -75,7 +84,7 @@ class OpenReflection:
         yield reflection_pb2.ServerReflectionRequest(list_services="")
 
 
-def test_more_open_reflection_streams_than_there_are_threads_leave_calls_and_health_alone():
+def test_more_open_reflection_streams_than_there_are_threads_leave_calls_and_health_alone(serving):
     with serving({ECHO: echo}, max_threads=2) as (_, channel):
         streams = [OpenReflection(channel) for _ in range(12)]
 
@@ -87,7 +96,7 @@ def test_more_open_reflection_streams_than_there_are_threads_leave_calls_and_hea
         assert [len(list(stream.answers)) for stream in streams] == [1] * 12
 
 
-def test_health_and_reflection_answer_while_every_call_thread_is_busy():
+def test_health_and_reflection_answer_while_every_call_thread_is_busy(serving):
     later = Later()
     with serving({ECHO: later}, max_threads=2) as (_, channel):
         busy = [say(channel) for _ in range(2)]
@@ -102,7 +111,7 @@ def test_health_and_reflection_answer_while_every_call_thread_is_busy():
         assert [one.result() for one in busy] == [b"done"] * 2
 
 
-def test_calls_of_a_waiting_method_leave_every_call_thread_to_the_others():
+def test_calls_of_a_waiting_method_leave_every_call_thread_to_the_others(serving):
     later = Later()
     methods = {ECHO: echo, RELOAD: later}
     with serving(methods, max_threads=1, waiting=frozenset({RELOAD})) as (_, channel):
@@ -115,7 +124,7 @@ def test_calls_of_a_waiting_method_leave_every_call_thread_to_the_others():
         assert [one.result() for one in reloads] == [b"loaded"] * 3
 
 
-def test_more_waiting_calls_than_there_are_threads_have_their_turn():
+def test_more_waiting_calls_than_there_are_threads_have_their_turn(serving):
     later = Later()
     methods = {ECHO: echo, RELOAD: later}
     with serving(methods, max_threads=1, waiting=frozenset({RELOAD})) as (_, channel):
@@ -128,7 +137,7 @@ def test_more_waiting_calls_than_there_are_threads_have_their_turn():
         assert [one.result() for one in reloads] == [b"loaded"] * 20
 
 
-def test_a_busy_call_thread_does_not_keep_a_waiting_method_from_being_called():
+def test_a_busy_call_thread_does_not_keep_a_waiting_method_from_being_called(serving):
     later = Later()
     methods = {ECHO: later, RELOAD: echo}
     with serving(methods, max_threads=1, waiting=frozenset({RELOAD})) as (_, channel):
@@ -140,7 +149,7 @@ def test_a_busy_call_thread_does_not_keep_a_waiting_method_from_being_called():
         assert busy.result() == b"done"
 
 
-def test_clients_that_watch_health_hold_no_thread():
+def test_clients_that_watch_health_hold_no_thread(serving):
     with serving({ECHO: echo}, max_threads=1) as (server, channel):
         watch = health_pb2_grpc.HealthStub(channel).Watch
         watches = [watch(health_pb2.HealthCheckRequest(), timeout=WAIT_SECONDS) for _ in range(12)]
@@ -152,7 +161,7 @@ def test_clients_that_watch_health_hold_no_thread():
         assert [next(one).status for one in watches] != [SERVING] * 12
 
 
-def test_reflection_streams_that_still_wait_for_a_thread_do_not_hold_up_the_stop():
+def test_reflection_streams_that_still_wait_for_a_thread_do_not_hold_up_the_stop(serving):
     with serving({ECHO: echo}, max_threads=1) as (server, channel):
         streams = [OpenReflection(channel) for _ in range(12)]
         assert say(channel).result() == b"you said hi"  # sent after them, so they have arrived
@@ -166,7 +175,7 @@ def test_reflection_streams_that_still_wait_for_a_thread_do_not_hold_up_the_stop
                 next(stream.answers)
 
 
-def test_clients_that_leave_while_health_changes_do_not_lock_up_the_server():
+def test_clients_that_leave_while_health_changes_do_not_lock_up_the_server(serving):
     with serving({ECHO: echo}, max_threads=1) as (server, channel):
         changes = threading.Thread(target=_leave_as_health_changes, args=(server, 30), daemon=True)
         changes.start()

@@ -13,7 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serving.core.errors import InvalidArgument, NotFound, Unavailable
-from serving.transport.grpc_server import GrpcOptions, GrpcServer
+from serving.transport.grpc_options import GrpcOptions
+from serving.transport.grpc_server import GrpcServer
 
 ECHO = "/test.Echo/Say"
 HEALTH_KEYS = ("", "ModelService", "PredictionService")
@@ -24,17 +25,26 @@ def echo(request, context, reply):
     reply(b"you said " + request)
 
 
-@contextlib.contextmanager
-def serving(handler=echo, **options):
-    server = GrpcServer(
-        GrpcOptions(**{"address": "127.0.0.1:0", "max_threads": 4} | options), {ECHO: handler}
-    )
-    server.start()
-    try:
-        with channel_to(server) as channel:
-            yield server, channel
-    finally:
-        server.stop(0)
+@pytest.fixture
+def serving(grpc_engine):
+    """Opens servers on the engine under test."""
+
+    @contextlib.contextmanager
+    def opened(handler=echo, **options):
+        server = GrpcServer(
+            GrpcOptions(
+                engine=grpc_engine, **{"address": "127.0.0.1:0", "max_threads": 4} | options
+            ),
+            {ECHO: handler},
+        )
+        server.start()
+        try:
+            with channel_to(server) as channel:
+                yield server, channel
+        finally:
+            server.stop(0)
+
+    return opened
 
 
 def channel_to(server, **options):
@@ -68,13 +78,13 @@ class Later:
         return self.replies.pop(0)
 
 
-def test_bytes_go_in_and_bytes_come_out():
+def test_bytes_go_in_and_bytes_come_out(serving):
     with serving() as (_, channel):
         assert call(channel, b"hello") == b"you said hello"
         assert call(channel, b"") == b"you said "
 
 
-def test_an_empty_response_is_a_response():
+def test_an_empty_response_is_a_response(serving):
     def nothing(request, context, reply):
         reply(b"")
 
@@ -82,8 +92,8 @@ def test_an_empty_response_is_a_response():
         assert call(channel) == b""
 
 
-def test_the_system_picks_port_0_and_the_server_tells_it():
-    server = GrpcServer(GrpcOptions(address="127.0.0.1:0"), {})
+def test_the_system_picks_port_0_and_the_server_tells_it(grpc_engine):
+    server = GrpcServer(GrpcOptions(engine=grpc_engine, address="127.0.0.1:0"), {})
 
     assert server.port is None
     server.start()
@@ -91,7 +101,7 @@ def test_the_system_picks_port_0_and_the_server_tells_it():
     server.stop(0)
 
 
-def test_a_reply_may_come_from_another_thread():
+def test_a_reply_may_come_from_another_thread(serving):
     later = Later()
     with serving(later) as (_, channel):
         pending = channel.unary_unary(ECHO).future(b"hi", timeout=WAIT_SECONDS)
@@ -100,7 +110,7 @@ def test_a_reply_may_come_from_another_thread():
         assert pending.result() == b"from the test's thread"
 
 
-def test_an_error_may_come_from_another_thread():
+def test_an_error_may_come_from_another_thread(serving):
     later = Later()
     with serving(later) as (_, channel):
         pending = channel.unary_unary(ECHO).future(b"hi", timeout=WAIT_SECONDS)
@@ -110,7 +120,7 @@ def test_an_error_may_come_from_another_thread():
         assert pending.details() == "gone"
 
 
-def test_the_second_of_two_replies_is_dropped():
+def test_the_second_of_two_replies_is_dropped(serving):
     def twice(request, context, reply):
         reply(b"first")
         reply(b"second")
@@ -119,7 +129,7 @@ def test_the_second_of_two_replies_is_dropped():
         assert call(channel) == b"first"
 
 
-def test_an_error_is_a_status_with_its_message():
+def test_an_error_is_a_status_with_its_message(serving):
     def refuse(request, context, reply):
         reply(InvalidArgument("é is no model"))
 
@@ -127,7 +137,7 @@ def test_an_error_is_a_status_with_its_message():
         assert failure(channel) == (grpc.StatusCode.INVALID_ARGUMENT, "é is no model")
 
 
-def test_an_error_may_be_raised():
+def test_an_error_may_be_raised(serving):
     def refuse(request, context, reply):
         raise NotFound("no such model")
 
@@ -135,7 +145,7 @@ def test_an_error_may_be_raised():
         assert failure(channel) == (grpc.StatusCode.NOT_FOUND, "no such model")
 
 
-def test_an_error_on_purpose_is_not_logged(caplog):
+def test_an_error_on_purpose_is_not_logged(serving, caplog):
     def refuse(request, context, reply):
         raise NotFound("no such model")
 
@@ -146,7 +156,7 @@ def test_an_error_on_purpose_is_not_logged(caplog):
     assert "Traceback" not in caplog.text
 
 
-def test_a_defect_is_internal_and_keeps_its_text_to_the_log(caplog):
+def test_a_defect_is_internal_and_keeps_its_text_to_the_log(serving, caplog):
     def broken(request, context, reply):
         raise RuntimeError("/etc/secret")
 
@@ -156,7 +166,7 @@ def test_a_defect_is_internal_and_keeps_its_text_to_the_log(caplog):
     assert "/etc/secret" in caplog.text
 
 
-def test_a_long_error_message_is_cut():
+def test_a_long_error_message_is_cut(serving):
     def refuse(request, context, reply):
         reply(NotFound("x" * 5000))
 
@@ -165,18 +175,18 @@ def test_a_long_error_message_is_cut():
 
 
 @pytest.mark.parametrize("method", ["/test.Echo/Other", "/test.Other/Say"])
-def test_an_unknown_method_is_unimplemented(method):
+def test_an_unknown_method_is_unimplemented(serving, method):
     with serving() as (_, channel):
         assert failure(channel, method=method)[0] is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_message_far_above_grpcs_default_limit_passes_both_ways():
+def test_a_message_far_above_grpcs_default_limit_passes_both_ways(serving):
     request = bytes(9 * 2**20)
     with serving() as (_, channel):
         assert len(call(channel, request)) == len(request) + 9
 
 
-def test_the_deadline_arrives_in_monotonic_seconds():
+def test_the_deadline_arrives_in_monotonic_seconds(serving):
     contexts = []
 
     def keep(request, context, reply):
@@ -192,7 +202,7 @@ def test_the_deadline_arrives_in_monotonic_seconds():
     assert contexts[1].deadline is None
 
 
-def test_metadata_arrives():
+def test_metadata_arrives(serving):
     contexts = []
 
     def keep(request, context, reply):
@@ -207,7 +217,7 @@ def test_metadata_arrives():
     assert ("key-bin", b"\x00\xff") in metadata
 
 
-def test_a_call_past_its_deadline_frees_its_thread_and_a_late_reply_is_harmless(caplog):
+def test_a_call_past_its_deadline_frees_its_thread_and_a_late_reply_is_harmless(serving, caplog):
     later = Later()
     with serving(later, max_threads=1) as (_, channel):
         with pytest.raises(grpc.RpcError) as caught:
@@ -224,7 +234,7 @@ def test_a_call_past_its_deadline_frees_its_thread_and_a_late_reply_is_harmless(
     assert caplog.text == ""
 
 
-def test_a_cancelled_call_frees_its_thread():
+def test_a_cancelled_call_frees_its_thread(serving):
     later = Later()
     with serving(later, max_threads=1) as (_, channel):
         pending = channel.unary_unary(ECHO).future(b"")
@@ -237,7 +247,7 @@ def test_a_cancelled_call_frees_its_thread():
         assert after.result() == b"still here"
 
 
-def test_max_threads_calls_run_at_the_same_time():
+def test_max_threads_calls_run_at_the_same_time(serving):
     later = Later()
     with serving(later, max_threads=3) as (_, channel):
         pending = [channel.unary_unary(ECHO).future(b"", timeout=WAIT_SECONDS) for _ in range(3)]
@@ -247,7 +257,7 @@ def test_max_threads_calls_run_at_the_same_time():
         assert [one.result() for one in pending] == [b"ok"] * 3
 
 
-def test_many_calls_from_many_threads_get_their_own_answers():
+def test_many_calls_from_many_threads_get_their_own_answers(serving):
     with serving() as (_, channel), futures.ThreadPoolExecutor(8) as pool:
         texts = [str(i).encode() for i in range(200)]
         answers = list(pool.map(lambda text: call(channel, text), texts))
@@ -255,16 +265,16 @@ def test_many_calls_from_many_threads_get_their_own_answers():
     assert answers == [b"you said " + text for text in texts]
 
 
-def test_channel_arguments_are_handed_to_grpc():
+def test_channel_arguments_are_handed_to_grpc(serving):
     with serving(channel_arguments=(("grpc.max_receive_message_length", 10),)) as (_, channel):
         assert call(channel, b"short") == b"you said short"
         assert failure(channel, request=bytes(11))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_a_port_in_use_is_an_error_that_names_the_address():
+def test_a_port_in_use_is_an_error_that_names_the_address(serving, grpc_engine):
     with serving() as (first, channel):
         address = f"127.0.0.1:{first.port}"
-        second = GrpcServer(GrpcOptions(address=address), {ECHO: echo})
+        second = GrpcServer(GrpcOptions(engine=grpc_engine, address=address), {ECHO: echo})
         with pytest.raises(Unavailable) as caught:
             second.start()
 
@@ -274,17 +284,22 @@ def test_a_port_in_use_is_an_error_that_names_the_address():
         assert call(channel) == b"you said hi"
 
 
-def test_a_server_that_cannot_listen_on_its_socket_lets_go_of_its_port(tmp_path):
+def test_a_server_that_cannot_listen_on_its_socket_lets_go_of_its_port(grpc_engine, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = GrpcServer(
-        GrpcOptions(address=f"127.0.0.1:{port}", socket_path=f"{tmp_path}/no/such/folder"), {}
+        GrpcOptions(
+            engine=grpc_engine,
+            address=f"127.0.0.1:{port}",
+            socket_path=f"{tmp_path}/no/such/folder",
+        ),
+        {},
     )
     with pytest.raises(Unavailable, match="no/such/folder"):
         server.start()
 
-    again = GrpcServer(GrpcOptions(address=f"127.0.0.1:{port}"), {})
+    again = GrpcServer(GrpcOptions(engine=grpc_engine, address=f"127.0.0.1:{port}"), {})
     again.start()
     again.stop(0)
 
@@ -298,7 +313,7 @@ def test_nothing_to_listen_on_is_refused():
     )
 
 
-def test_a_unix_socket_serves_beside_tcp_and_is_gone_after_the_stop(tmp_path):
+def test_a_unix_socket_serves_beside_tcp_and_is_gone_after_the_stop(serving, tmp_path):
     path = tmp_path / "grpc.sock"
     with serving(socket_path=str(path)) as (_, tcp), grpc.insecure_channel(f"unix:{path}") as unix:
         assert call(unix) == call(tcp) == b"you said hi"
@@ -306,9 +321,11 @@ def test_a_unix_socket_serves_beside_tcp_and_is_gone_after_the_stop(tmp_path):
     assert not path.exists()
 
 
-def test_a_unix_socket_may_be_relative_and_alone(tmp_path, monkeypatch):
+def test_a_unix_socket_may_be_relative_and_alone(grpc_engine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    server = GrpcServer(GrpcOptions(address="", socket_path="grpc.sock"), {ECHO: echo})
+    server = GrpcServer(
+        GrpcOptions(engine=grpc_engine, address="", socket_path="grpc.sock"), {ECHO: echo}
+    )
     server.start()
     with grpc.insecure_channel("unix:grpc.sock") as channel:
         assert call(channel) == b"you said hi"
@@ -316,7 +333,7 @@ def test_a_unix_socket_may_be_relative_and_alone(tmp_path, monkeypatch):
     server.stop(0)
 
 
-def test_a_stale_unix_socket_is_taken_over(tmp_path):
+def test_a_stale_unix_socket_is_taken_over(serving, tmp_path):
     path = tmp_path / "grpc.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -326,20 +343,22 @@ def test_a_stale_unix_socket_is_taken_over(tmp_path):
         assert call(channel) == b"you said hi"
 
 
-def test_a_unix_socket_in_use_is_not_taken_over(tmp_path):
+def test_a_unix_socket_in_use_is_not_taken_over(serving, grpc_engine, tmp_path):
     path = tmp_path / "grpc.sock"
     with serving(socket_path=str(path)), grpc.insecure_channel(f"unix:{path}") as channel:
-        second = GrpcServer(GrpcOptions(address="", socket_path=str(path)), {ECHO: echo})
+        second = GrpcServer(
+            GrpcOptions(engine=grpc_engine, address="", socket_path=str(path)), {ECHO: echo}
+        )
         with pytest.raises(Unavailable, match="another process listens on it"):
             second.start()
 
         assert call(channel) == b"you said hi"
 
 
-def test_a_file_that_is_no_socket_is_left_alone(tmp_path):
+def test_a_file_that_is_no_socket_is_left_alone(grpc_engine, tmp_path):
     path = tmp_path / "notes"
     path.write_text("keep me")
-    server = GrpcServer(GrpcOptions(address="", socket_path=str(path)), {})
+    server = GrpcServer(GrpcOptions(engine=grpc_engine, address="", socket_path=str(path)), {})
     with pytest.raises(Unavailable):
         server.start()
 
@@ -358,7 +377,7 @@ def services_by_reflection(channel, package):
 
 
 @pytest.mark.parametrize("package", ["v1alpha", "v1"])
-def test_reflection_lists_the_services(package):
+def test_reflection_lists_the_services(serving, package):
     with serving(health_service=True) as (_, channel):
         assert services_by_reflection(channel, package) == {
             "test.Echo",
@@ -368,7 +387,7 @@ def test_reflection_lists_the_services(package):
         }
 
 
-def test_reflection_describes_a_service_whose_messages_are_loaded():
+def test_reflection_describes_a_service_whose_messages_are_loaded(serving):
     with serving(health_service=True) as (_, channel):
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         request = reflection_pb2.ServerReflectionRequest(
@@ -385,7 +404,7 @@ def health_of(channel, key):
 
 
 @pytest.mark.parametrize("key", HEALTH_KEYS)
-def test_health_is_not_serving_until_the_server_says_so(key):
+def test_health_is_not_serving_until_the_server_says_so(serving, key):
     with serving(health_service=True) as (server, channel):
         assert health_of(channel, key) == health_pb2.HealthCheckResponse.NOT_SERVING
         server.set_serving(True)
@@ -394,14 +413,14 @@ def test_health_is_not_serving_until_the_server_says_so(key):
         assert health_of(channel, key) == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def test_health_of_an_unknown_service_is_not_found():
+def test_health_of_an_unknown_service_is_not_found(serving):
     with serving(health_service=True) as (_, channel), pytest.raises(grpc.RpcError) as caught:
         health_of(channel, "Other")
 
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_a_watch_of_an_unknown_service_says_so_and_stays_open():
+def test_a_watch_of_an_unknown_service_says_so_and_stays_open(serving):
     with serving(health_service=True) as (_, channel):
         request = health_pb2.HealthCheckRequest(service="Other")
         watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=WAIT_SECONDS)
@@ -410,7 +429,7 @@ def test_a_watch_of_an_unknown_service_says_so_and_stays_open():
         assert watch.is_active()
 
 
-def test_there_is_no_health_service_unless_wanted():
+def test_there_is_no_health_service_unless_wanted(serving):
     with serving() as (server, channel):
         server.set_serving(True)
         with pytest.raises(grpc.RpcError) as caught:
@@ -419,7 +438,7 @@ def test_there_is_no_health_service_unless_wanted():
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_stop_cancels_what_outlasts_the_grace():
+def test_a_stop_cancels_what_outlasts_the_grace(serving):
     later = Later()
     with serving(later) as (server, channel):
         pending = channel.unary_unary(ECHO).future(b"", timeout=WAIT_SECONDS)
@@ -434,7 +453,7 @@ def test_a_stop_cancels_what_outlasts_the_grace():
         }
 
 
-def test_a_second_stop_shortens_the_grace():
+def test_a_second_stop_shortens_the_grace(serving):
     later = Later()
     with serving(later) as (server, channel):
         pending = channel.unary_unary(ECHO).future(b"", timeout=WAIT_SECONDS)
@@ -448,7 +467,7 @@ def test_a_second_stop_shortens_the_grace():
         assert pending.exception() is not None
 
 
-def test_a_client_that_watches_health_hears_of_the_stop_and_does_not_hold_it_up():
+def test_a_client_that_watches_health_hears_of_the_stop_and_does_not_hold_it_up(serving):
     with serving(health_service=True) as (server, channel):
         server.set_serving(True)
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
@@ -463,7 +482,7 @@ def test_a_client_that_watches_health_hears_of_the_stop_and_does_not_hold_it_up(
             next(watch)
 
 
-def test_a_client_that_keeps_reflection_open_does_not_hold_up_the_stop():
+def test_a_client_that_keeps_reflection_open_does_not_hold_up_the_stop(serving):
     with serving() as (server, channel):
         hold = threading.Event()
 
@@ -480,10 +499,10 @@ def test_a_client_that_keeps_reflection_open_does_not_hold_up_the_stop():
         assert time.monotonic() - began < WAIT_SECONDS / 2
 
 
-def test_a_server_may_be_stopped_twice_and_before_it_started():
-    server = GrpcServer(GrpcOptions(address="127.0.0.1:0"), {})
+def test_a_server_may_be_stopped_twice_and_before_it_started(grpc_engine):
+    server = GrpcServer(GrpcOptions(engine=grpc_engine, address="127.0.0.1:0"), {})
     server.stop(0)
-    started = GrpcServer(GrpcOptions(address="127.0.0.1:0"), {})
+    started = GrpcServer(GrpcOptions(engine=grpc_engine, address="127.0.0.1:0"), {})
     started.start()
     started.stop(0)
     started.stop(0)

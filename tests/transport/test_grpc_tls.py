@@ -7,7 +7,8 @@ import grpc
 import pytest
 
 from serving.core.errors import InvalidArgument, Unavailable
-from serving.transport.grpc_server import GrpcOptions, GrpcServer
+from serving.transport.grpc_options import GrpcOptions
+from serving.transport.grpc_server import GrpcServer
 from serving.transport.tls import TlsOptions
 
 ECHO = "/test.Echo/Say"
@@ -46,14 +47,22 @@ def pem(tmp_path_factory):
     return {path.name: path.read_text() for path in folder.iterdir() if path.suffix != ".srl"}
 
 
-@contextlib.contextmanager
-def serving(tls, **options):
-    server = GrpcServer(GrpcOptions(address="127.0.0.1:0", tls=tls, **options), {ECHO: echo})
-    server.start()
-    try:
-        yield f"localhost:{server.port}"
-    finally:
-        server.stop(0)
+@pytest.fixture
+def serving(grpc_engine):
+    """Opens servers on the engine under test."""
+
+    @contextlib.contextmanager
+    def opened(tls, **options):
+        server = GrpcServer(
+            GrpcOptions(engine=grpc_engine, address="127.0.0.1:0", tls=tls, **options), {ECHO: echo}
+        )
+        server.start()
+        try:
+            yield f"localhost:{server.port}"
+        finally:
+            server.stop(0)
+
+    return opened
 
 
 def call(target, credentials):
@@ -73,12 +82,12 @@ def with_certificate(pem):
     )
 
 
-def test_a_client_that_trusts_the_ca_is_served(pem):
+def test_a_client_that_trusts_the_ca_is_served(serving, pem):
     with serving(TlsOptions(pem["server.key"], pem["server.crt"])) as target:
         assert call(target, trusting(pem)) == b"hi"
 
 
-def test_a_client_without_tls_is_not_served(pem):
+def test_a_client_without_tls_is_not_served(serving, pem):
     with (
         serving(TlsOptions(pem["server.key"], pem["server.crt"])) as target,
         grpc.insecure_channel(target) as channel,
@@ -89,7 +98,7 @@ def test_a_client_without_tls_is_not_served(pem):
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_the_unix_socket_wants_tls_as_well(pem, tmp_path):
+def test_the_unix_socket_wants_tls_as_well(serving, pem, tmp_path):
     path = tmp_path / "grpc.sock"
     tls = TlsOptions(pem["server.key"], pem["server.crt"])
     override = [("grpc.ssl_target_name_override", "localhost")]
@@ -104,12 +113,12 @@ def mutual(pem):
     return TlsOptions(pem["server.key"], pem["server.crt"], pem["ca.crt"], client_verify=True)
 
 
-def test_with_client_verify_a_client_with_a_certificate_is_served(pem):
+def test_with_client_verify_a_client_with_a_certificate_is_served(serving, pem):
     with serving(mutual(pem)) as target:
         assert call(target, with_certificate(pem)) == b"hi"
 
 
-def test_with_client_verify_a_client_without_a_certificate_is_not_served(pem):
+def test_with_client_verify_a_client_without_a_certificate_is_not_served(serving, pem):
     with serving(mutual(pem)) as target, pytest.raises(grpc.RpcError) as caught:
         call(target, trusting(pem))
 
@@ -120,9 +129,9 @@ def test_with_client_verify_a_client_without_a_certificate_is_not_served(pem):
     ("key", "cert"),
     [("no PEM", "no PEM"), ("server.key", "no PEM"), ("client.key", "server.crt")],
 )
-def test_a_key_and_certificate_of_no_use_are_refused_in_clear_words(pem, key, cert):
+def test_a_key_and_certificate_of_no_use_are_refused_in_clear_words(grpc_engine, pem, key, cert):
     tls = TlsOptions(pem.get(key, key), pem.get(cert, cert))
-    server = GrpcServer(GrpcOptions(address="127.0.0.1:0", tls=tls), {})
+    server = GrpcServer(GrpcOptions(engine=grpc_engine, address="127.0.0.1:0", tls=tls), {})
 
     with pytest.raises(InvalidArgument) as caught:
         server.start()
@@ -133,11 +142,11 @@ def test_a_key_and_certificate_of_no_use_are_refused_in_clear_words(pem, key, ce
     )
 
 
-def test_with_good_credentials_a_port_in_use_is_what_the_error_says(pem):
+def test_with_good_credentials_a_port_in_use_is_what_the_error_says(serving, grpc_engine, pem):
     tls = TlsOptions(pem["server.key"], pem["server.crt"])
     with serving(tls) as target:
         address = f"127.0.0.1:{target.partition(':')[2]}"
-        second = GrpcServer(GrpcOptions(address=address, tls=tls), {})
+        second = GrpcServer(GrpcOptions(engine=grpc_engine, address=address, tls=tls), {})
         with pytest.raises(Unavailable, match=address):
             second.start()
 

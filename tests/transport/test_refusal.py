@@ -5,9 +5,11 @@ import threading
 import time
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.transport.grpc_server import GrpcOptions, GrpcServer
+from serving.transport.grpc_options import GrpcOptions
+from serving.transport.grpc_server import GrpcServer
 
 ECHO = "/test.Echo/Say"
 WAIT_SECONDS = 20  # far longer than anything here takes; only a failure waits so long
@@ -29,17 +31,25 @@ class Echo:
             reply(request)
 
 
-@contextlib.contextmanager
-def serving(max_threads=4):
-    echo = Echo()
-    options = GrpcOptions(address="127.0.0.1:0", max_threads=max_threads, health_service=True)
-    server = GrpcServer(options, {ECHO: echo})
-    server.start()
-    server.set_serving(True)
-    try:
-        yield server, echo
-    finally:
-        server.stop(0)
+@pytest.fixture
+def serving(grpc_engine):
+    """Opens servers on the engine under test."""
+
+    @contextlib.contextmanager
+    def opened(max_threads=4):
+        echo = Echo()
+        options = GrpcOptions(
+            engine=grpc_engine, address="127.0.0.1:0", max_threads=max_threads, health_service=True
+        )
+        server = GrpcServer(options, {ECHO: echo})
+        server.start()
+        server.set_serving(True)
+        try:
+            yield server, echo
+        finally:
+            server.stop(0)
+
+    return opened
 
 
 @contextlib.contextmanager
@@ -76,7 +86,7 @@ def first_refusal(channel):
     return None
 
 
-def test_under_load_every_call_ends_well_or_as_unavailable():
+def test_under_load_every_call_ends_well_or_as_unavailable(serving):
     outcomes = []
     under_load = threading.Barrier(13)
 
@@ -103,7 +113,9 @@ def test_under_load_every_call_ends_well_or_as_unavailable():
     assert outcomes.count(SHUTTING_DOWN) == 12  # the others found nobody listening
 
 
-def test_a_call_in_progress_ends_well_and_a_new_one_is_unavailable_though_no_thread_is_free():
+def test_a_call_in_progress_ends_well_and_a_new_one_is_unavailable_though_no_thread_is_free(
+    serving,
+):
     with serving(max_threads=1) as (server, echo), channel_to(server) as channel:
         pending = channel.unary_unary(ECHO).future(b"keep", timeout=WAIT_SECONDS)
         assert echo.kept.wait(WAIT_SECONDS)
@@ -114,7 +126,7 @@ def test_a_call_in_progress_ends_well_and_a_new_one_is_unavailable_though_no_thr
         assert pending.result() == b"finished in time"
 
 
-def test_a_call_that_waits_for_a_thread_when_the_stop_begins_is_in_progress():
+def test_a_call_that_waits_for_a_thread_when_the_stop_begins_is_in_progress(serving):
     with serving(max_threads=1) as (server, echo), channel_to(server) as channel:
         method = channel.unary_unary(ECHO)
         first = method.future(b"keep", timeout=WAIT_SECONDS)
@@ -129,7 +141,7 @@ def test_a_call_that_waits_for_a_thread_when_the_stop_begins_is_in_progress():
         assert queued.result() == b"queued"
 
 
-def test_a_large_request_is_refused_like_any_other():
+def test_a_large_request_is_refused_like_any_other(serving):
     with serving() as (server, echo), channel_to(server) as channel:
         pending = channel.unary_unary(ECHO).future(b"keep", timeout=WAIT_SECONDS)
         assert echo.kept.wait(WAIT_SECONDS)
@@ -145,7 +157,7 @@ def test_a_large_request_is_refused_like_any_other():
         assert pending.result() == b"done"
 
 
-def test_health_says_not_serving_to_the_last():
+def test_health_says_not_serving_to_the_last(serving):
     with serving() as (server, echo), channel_to(server) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
         request = health_pb2.HealthCheckRequest()

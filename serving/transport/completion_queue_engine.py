@@ -1,0 +1,161 @@
+"""gRPC on grpcio's completion queue: no thread waits for a call, one thread serves them all.
+
+grpcio's public server hands every call from thread to thread, which costs several times what a
+small model computes. This engine drives the queue below it, which grpcio itself is written on:
+a call that arrives, a message that has come in and an answer that has gone out are events, and
+each is dealt with on the thread that polls.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no stubs for it
+
+from serving.core.clock import SystemClock
+from serving.core.errors import Unavailable, Unimplemented
+from serving.transport.completion_queue_calls import (
+    OpenCalls,
+    RefusedCall,
+    StreamingCall,
+    UnaryCall,
+)
+from serving.transport.grpc_engine import GrpcMethods
+from serving.transport.grpc_options import GrpcOptions
+from serving.transport.health import HEALTH
+from serving.transport.polling_threads import PollingThreads
+from serving.transport.tls import server_credentials
+
+_CALLS_REQUESTED_AHEAD = 64  # that many can arrive at once without waiting for each other
+_REFUSAL_HOLD_SECONDS = 0.1  # in which a client that calls again and again has called once more
+_SECONDS_TO_CANCEL = 5.0
+_STOPPING = Unavailable("the server is shutting down")
+
+_NewCall = Callable[[Any, OpenCalls], UnaryCall | StreamingCall | RefusedCall]
+
+
+class CompletionQueueEngine:
+    """A GrpcEngine on ``grpc._cython.cygrpc``, an interface of grpcio that carries no promises.
+
+    Handlers run on the polling thread and must return soon; they may reply from any thread. While
+    one holds up the polling thread another takes its place, up to ``max_threads``.
+    """
+
+    def __init__(self, options: GrpcOptions, methods: GrpcMethods) -> None:
+        self._tls = options.tls
+        self._methods = _new_calls(methods)
+        # That the server stops is health's to say, too.
+        self._health = frozenset(path for path in self._methods if HEALTH.encode() in path)
+        self._queue = cygrpc.CompletionQueue()
+        self._server = cygrpc.Server(options.all_channel_arguments(), False)
+        self._server.register_completion_queue(self._queue)
+        self._threads = PollingThreads(self._queue.poll, options.max_threads, SystemClock())
+        self._calls = OpenCalls()
+        self._started = False
+        # grpcio does not guard the server itself: destroyed twice, it takes the process with it.
+        self._stopping = threading.Lock()
+        self._refusal: _Refusal | None = None
+        self._shut_down = threading.Event()
+
+    def listen(self, address: str) -> int:
+        port = self._server.add_http2_port(address.encode(), *self._credentials())
+        if not port:
+            raise RuntimeError(f"gRPC cannot listen on {address}")
+        return int(port)
+
+    def start(self) -> None:
+        self._server.start()
+        for _ in range(_CALLS_REQUESTED_AHEAD):
+            self._request_call()
+        self._threads.start()
+        self._started = True
+
+    def stop(self, grace_seconds: float) -> None:
+        if not self._started:
+            self.start()  # a server that never ran would keep the ports it has
+        with self._stopping:
+            if self._refusal is None:
+                self._shut_down_after(min(_REFUSAL_HOLD_SECONDS, grace_seconds / 10))
+        if not self._shut_down.wait(grace_seconds):
+            with self._stopping:
+                self._server.cancel_all_calls()
+        # A handler that does not return keeps its call, and so the server, for as long.
+        if self._shut_down.wait(_SECONDS_TO_CANCEL) and self._threads.join(_SECONDS_TO_CANCEL):
+            with self._stopping:
+                self._server.destroy()
+
+    def _credentials(self) -> tuple[Any, ...]:
+        if self._tls is None:
+            return ()
+        # The form that cygrpc takes has no public name.
+        return (server_credentials(self._tls)._credentials,)  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def _request_call(self) -> None:
+        self._server.request_call(self._queue, self._queue, self._arrived)
+
+    def _arrived(self, event: Any) -> None:
+        """A call has come; or, without success, none will, because the server shuts down."""
+        if not event.success:
+            return
+        with suppress(ValueError):  # the server began to shut down at this moment
+            self._request_call()
+        path = event.call_details.method
+        refusal = self._refusal
+        if refusal is not None and path not in self._health:
+            refusal.take(RefusedCall(_STOPPING, event, self._calls))
+        else:
+            self._methods.get(path, _unknown)(event, self._calls).begin()
+
+    def _shut_down_after(self, hold_seconds: float) -> None:
+        """Refuse calls from now on, and have gRPC tell clients to go that much later."""
+        self._refusal = refusal = _Refusal()
+        time.sleep(hold_seconds)
+        self._server.shutdown(self._queue, self._is_shut_down)
+        refusal.release()
+        for stream in self._calls.streams():
+            stream.end(_STOPPING)
+
+    def _is_shut_down(self, _event: Any) -> None:
+        # An operation begun on a queue that is shut down would end the process.
+        self._calls.when_empty(self._queue.shutdown)
+        self._shut_down.set()
+
+
+class _Refusal:
+    """Calls to be refused are held until gRPC shuts down, see :mod:`serving.transport.refusal`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: list[RefusedCall] | None = []
+
+    def take(self, call: RefusedCall) -> None:
+        with self._lock:
+            if self._held is not None:
+                self._held.append(call)
+                return
+        call.begin()
+
+    def release(self) -> None:
+        with self._lock:
+            held, self._held = self._held or [], None
+        for call in held:
+            call.begin()
+
+
+def _unknown(event: Any, open_calls: OpenCalls) -> RefusedCall:
+    return RefusedCall(Unimplemented("Method not found!"), event, open_calls)
+
+
+def _new_calls(methods: GrpcMethods) -> Mapping[bytes, _NewCall]:
+    """How to make a call of each method, by its path."""
+    new_calls: dict[bytes, _NewCall] = {}
+    for path, handler in methods.unary.items():
+        new_calls[path.encode()] = partial(UnaryCall, path, handler)
+    for path, method in methods.streams.items():
+        new_calls[path.encode()] = partial(StreamingCall, path, method)
+    return new_calls

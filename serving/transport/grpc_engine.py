@@ -1,0 +1,68 @@
+"""What the gRPC server asks of an engine, and what an engine is given to serve."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from serving.core.call import UnaryHandler
+from serving.core.errors import ServingError
+
+
+class GrpcStream(Protocol):
+    """One streaming call, as an engine lends it to a service. Thread-safe.
+
+    Once the call is over, whatever is done to it has no effect.
+    """
+
+    def send(self, response: bytes) -> None:
+        """Send a message after those sent before."""
+
+    def end(self, error: ServingError | None = None) -> None:
+        """End the call, once what was sent is on its way, with OK or with the error."""
+
+
+class StreamMethod(Protocol):
+    """A streaming method. With ``one_request`` a call lasts until either side ends it; without,
+    it ends with OK once the client has sent its last request and every answer is sent.
+    """
+
+    one_request: bool
+
+    def requested(self, stream: GrpcStream, request: bytes) -> None:
+        """A request has come; the next one of the same stream comes after this has returned."""
+
+    def over(self, stream: GrpcStream) -> None:
+        """The call has ended, whoever ended it. Called once."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcMethods:
+    """What to serve, by full path, ``/package.Service/Method``.
+
+    Unary calls in ``waiting`` may take minutes to answer.
+    """
+
+    unary: Mapping[str, UnaryHandler]
+    streams: Mapping[str, StreamMethod] = field(default_factory=dict)
+    waiting: Collection[str] = frozenset()
+
+
+class GrpcEngine(Protocol):
+    """Carries calls. Made with GrpcOptions and GrpcMethods. Thread-safe."""
+
+    def listen(self, address: str) -> int:
+        """Open a port before the start; returns its number, 1 for a unix socket.
+
+        Encrypted where the options have TLS. Raises RuntimeError where the address cannot be had.
+        """
+
+    def start(self) -> None:
+        """Take calls."""
+
+    def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls with UNAVAILABLE, let those in progress end within the grace, cancel
+        the others; streams are cut at once. Returns when no call is left. A second call from
+        another thread may shorten the grace; before the start, it lets go of the ports.
+        """

@@ -1,0 +1,55 @@
+"""Where and how the gRPC server listens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serving.core.errors import InvalidArgument
+from serving.transport.tls import TlsOptions
+
+COMPLETION_QUEUE = "completion_queue"
+THREADED = "threaded"
+ENGINES = (COMPLETION_QUEUE, THREADED)
+
+_INT32_MAX = 2**31 - 1
+_CHANNEL_ARGUMENTS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.max_send_message_length", _INT32_MAX),
+    ("grpc.max_receive_message_length", _INT32_MAX),
+    # Otherwise a second server on the same port would start, and take half of the calls.
+    ("grpc.so_reuseport", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcOptions:
+    """Where and how to listen. ``address`` is ``host:port`` (port 0: the system picks), or empty.
+
+    ``engine`` is one of ``ENGINES``. ``channel_arguments`` come on top of the server's own.
+    ``max_threads`` bounds the threads that handlers may hold at the same time. Raises
+    InvalidArgument when there is nothing to listen on, no thread to answer or no such engine.
+    """
+
+    address: str = "0.0.0.0:8500"
+    socket_path: str = ""
+    max_threads: int = 8
+    channel_arguments: tuple[tuple[str, int | str], ...] = ()
+    tls: TlsOptions | None = None
+    health_service: bool = False
+    engine: str = COMPLETION_QUEUE
+
+    def __post_init__(self) -> None:
+        if not self.address and not self.socket_path:
+            raise InvalidArgument(
+                "At least one of server_options.grpc_port or server_options.grpc_socket_path"
+                " must be set."
+            )
+        if self.max_threads < 1:
+            raise InvalidArgument(f"grpc_max_threads must be at least 1, not {self.max_threads}")
+        if self.engine not in ENGINES:
+            raise InvalidArgument(
+                f"grpc_engine must be one of {', '.join(ENGINES)}, not {self.engine!r}"
+            )
+
+    def all_channel_arguments(self) -> list[tuple[str, int | str]]:
+        """The server's own channel arguments, overridden and completed by the ones given."""
+        return list({**dict(_CHANNEL_ARGUMENTS), **dict(self.channel_arguments)}.items())

@@ -1,0 +1,93 @@
+"""The thread that polls for events and deals with them, and who takes over when it is held up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from serving.core.clock import Clock
+from serving.core.periodic import PeriodicThread
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.05
+
+
+class PollingThreads:
+    """One thread polls and deals with what comes: on few cores nothing is faster.
+
+    Whatever is dealt with holds up what comes after it. So where one event still occupies the
+    thread at the second look, another thread takes over, and the first one ends when it is done
+    with its event. At most ``max_threads`` are alive.
+
+    ``poll`` returns an event; its ``tag`` is called with it. One without a tag ends the threads.
+    """
+
+    def __init__(self, poll: Callable[[], Any], max_threads: int, clock: Clock) -> None:
+        self._poll = poll
+        self._max_threads = max_threads
+        self._pollers: list[_Poller] = []
+        self._seen = -1
+        self._watch = PeriodicThread("grpc-watch", self.look, _LOOK_SECONDS, clock)
+
+    def start(self) -> None:
+        self._take_over()
+        self._watch.start()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the threads to end; whether they have. Held up ones are left behind."""
+        self._watch.stop()
+        for poller in self._pollers:
+            poller.thread.join(seconds)
+        return not any(poller.thread.is_alive() for poller in self._pollers)
+
+    def look(self) -> None:
+        """Have another thread poll where the one that does was held up at the last look, too."""
+        current = self._pollers[-1]
+        if current.ended or not current.busy or current.events != self._seen:
+            self._seen = current.events
+            return
+        self._pollers = [poller for poller in self._pollers if poller.thread.is_alive()]
+        if len(self._pollers) < self._max_threads:
+            current.replaced = True
+            self._take_over()
+
+    def _take_over(self) -> None:
+        poller = _Poller(self._poll, f"grpc-poll-{len(self._pollers)}")
+        self._pollers.append(poller)
+        self._seen = -1
+        poller.thread.start()
+
+
+class _Poller:
+    """One polling thread. Its fields are read by the thread that looks."""
+
+    __slots__ = ("_poll", "busy", "ended", "events", "replaced", "thread")
+
+    def __init__(self, poll: Callable[[], Any], name: str) -> None:
+        self._poll = poll
+        self.busy = False
+        self.ended = False
+        self.replaced = False
+        self.events = 0
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def _run(self) -> None:
+        poll = self._poll
+        while not self.replaced:
+            event = poll()
+            tag = event.tag
+            if tag is None:
+                self.ended = True
+                return
+            self.events += 1
+            self.busy = True
+            try:
+                tag(event)
+            except Exception:
+                log.exception("an event of gRPC could not be dealt with")
+            # The event holds its call, and a call that is held keeps the server from stopping.
+            event = tag = None
+            self.busy = False

@@ -1,0 +1,214 @@
+"""gRPC on grpcio's public server: a thread of a pool for each call in progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from serving.core.call import CallContext, UnaryHandler
+from serving.core.errors import ServingError
+from serving.transport.call_threads import CallThreads, OnPool
+from serving.transport.grpc_engine import GrpcMethods, StreamMethod
+from serving.transport.grpc_options import GrpcOptions
+from serving.transport.health import HEALTH
+from serving.transport.open_streams import OpenStreams
+from serving.transport.refusal import Refusal
+from serving.transport.status import grpc_status
+from serving.transport.tls import server_credentials
+from serving.transport.unary_call import UnaryCall
+
+_REFUSAL_HOLD_SECONDS = 0.1  # in which a client that calls again and again has called once more
+_NO_DEADLINE_SECONDS = 100 * 365 * 86400.0  # gRPC says "no deadline" with a far larger number
+
+if TYPE_CHECKING:  # generic only for type checkers
+    _Method = grpc.RpcMethodHandler[Any, Any]
+_Behavior = Callable[[bytes, grpc.ServicerContext], bytes]
+
+
+class ThreadedEngine:
+    """A GrpcEngine on ``grpc.server``.
+
+    Each call holds one of ``max_threads`` threads until it is answered or its client is gone.
+    Health, reflection and the methods that wait have threads of their own.
+    """
+
+    def __init__(self, options: GrpcOptions, methods: GrpcMethods) -> None:
+        self._tls = options.tls
+        self._streams = OpenStreams()
+        self._threads = CallThreads(options.max_threads)
+        self._refusal = Refusal(self._threads.refusal)
+        handlers = {**self._unary(methods), **self._streaming(methods.streams)}
+        # Health comes before the refusal: that the server stops is health's to say, too.
+        health = {path: handler for path, handler in handlers.items() if HEALTH in path}
+        self._server = grpc.server(
+            self._threads.calls,
+            handlers=[_Methods(health), self._refusal, _Methods(handlers)],
+            options=options.all_channel_arguments(),
+        )
+        self._started = False
+
+    def listen(self, address: str) -> int:
+        if self._tls is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, server_credentials(self._tls))
+
+    def start(self) -> None:
+        self._started = True
+        self._server.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        if not self._started:
+            self._server.start()  # a server that never ran would keep the ports it has
+            self._server.stop(None)
+            return
+        hold_seconds = min(_REFUSAL_HOLD_SECONDS, grace_seconds / 10)
+        self._refusal.begin(hold_seconds)
+        stopped = self._server.stop(grace_seconds - hold_seconds)
+        self._refusal.release()
+        self._streams.cancel()
+        stopped.wait()
+        self._threads.shutdown()
+
+    def _unary(self, methods: GrpcMethods) -> dict[str, _Method]:
+        handlers: dict[str, _Method] = {}
+        for path, handler in methods.unary.items():
+            behavior = _behavior(path, handler)
+            if path in methods.waiting:
+                behavior = OnPool(behavior, self._threads.control)
+            elif HEALTH in path:
+                behavior = OnPool(behavior, self._threads.health)
+            handlers[path] = grpc.unary_unary_rpc_method_handler(behavior)
+        return handlers
+
+    def _streaming(self, methods: Mapping[str, StreamMethod]) -> dict[str, _Method]:
+        return {path: self._stream(method) for path, method in methods.items()}
+
+    def _stream(self, method: StreamMethod) -> _Method:
+        behavior = _StreamBehavior(method, self._streams)
+        if method.one_request:
+            pool = self._threads.health
+            return grpc.unary_stream_rpc_method_handler(
+                OnPool(behavior.one, pool, non_blocking=True)
+            )
+        pool = self._threads.reflection
+        return grpc.stream_stream_rpc_method_handler(OnPool(behavior.many, pool, non_blocking=True))
+
+
+class _Methods(grpc.GenericRpcHandler):
+    """Finds a method's handler; an unknown method is gRPC's to refuse, with UNIMPLEMENTED."""
+
+    def __init__(self, handlers: Mapping[str, _Method]) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Method | None:
+        return self._handlers.get(handler_call_details.method)
+
+
+class _Outcome:
+    """Hands one result from the thread that replies to the thread that waits."""
+
+    __slots__ = ("_missing", "result")
+
+    def __init__(self) -> None:
+        self.result: bytes | ServingError | None = None
+        self._missing = Lock()  # held until the result is there; a bare lock costs next to nothing
+        self._missing.acquire()
+
+    def put(self, result: bytes | ServingError | None) -> None:
+        self.result = result
+        self._missing.release()
+
+    def present(self) -> bool:
+        return not self._missing.locked()
+
+    def wait(self) -> None:
+        self._missing.acquire()
+
+
+def _behavior(method: str, handler: UnaryHandler) -> _Behavior:
+    """The handler as grpcio calls it: on a pool thread, which waits for a reply from elsewhere."""
+
+    def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
+        outcome = _Outcome()
+        call = UnaryCall(method, outcome.put)
+        call.run(handler, request, _call_context(context))
+        if not outcome.present():
+            _wait(call, outcome, context)
+        if isinstance(outcome.result, ServingError):
+            context.abort(*grpc_status(outcome.result))
+        return outcome.result or b""
+
+    return behave
+
+
+def _wait(call: UnaryCall, outcome: _Outcome, context: grpc.ServicerContext) -> None:
+    """Return when the call is answered, or its client has cancelled or run out of time."""
+
+    def gone() -> None:
+        if call.abandon():
+            outcome.put(None)
+
+    if not context.add_callback(gone):
+        gone()
+    outcome.wait()
+
+
+def _call_context(context: grpc.ServicerContext) -> CallContext:
+    remaining = context.time_remaining()
+    has_deadline = remaining is not None and remaining < _NO_DEADLINE_SECONDS
+    return CallContext(
+        deadline=time.monotonic() + remaining if has_deadline else None,
+        metadata=context.invocation_metadata(),
+    )
+
+
+_Send = Callable[[bytes | None], None]
+
+
+class _StreamBehavior:
+    """A StreamMethod as grpcio calls it; a stream of requests holds its thread until it ends."""
+
+    def __init__(self, method: StreamMethod, streams: OpenStreams) -> None:
+        self._method = method
+        self._streams = streams
+
+    def one(self, request: bytes, context: grpc.ServicerContext, send: _Send) -> None:
+        self._streams.add(context)
+        stream = _ThreadedStream(context, send)
+        self._method.requested(stream, request)
+        self._call_when_over(context, stream)
+
+    def many(self, requests: Iterator[bytes], context: grpc.ServicerContext, send: _Send) -> None:
+        self._streams.add(context)
+        stream = _ThreadedStream(context, send)
+        for request in requests:
+            self._method.requested(stream, request)
+        stream.end()
+        self._call_when_over(context, stream)
+
+    def _call_when_over(self, context: grpc.ServicerContext, stream: _ThreadedStream) -> None:
+        if not context.add_callback(partial(self._method.over, stream)):
+            self._method.over(stream)
+
+
+class _ThreadedStream:
+    """A GrpcStream; sending waits until the message before is on its way."""
+
+    def __init__(self, context: grpc.ServicerContext, send: _Send) -> None:
+        self._context = context
+        self._send = send
+
+    def send(self, response: bytes) -> None:
+        self._send(response)
+
+    def end(self, error: ServingError | None = None) -> None:
+        if error is not None:
+            code, details = grpc_status(error)
+            self._context.set_code(code)
+            self._context.set_details(details)
+        self._send(None)
