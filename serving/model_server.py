@@ -21,6 +21,7 @@ from serving.apis.tensorflow_serving.prediction_service import (
 )
 from serving.apis.tensorflow_serving.rest import RestApi
 from serving.batching.batching_session import BatchingServable
+from serving.batching.direct_servable import DirectServable
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler
 from serving.config.config_file_watcher import ConfigFileWatcher
 from serving.config.model_config import configured_models
@@ -63,6 +64,7 @@ class ModelServer:
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
         self._scheduler: SharedBatchScheduler | None = None
+        self._run_threads: Executor | None = None
         self.core = ServerCore(
             options.lifecycle,
             Platforms({"tensorflow": options.tensorflow}),
@@ -83,6 +85,7 @@ class ModelServer:
     def start(self) -> None:
         """Load the models, then open the ports. Raises ServingError when it cannot serve."""
         with ExitStack() as starting:
+            self._run_threads = _thread_pool(self._options.grpc.max_threads, "run", starting)
             starting.callback(self.core.stop)
             self._start_batch_threads(starting)
             self.core.start(configured_models(self._options))
@@ -118,13 +121,15 @@ class ModelServer:
             running.callback(self._scheduler.stop)
 
     def _wrap(self, servable_id: ServableId, path: str, servable: Servable) -> Servable:
-        """What serves: the servable itself, or batching around it where the options say how."""
+        """What serves: runs one by one, or batching where the options say how."""
+        assert self._run_threads is not None  # models load only while the server runs
+        direct = DirectServable(servable, self._run_threads, self._clock)
         batching = self._options.batching
         options = batching.options_for(path) if batching else None
         if options is None or self._scheduler is None:
-            return servable
+            return direct
         log.info("Wrapping %s to perform batch processing", servable_id)
-        return BatchingServable(servable, self._scheduler, options, self._clock)
+        return BatchingServable(servable, direct, self._scheduler, options, self._clock)
 
     def _watch_config_file(self, running: ExitStack) -> None:
         interval = self._options.lifecycle.model_config_file_poll_wait_seconds

@@ -54,7 +54,9 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "managers": frozenset(),
     "batching": frozenset({"numpy"}),
     "inference": frozenset({"numpy"}),
-    "transport": frozenset({"grpc", "grpc_health", "grpc_reflection", "uvicorn", "uvloop"}),
+    "transport": frozenset(
+        {"google.protobuf", "grpc", "grpc_health", "grpc_reflection", "uvicorn", "uvloop"}
+    ),
     "metrics": frozenset(),
     "version_labels": frozenset(),
     "awaited_models": frozenset(),

@@ -38,18 +38,20 @@ class BatchingServable:
 
     Each combination of tensors has a queue: those of the signatures from the start, others from
     their first run on. Clients choose outputs freely, so there is a bound to the others; beyond
-    it a combination runs unbatched. ``done`` is called on a batch thread. Every error of a batch,
-    from merging to running, is each of its tasks' error.
+    it a combination runs by way of ``unbatched``. ``done`` is called on a batch thread. Every
+    error of a batch, from merging to running, is each of its tasks' error.
     """
 
     def __init__(
         self,
         servable: Servable,
+        unbatched: Servable,
         scheduler: SharedBatchScheduler,
         options: BatchingOptions,
         clock: Clock,
     ) -> None:
         self._servable = servable
+        self._unbatched = unbatched
         self._scheduler = scheduler
         self._options = options
         self._clock = clock
@@ -85,7 +87,7 @@ class BatchingServable:
             done(error)
         else:
             if queue is None:
-                self._servable.run(feeds, fetches, options, done)
+                self._unbatched.run(feeds, fetches, options, done)
 
     def close(self) -> None:
         """Answer what is enqueued, then close the wrapped servable."""

@@ -227,7 +227,14 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "grpc_max_threads",
             _INT32,
             4 * CPUS,
-            "Threads that answer calls; each holds one call at a time.",
+            "Threads on which calls are worked on at the same time, where that takes long.",
+        ),
+        Flag(
+            "grpc_engine",
+            _STRING,
+            "completion_queue",
+            "What carries gRPC calls: completion_queue, where no thread waits for a call, or"
+            " threaded, grpcio's public server with a thread for each call.",
         ),
         Flag(
             "grpc_channel_arguments",

@@ -135,6 +135,7 @@ def _grpc_options(flags: CommandLine, address: str) -> GrpcOptions:
         channel_arguments=_channel_arguments(flags["grpc_channel_arguments"]),
         tls=_tls_options(flags["ssl_config_file"]) if flags["ssl_config_file"] else None,
         health_service=flags["enable_grpc_healthcheck_service"],
+        engine=flags["grpc_engine"],
     )
 
 

@@ -12,10 +12,8 @@ import tensorflow as tf
 from serving.core.clock import Clock
 from serving.core.dtypes import DType, dtype_of, numpy_dtype
 from serving.core.errors import DeadlineExceeded, InvalidArgument
+from serving.core.pace import Pace
 
-_QUICK_SECONDS = 0.001
-_SLOW_SECONDS = 0.020
-_QUICK_RUNS_TO_MOVE_HERE = 16
 _LONGEST_TIMEOUT_MS = 2**31 - 1  # 24 days; far longer ones overflow the runtime's clock
 
 
@@ -39,9 +37,9 @@ class Step:
     A run on the runtime's inter-op threads can be ended by a deadline, but handing it over and
     back costs several times what a small graph computes; a run on the caller's thread costs
     nothing extra and cannot be ended. So a step starts on the pool, moves to the caller's thread
-    once a row of runs was quick, and goes back after a slow one. What lies between says nothing:
-    the time includes waiting for the interpreter lock. In a graph that ``may_run_long`` quick
-    runs promise nothing for the next one, so that runs with a deadline stay on the pool there.
+    once its :class:`~serving.core.pace.Pace` is quick, and goes back after a slow run. In a graph
+    that ``may_run_long`` quick runs promise nothing for the next one, so that runs with a deadline
+    stay on the pool there.
 
     Raises InvalidArgument for a name that is not in the graph, or a tensor that holds no data.
     """
@@ -70,7 +68,7 @@ class Step:
         self._feed_endpoints = [session.endpoint(tensor) for tensor in feed_tensors]
         self._fetch_endpoints = [session.endpoint(tensor) for tensor in fetch_tensors]
         self._here: Callable[..., Sequence[Any]] | None = None
-        self._quick_runs = 0
+        self._pace = Pace()
 
     def run(self, feeds: Mapping[str, np.ndarray], deadline: float | None) -> list[np.ndarray]:
         """One array for each fetch. Raises ServingError or tf.errors.OpError."""
@@ -94,14 +92,11 @@ class Step:
         return self._results(values)
 
     def _learn(self, seconds: float) -> None:
-        # Unlocked: a lost count only delays the move, and two callables made at once are alike.
-        if seconds > _SLOW_SECONDS:
+        self._pace.learn(seconds)
+        if not self._pace.quick:
             self._here = None
-            self._quick_runs = 0
-        elif self._here is None and seconds < _QUICK_SECONDS:
-            self._quick_runs += 1
-            if self._quick_runs >= _QUICK_RUNS_TO_MOVE_HERE:
-                self._here = self._session.callable_here(self._feed_names, self._fetch_names)
+        elif self._here is None:  # unlocked: two callables made at once are alike
+            self._here = self._session.callable_here(self._feed_names, self._fetch_names)
 
     def _arguments(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         # Checked before the runtime does, which would log a warning for every bad request, word

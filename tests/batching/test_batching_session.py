@@ -92,7 +92,7 @@ class Batched:
         options = BatchingOptions(
             QueueOptions(**queue), allowed_batch_sizes, pad_variable_length_inputs
         )
-        self.servable = BatchingServable(servable, self.scheduler, options, self.clock)
+        self.servable = BatchingServable(servable, servable, self.scheduler, options, self.clock)
 
     def send(
         self,
@@ -222,7 +222,7 @@ def test_two_servables_never_share_a_batch():
     recorders = [Recorder(), Recorder(lambda feeds: {"y:0": -feeds["x:0"]})]
     results: list[Result] = []
     for recorder in recorders:
-        one = BatchingServable(recorder, scheduler, BatchingOptions(), FakeClock())
+        one = BatchingServable(recorder, recorder, scheduler, BatchingOptions(), FakeClock())
         one.run({"x:0": np.ones(1)}, ["y:0"], RunOptions(), results.append)
     while scheduler.run_once():
         pass
@@ -536,7 +536,7 @@ def test_a_servable_that_answers_on_another_thread_holds_the_batch_thread():
     scheduler = SharedBatchScheduler(SchedulerOptions(1), clock)
     scheduler.start()
     options = BatchingOptions(QueueOptions(max_batch_size=1))
-    batched = BatchingServable(Elsewhere(), scheduler, options, clock)
+    batched = BatchingServable(Elsewhere(), Elsewhere(), scheduler, options, clock)
     results: list[Result] = []
     for _ in range(2):
         batched.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(), results.append)
@@ -557,7 +557,7 @@ def test_lookup_tables_are_batched_too(tmp_path: Path):
     scheduler.start()
     table = HashmapPlatform().load(ServableId("m", 1), str(tmp_path))
     options = BatchingOptions(QueueOptions(max_batch_size=4), (2, 4))
-    batched = BatchingServable(table, scheduler, options, clock)
+    batched = BatchingServable(table, table, scheduler, options, clock)
     keys = np.array([b"b", b"?", b"a"], np.object_)
     found, looked_up = run_and_wait(batched, {"keys": keys}, ["found", "values"])
     assert found.tolist() == [True, False, True]

@@ -64,6 +64,7 @@ ROWS = [(*line.split(" "), "")[:3] for line in UPSTREAM.strip().splitlines()]
 OWN = {
     "aspired_version_policy",
     "grpc_bind_address",
+    "grpc_engine",
     "load_on_first_request",
     "log_level",
     "max_ended_versions",

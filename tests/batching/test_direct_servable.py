@@ -1,0 +1,103 @@
+"""Runs one by one: quick ones on the caller's thread, others elsewhere."""
+
+from concurrent.futures import Executor, Future
+
+import numpy as np
+import pytest
+
+from serving.batching.direct_servable import DirectServable
+from serving.core.servable import RunOptions
+from serving.testing import FakeClock, FakeServable
+
+FEEDS = {"x:0": np.float32([1])}
+QUICK = 0.0005
+SLOW = 0.05
+
+
+class Elsewhere(Executor):
+    """Keeps what is handed over until the test runs it."""
+
+    def __init__(self):
+        self.work = []
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.work.append(lambda: fn(*args, **kwargs))
+        return Future()
+
+    def run_all(self):
+        work, self.work = self.work, []
+        for one in work:
+            one()
+        return len(work)
+
+
+class Taking(FakeServable):
+    """Takes the time that the test says."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock = clock
+        self.seconds = QUICK
+
+    def run(self, feeds, fetches, options, done):
+        self.clock.advance(self.seconds)
+        super().run(feeds, fetches, options, done)
+
+
+class Direct:
+    def __init__(self):
+        clock = FakeClock()
+        self.inner = Taking(clock)
+        self.threads = Elsewhere()
+        self.servable = DirectServable(self.inner, self.threads, clock)
+
+    def run(self, *fetches, seconds=QUICK):
+        """Run once; whether it was handed over."""
+        self.inner.seconds = seconds
+        results = []
+        self.servable.run(FEEDS, fetches, RunOptions(), results.append)
+        handed_over = not results
+        assert self.threads.run_all() == handed_over
+        assert len(results) == 1
+        return handed_over
+
+
+@pytest.fixture
+def direct():
+    return Direct()
+
+
+def test_the_first_runs_are_handed_over_and_quick_ones_move_to_the_caller(direct):
+    assert [direct.run("y:0") for _ in range(18)] == [True] * 16 + [False] * 2
+
+
+def test_slow_runs_stay_handed_over(direct):
+    assert all(direct.run("y:0", seconds=SLOW) for _ in range(40))
+
+
+def test_a_slow_run_moves_the_next_ones_off_the_caller(direct):
+    for _ in range(16):
+        direct.run("y:0")
+    assert not direct.run("y:0", seconds=SLOW)
+    assert direct.run("y:0")
+
+
+def test_each_combination_of_outputs_has_a_pace_of_its_own(direct):
+    for _ in range(16):
+        direct.run("y:0")
+    assert direct.run("y:0", "z:0")
+    assert not direct.run("y:0")
+
+
+def test_of_endless_combinations_the_last_ones_are_handed_over_and_not_remembered(direct):
+    for number in range(300):
+        direct.run(f"y:{number}")
+    for _ in range(20):
+        assert direct.run("y:299")
+    assert len(direct.servable._paces) == 256
+
+
+def test_signatures_and_close_are_those_of_the_wrapped_servable(direct):
+    assert direct.servable.signatures is direct.inner.signatures
+    direct.servable.close()
+    assert direct.inner.closed
