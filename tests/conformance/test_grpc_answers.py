@@ -99,8 +99,8 @@ def config(bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def port(config: Path) -> Iterator[int]:
-    with running_server(f"--model_config_file={config}") as server:
+def port(config: Path, grpc_engine: str) -> Iterator[int]:
+    with running_server(f"--model_config_file={config}", grpc_engine) as server:
         yield server.grpc_port
 
 
@@ -116,7 +116,7 @@ def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def other_port(bases: dict[str, Path], socket_path: Path) -> Iterator[int]:
+def other_port(bases: dict[str, Path], socket_path: Path, grpc_engine: str) -> Iterator[int]:
     """Of a server that has the flags set which the one of ``port`` leaves alone."""
     flags = (
         "--model_name=identities",
@@ -125,6 +125,7 @@ def other_port(bases: dict[str, Path], socket_path: Path) -> Iterator[int]:
         "--enable_grpc_healthcheck_service",
         f"--grpc_socket_path={socket_path}",
         "--grpc_channel_arguments=grpc.max_receive_message_length=100000",
+        grpc_engine,
     )
     with running_server(*flags) as server:
         yield server.grpc_port
@@ -390,10 +391,10 @@ def test_every_kind_of_export_is_served(
 
 
 def test_a_deadline_ends_the_runs_and_frees_their_threads(
-    bases: dict[str, Path], tmp_path: Path
+    bases: dict[str, Path], tmp_path: Path, grpc_engine: str
 ) -> None:
     flags = ("--model_name=m", f"--model_base_path={bases['gated']}", "--grpc_max_threads=2")
-    with running_server(*flags) as server, client_of(server.grpc_port) as client:
+    with running_server(*flags, grpc_engine) as server, client_of(server.grpc_port) as client:
         late = predict_request(spec(), gate=str(tmp_path / "never"))
         calls = [client.predictions.Predict.future(late, timeout=0.3) for _ in range(4)]
         assert {call.code() for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}

@@ -68,9 +68,9 @@ def config(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def ports(config: Path) -> Iterator[tuple[int, int]]:
+def ports(config: Path, grpc_engine: str) -> Iterator[tuple[int, int]]:
     """Of gRPC and of REST."""
-    with running_server(f"--model_config_file={config}") as server:
+    with running_server(f"--model_config_file={config}", grpc_engine) as server:
         yield server.grpc_port, server.rest_port
 
 
@@ -526,9 +526,9 @@ def test_a_text_of_1024_characters_is_not_cut(client: Client) -> None:
 
 
 @pytest.fixture(scope="module")
-def strict_client(config: Path) -> Iterator[Client]:
+def strict_client(config: Path, grpc_engine: str) -> Iterator[Client]:
     """Of a server that checks the method names of signatures."""
-    flags = (f"--model_config_file={config}", "--enable_signature_method_name_check")
+    flags = (f"--model_config_file={config}", "--enable_signature_method_name_check", grpc_engine)
     with running_server(*flags) as server, client_of(server.grpc_port) as made:
         yield made
 
@@ -627,11 +627,12 @@ def half(exported: Exported) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def reloading(half: dict[str, str]) -> Iterator[Client]:
+def reloading(half: dict[str, str], grpc_engine: str) -> Iterator[Client]:
     flags = (
         "--model_name=m",
         f"--model_base_path={half['base_path']}",
         "--max_num_load_retries=0",
+        grpc_engine,
     )
     with running_server(*flags) as server, client_of(server.grpc_port) as made:
         yield made
