@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 
 import grpc
 
@@ -60,7 +61,8 @@ def new_engine(options: GrpcOptions, methods: GrpcMethods) -> GrpcEngine:
 def why_untested() -> str:
     """Why the private interface of the installed grpcio is not the one tested; empty if it is."""
     oldest, newest = _TESTED_GRPCIO
-    version = tuple(int(part) for part in grpc.__version__.split(".")[:2])
+    release = re.match(r"(\d+)\.(\d+)\.\d+$", grpc.__version__)
+    version = (int(release[1]), int(release[2])) if release else (0, 0)
     if not oldest <= version <= newest:
         return f"grpcio {grpc.__version__} was not tested with it"
     from grpc._cython import cygrpc  # type: ignore[attr-defined]  # noqa: PLC0415  # may be gone in a version not tested

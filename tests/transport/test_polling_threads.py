@@ -1,0 +1,144 @@
+"""Who polls, and who takes over from a thread that is held up."""
+
+import threading
+from queue import SimpleQueue
+
+import pytest
+
+from serving.testing import FakeClock
+from serving.transport.polling_threads import PollingThreads
+
+WAIT_SECONDS = 20
+
+
+class Event:
+    def __init__(self, tag):
+        self.tag = tag
+
+
+LAST = Event(None)
+
+
+class Polled:
+    """Events in a queue that the threads poll, and who dealt with each."""
+
+    def __init__(self, max_threads=4):
+        self.events = SimpleQueue()
+        self.dealt_with = SimpleQueue()
+        self.threads = PollingThreads(self.events.get, max_threads, FakeClock())
+        self.threads.start()
+
+    def deal(self):
+        """Have one event dealt with; returns the thread."""
+        self.events.put(Event(lambda _: self.dealt_with.put(threading.current_thread())))
+        return self.dealt_with.get(timeout=WAIT_SECONDS)
+
+    def hold_up(self):
+        """Hold up the thread that polls until the event returned is set."""
+        held, go_on = threading.Event(), threading.Event()
+
+        def wait(_):
+            held.set()
+            go_on.wait(WAIT_SECONDS)
+
+        self.events.put(Event(wait))
+        assert held.wait(WAIT_SECONDS)
+        return go_on
+
+    def look_twice(self):
+        self.threads.look()
+        self.threads.look()
+
+
+@pytest.fixture
+def polled():
+    made = Polled()
+    yield made
+    for _ in range(8):
+        made.events.put(LAST)
+    assert made.threads.join(WAIT_SECONDS)
+
+
+def test_one_thread_deals_with_every_event(polled):
+    dealing = {polled.deal() for _ in range(50)}
+    polled.look_twice()
+    dealing |= {polled.deal() for _ in range(50)}
+
+    assert len(dealing) == 1
+
+
+def test_a_thread_held_up_at_two_looks_is_replaced_and_ends_when_it_is_free(polled):
+    first = polled.deal()
+    go_on = polled.hold_up()
+    polled.look_twice()
+    second = polled.deal()
+    go_on.set()
+    first.join(WAIT_SECONDS)
+
+    assert second is not first
+    assert not first.is_alive()
+    assert polled.deal() is second
+
+
+def test_a_thread_that_went_on_between_two_looks_is_not_replaced(polled):
+    first = polled.deal()
+    polled.hold_up().set()
+    polled.threads.look()
+    polled.deal()
+    go_on = polled.hold_up()
+    polled.threads.look()
+    go_on.set()
+
+    assert polled.deal() is first
+
+
+def test_there_are_never_more_threads_than_allowed():
+    polled = Polled(max_threads=2)
+    holds = []
+    for _ in range(2):
+        holds.append(polled.hold_up())
+        polled.look_twice()
+    alive = [thread for thread in threading.enumerate() if thread.name.startswith("grpc-poll")]
+    for hold in holds:
+        hold.set()
+    for _ in range(8):
+        polled.events.put(LAST)
+
+    assert len(alive) == 2
+    assert polled.threads.join(WAIT_SECONDS)
+
+
+def test_once_a_thread_is_free_again_the_next_one_may_be_replaced():
+    polled = Polled(max_threads=2)
+    first, second = polled.hold_up(), None
+    polled.look_twice()
+    second = polled.hold_up()
+    polled.look_twice()
+    first.set()
+    polled.threads._pollers[0].thread.join(WAIT_SECONDS)
+    polled.look_twice()
+
+    assert polled.deal()
+    second.set()
+    for _ in range(8):
+        polled.events.put(LAST)
+    assert polled.threads.join(WAIT_SECONDS)
+
+
+def test_an_event_that_raises_is_logged_and_the_next_one_is_dealt_with(polled, caplog):
+    def fail(_):
+        raise RuntimeError("broken event")
+
+    polled.events.put(Event(fail))
+
+    assert polled.deal().is_alive()
+    assert "broken event" in caplog.text
+
+
+def test_joining_leaves_a_thread_behind_that_does_not_end():
+    polled = Polled()
+    go_on = polled.hold_up()
+    assert not polled.threads.join(0.01)
+    go_on.set()
+    polled.events.put(LAST)
+    assert polled.threads.join(WAIT_SECONDS)
