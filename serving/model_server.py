@@ -14,6 +14,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 
+from serving import memory
 from serving.apis.tensorflow_serving.model_service import RELOAD, ModelService
 from serving.apis.tensorflow_serving.prediction_service import (
     PredictionOptions,
@@ -33,6 +34,7 @@ from serving.core.model_config import ModelConfig
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
+from serving.memory import MemoryReturn
 from serving.metrics import Metrics
 from serving.server_core import ServerCore
 from serving.transport.grpc_server import GrpcServer
@@ -86,6 +88,9 @@ class ModelServer:
         """Load the models, then open the ports. Raises ServingError when it cannot serve."""
         with ExitStack() as starting:
             self._run_threads = _thread_pool(self._options.grpc.max_threads, "run", starting)
+            memory_return = MemoryReturn(self.core.bus, self._clock)
+            starting.callback(memory_return.stop)
+            memory_return.start()
             starting.callback(self.core.stop)
             self._start_batch_threads(starting)
             self.core.start(configured_models(self._options))
@@ -249,6 +254,7 @@ def run(options: ServerOptions) -> int:
     threading.Thread(target=_leave, args=(leave_in_seconds,), name="leave", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    memory.set_up()
     try:
         with ModelServer(options):
             started = True

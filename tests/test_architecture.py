@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "inference": frozenset({"core"}),
     "transport": frozenset({"core"}),
     "metrics": frozenset(),
+    "memory": frozenset({"core"}),
     "version_labels": frozenset({"core"}),
     "awaited_models": frozenset({"core", "managers"}),
     "server_core_options": frozenset({"core", "sources"}),
@@ -58,6 +59,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
         {"google.protobuf", "grpc", "grpc_health", "grpc_reflection", "uvicorn", "uvloop"}
     ),
     "metrics": frozenset(),
+    "memory": frozenset(),
     "version_labels": frozenset(),
     "awaited_models": frozenset(),
     "server_core_options": frozenset(),
