@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from serving.core.servable import Outputs, RunOptions, Servable
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def attempt(work: Callable[[], T]) -> T | ServingError:
-    """What ``work`` returns, or the error it raised.
+def attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | ServingError:
+    """What ``work`` returns for these arguments, or the error it raised.
 
     An exception that is not a ServingError is a defect: it is logged with its trace and becomes
     INTERNAL without its text. Callbacks run on an engine's thread, where an escaped exception
@@ -26,7 +27,7 @@ def attempt(work: Callable[[], T]) -> T | ServingError:
     caller's frame, and that the error: a cycle that only the collector frees.
     """
     try:
-        return work()
+        return work(*args, **kwargs)
     except ServingError as error:
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)

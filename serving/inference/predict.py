@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,7 @@ _MOST_PLANS = 64
 _METHODS = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
 
 
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
+class PredictRequest(NamedTuple):
     """Inputs by alias, and which outputs are wanted (none named: all of the signature's).
 
     An empty ``signature_name`` means ``serving_default``. ``inputs`` may convert values when they
@@ -34,8 +34,7 @@ class PredictRequest:
     output_filter: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PredictResult:
+class PredictResult(NamedTuple):
     """The outputs by alias, and the version and signature that made them."""
 
     servable_id: ServableId
@@ -57,7 +56,7 @@ def predict(
     error is the client's. Never raises; does not release the handle.
     """
     name = request.signature_name or DEFAULT_SIGNATURE
-    prepared = attempt(lambda: _prepared(handle.servable, name, request, check_method_name))
+    prepared = attempt(_prepared, handle.servable, name, request, check_method_name)
     if isinstance(prepared, ServingError):
         done(prepared)
         return

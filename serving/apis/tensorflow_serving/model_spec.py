@@ -9,10 +9,15 @@ from serving.core.errors import InvalidArgument
 from serving.core.models import ModelSpec
 from serving.core.servable_id import ServableId
 
+NO_MODEL_SPEC = "Missing ModelSpec"
+
 
 def requested_model(request: Message) -> ModelSpec:
     """The model that a request names in ``model_spec``; raises InvalidArgument without one."""
-    return present(model_of(request))
+    model = model_of(request)
+    if model is None:
+        raise InvalidArgument(NO_MODEL_SPEC)
+    return model
 
 
 def model_of(request: Message) -> ModelSpec | None:
@@ -20,13 +25,6 @@ def model_of(request: Message) -> ModelSpec | None:
     if not request.HasField("model_spec"):
         return None
     return decode_model_spec(request.model_spec)  # type: ignore[attr-defined]  # generated class
-
-
-def present(model: ModelSpec | None) -> ModelSpec:
-    """The model; raises InvalidArgument for the lack of one."""
-    if model is None:
-        raise InvalidArgument("Missing ModelSpec")
-    return model
 
 
 def decode_model_spec(proto: model_pb2.ModelSpec) -> ModelSpec:

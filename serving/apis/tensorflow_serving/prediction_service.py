@@ -17,9 +17,9 @@ from tensorflow_serving.apis import (
 from serving.apis.tensorflow_serving.input_codec import serialized_examples
 from serving.apis.tensorflow_serving.messages import parse
 from serving.apis.tensorflow_serving.model_spec import (
+    NO_MODEL_SPEC,
     decode_model_spec,
     encode_model_spec,
-    present,
     requested_model,
 )
 from serving.apis.tensorflow_serving.predict_request import PredictRequestReader
@@ -27,7 +27,7 @@ from serving.apis.tensorflow_serving.predict_response import PredictResponseWrit
 from serving.apis.tensorflow_serving.result_codec import encode_classification, encode_regression
 from serving.apis.tensorflow_serving.signature_codec import encode_signatures
 from serving.core.call import CallContext, Reply, UnaryHandler
-from serving.core.errors import Code, ServingError
+from serving.core.errors import Code, InvalidArgument, ServingError
 from serving.core.models import Models, ModelSpec
 from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle
@@ -41,6 +41,9 @@ from serving.metrics import Metrics, request_count
 
 # Asked of the descriptor so that it is loaded: reflection describes to clients what is.
 _SERVICE: str = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
+
+_OK = Code.OK.name
+_WITHOUT_DEADLINE = RunOptions()
 
 T = TypeVar("T")
 Done = Callable[[T | ServingError], None]
@@ -101,19 +104,29 @@ class PredictionService:
         }
 
     def _predict(self, data: bytes, context: CallContext, reply: Reply) -> None:
+        """As :meth:`_answer` with a count, but in fewer steps: of this call there are very many."""
         model, request = self._requests.read(data)
 
-        def start(handle: ServableHandle, done: Done[PredictResult]) -> None:
+        def leased(handle: ServableHandle | ServingError) -> None:
+            if isinstance(handle, ServingError):
+                self._count_and_reply(model, handle, reply)
+                return
+
+            def done(result: PredictResult | ServingError) -> None:
+                if isinstance(result, ServingError):
+                    answer: bytes | ServingError = result
+                else:
+                    answer = attempt(self._responses.write, result)
+                handle.release()
+                self._count_and_reply(model, answer, reply)
+
             check = self._options.check_method_name
             predict(handle, request, _run_options(context), done, check_method_name=check)
 
-        self._answer(
-            lambda: present(model),
-            start,
-            self._responses.write,
-            context.deadline,
-            self._counted(model.name if model else "", reply),
-        )
+        if model is None:
+            self._count_and_reply(model, InvalidArgument(NO_MODEL_SPEC), reply)
+        else:
+            self._models.lease(model, context.deadline, leased)
 
     def _classify(self, data: bytes, context: CallContext, reply: Reply) -> None:
         message = parse(classification_pb2.ClassificationRequest, data)
@@ -149,7 +162,7 @@ class PredictionService:
             start,
             encode,
             context.deadline,
-            self._counted(message.model_spec.name, reply),
+            self._counted(decode_model_spec(message.model_spec), reply),
         )
 
     def _multi_inference(self, data: bytes, context: CallContext, reply: Reply) -> None:
@@ -213,15 +226,16 @@ class PredictionService:
         else:
             self._models.lease(spec, deadline, leased)
 
-    def _counted(self, model_name: str, reply: Reply) -> Reply:
+    def _counted(self, model: ModelSpec, reply: Reply) -> Reply:
         """A reply that counts the request with the status it ends with."""
+        return lambda answer: self._count_and_reply(model, answer, reply)
 
-        def count_and_reply(answer: bytes | ServingError) -> None:
-            code = answer.code if isinstance(answer, ServingError) else Code.OK
-            self._request_count.increment(model_name, code.name)
-            reply(answer)
-
-        return count_and_reply
+    def _count_and_reply(
+        self, model: ModelSpec | None, answer: bytes | ServingError, reply: Reply
+    ) -> None:
+        status = answer.code.name if isinstance(answer, ServingError) else _OK
+        self._request_count.increment(model.name if model else "", status)
+        reply(answer)
 
 
 def _encode_classify(result: ClassifyResult) -> bytes:
@@ -267,4 +281,5 @@ def _first_model(message: inference_pb2.MultiInferenceRequest) -> ModelSpec:
 
 
 def _run_options(context: CallContext) -> RunOptions:
-    return RunOptions(deadline=context.deadline)
+    deadline = context.deadline
+    return _WITHOUT_DEADLINE if deadline is None else RunOptions(deadline)
