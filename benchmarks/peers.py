@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/peers.py [--peers=mlserver,litserve,bentoml,ray] [--svg=FILE]
         [--cache=FOLDER]
 
-As benchmarks/rest.py. Each peer is written as its own documentation says, with its defaults, in
-benchmarks/peer_servers/, and runs in a scratch environment that is made with pip the first time.
-One that cannot be installed or does not serve is named below the table, with the reason.
+As benchmarks/rest.py. Each peer is written as its own documentation says, in
+benchmarks/peer_servers/, with its defaults except that it does not log every request, and runs in
+a scratch environment that is made with pip the first time. One that cannot be installed or does
+not serve is named below the table, with the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from report import report
 from rest import json_request, rest_baseline
 from rest_target import JsonRequest, await_answer, rest_contender
 from rounds import Contender, compare
-from servers import Program, cpus_of, model_server_rest, running
+from servers import Program, cpus_of, end_with_sigterm, model_server_rest, running
 
 HERE = Path(__file__).parent / "peer_servers"
 
@@ -102,6 +103,7 @@ def program(name: str, peer: Peer, cache: Path, model: Path) -> Program:
             "MLSERVER_HTTP_PORT": str(port),
             "MLSERVER_GRPC_PORT": str(other),
             "MLSERVER_METRICS_PORT": str(third),
+            "MLSERVER_DEBUG": "false",  # which logs every request
             "BENTOML_DO_NOT_TRACK": "true",
             "RAY_USAGE_STATS_ENABLED": "0",
         },
@@ -137,6 +139,7 @@ def main() -> None:
     load.require("wrk")
     server_cpus, load_cpus = map(cpus_of, (arguments.server_cpus, arguments.load_cpus))
     os.sched_setaffinity(0, load_cpus)
+    end_with_sigterm()
 
     rows, missing = [], {}
     with ExitStack() as stack:

@@ -26,7 +26,7 @@ from models import CASES, Case
 from options import add_arguments, connections_of, method_of, servers_of
 from report import report
 from rounds import Contender, compare
-from servers import Program, Server, cpus_of, model_server, running
+from servers import Program, Server, cpus_of, end_with_sigterm, model_server, running
 
 HERE = Path(__file__).parent
 _CHECK_SECONDS = 60
@@ -82,6 +82,7 @@ def main() -> None:
         load.require("h2load")
     server_cpus, load_cpus = map(cpus_of, (arguments.server_cpus, arguments.load_cpus))
     os.sched_setaffinity(0, load_cpus)
+    end_with_sigterm()
 
     rows = []
     with ExitStack() as stack:

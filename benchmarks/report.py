@@ -10,7 +10,17 @@ from pathlib import Path
 from rounds import Row
 
 _FULL = 0.9
-_HEADS = ("case", "connections", "server", "req/s", "p50 µs", "p99 µs", "CPU µs", "x baseline")
+_HEADS = (
+    "case",
+    "connections",
+    "server",
+    "req/s",
+    "p50 µs",
+    "p99 µs",
+    "CPU µs",
+    "x baseline",
+    "others %",
+)
 _COLOURS = ("#9aa0a6", "#1a73e8", "#e8710a", "#188038", "#a142f4", "#d93025", "#129eaf")
 _BAR, _GAP, _LABELS, _WIDTH, _VALUES = 16, 14, 230, 420, 130
 
@@ -89,6 +99,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{statistics.median(sample.load.p99_us for sample in samples):,.0f}",
         f"{statistics.median(sample.cpu_us for sample in samples):,.0f}",
         _spread(row.ratios, 2),
+        f"{statistics.median(sample.others for sample in samples) * 100:.0f}",
     )
 
 

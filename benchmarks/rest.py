@@ -24,7 +24,7 @@ from options import add_arguments, connections_of, method_of, servers_of
 from report import report
 from rest_target import JsonRequest, rest_contender
 from rounds import compare
-from servers import Program, cpus_of, model_server_rest, running
+from servers import Program, cpus_of, end_with_sigterm, model_server_rest, running
 
 CASES = {"half_plus_two": half_plus_two, "mlp": mlp, "image": image_content}
 
@@ -55,6 +55,7 @@ def main() -> None:
     load.require("wrk")
     server_cpus, load_cpus = map(cpus_of, (arguments.server_cpus, arguments.load_cpus))
     os.sched_setaffinity(0, load_cpus)
+    end_with_sigterm()
 
     rows = []
     with ExitStack() as stack:

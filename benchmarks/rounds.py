@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from load import Connections, Load
 from servers import Server
+
+_LONGEST_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,15 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One server's part of one round. ``cpu_us``: the server's processor time for each request."""
+    """One server's part of one round.
+
+    ``cpu_us`` is the server's processor time for each request, ``others`` how many processors the
+    rest of the machine took from it meanwhile: 1 is as much as one has.
+    """
 
     load: Load
     cpu_us: float
+    others: float
 
     @property
     def requests_per_second(self) -> float:
@@ -91,11 +99,24 @@ def compare(
 def _sample(contender: Contender, connections: Connections, method: Method) -> Sample:
     contender.check()
     contender.load(connections, method.warm_up_seconds)
-    contender.server.await_idle()
-    before = contender.server.cpu_seconds()
-    load = contender.load(connections, method.seconds)
-    cpu = contender.server.cpu_seconds() - before
-    if not load.requests:
-        raise RuntimeError(f"{contender.server.name}: no answer within {method.seconds} s")
+    seconds = method.seconds
+    while (sample := _measure(contender, connections, seconds)) is None:
+        seconds *= 2  # many connections, slow answers: all are begun before one is complete
+        if seconds > _LONGEST_SECONDS:
+            raise RuntimeError(f"{contender.server.name}: no answer within {seconds / 2} s")
     contender.check()
-    return Sample(load, cpu / load.requests * 1e6)
+    return sample
+
+
+def _measure(contender: Contender, connections: Connections, seconds: float) -> Sample | None:
+    """None where there was no answer."""
+    server = contender.server
+    server.await_idle()
+    started, busy_before, cpu_before = time.monotonic(), server.busy_seconds(), server.cpu_seconds()
+    load = contender.load(connections, seconds)
+    cpu = server.cpu_seconds() - cpu_before
+    busy = server.busy_seconds() - busy_before
+    taken = time.monotonic() - started
+    if not load.requests:
+        return None
+    return Sample(load, cpu / load.requests * 1e6, max(0.0, busy - cpu) / taken)

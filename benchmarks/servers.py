@@ -40,11 +40,14 @@ class Program:
 class Server:
     """A running program. ``output`` is what it has printed so far, errors included."""
 
-    def __init__(self, program: Program, process: subprocess.Popen[str]) -> None:
+    def __init__(
+        self, program: Program, process: subprocess.Popen[str], cpus: Collection[int]
+    ) -> None:
         self.name = program.name
         self.port = program.port
         self.output: list[str] = []
         self._process = process
+        self._cpus = cpus
         self._ready = threading.Event()
         self._decided = threading.Event()
         self._pattern = re.compile(program.ready)
@@ -60,6 +63,10 @@ class Server:
     def cpu_seconds(self) -> float:
         """User and system time so far, of the process and of all that descend from it."""
         return cpu_seconds(self._process.pid)
+
+    def busy_seconds(self) -> float:
+        """How long its processors have been busy so far, with whatever they did."""
+        return busy_seconds(self._cpus)
 
     def await_idle(self) -> None:
         """Return once requests that nobody waits for any more are worked off.
@@ -122,12 +129,17 @@ def running(program: Program, cpus: Collection[int]) -> Iterator[Server]:
             text=True,
             start_new_session=True,
         )
-    server = Server(program, process)
+    server = Server(program, process, cpus)
     try:
         server.await_ready()
         yield server
     finally:
         server.stop()
+
+
+def end_with_sigterm() -> None:
+    """Make SIGTERM end this program as Ctrl-C does: with its servers, which may stand still."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def model_server(name: str, flags: Sequence[str], models: Path) -> Program:
@@ -164,6 +176,17 @@ def cpu_seconds(root: int) -> float:
     ticks = 0
     for process in _descendants(root, _parents()):
         ticks += sum(map(int, _stat(process)[11:15]))
+    return ticks / _TICKS_PER_SECOND
+
+
+def busy_seconds(cpus: Collection[int]) -> float:
+    """How long these processors have not been idle since the machine started, all together."""
+    ticks = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cpus:
+            user, nice, system, _idle, _waiting, *rest = map(int, fields[:8])
+            ticks += user + nice + system + sum(rest)
     return ticks / _TICKS_PER_SECOND
 
 

@@ -13,7 +13,7 @@ from bentoml.validators import DType
 Floats = Annotated[np.ndarray, DType("float32")]
 
 
-@bentoml.service
+@bentoml.service(logging={"access": {"enabled": False}})
 class HalfPlusTwo:
     def __init__(self) -> None:
         self._model = tf.saved_model.load(os.environ["SAVED_MODEL"])

@@ -26,4 +26,6 @@ class HalfPlusTwo(litserve.LitAPI):
 
 if __name__ == "__main__":
     server = litserve.LitServer(HalfPlusTwo(), accelerator="cpu")
-    server.run(host="127.0.0.1", port=int(sys.argv[2]), generate_client_file=False)
+    server.run(
+        host="127.0.0.1", port=int(sys.argv[2]), log_level="warning", generate_client_file=False
+    )

@@ -11,7 +11,7 @@ from ray import serve
 from starlette.requests import Request
 
 
-@serve.deployment
+@serve.deployment(logging_config={"enable_access_log": False})
 class HalfPlusTwo:
     def __init__(self, path: str) -> None:
         self._model = tf.saved_model.load(path)

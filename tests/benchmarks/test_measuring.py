@@ -86,6 +86,9 @@ class IdleServer:
         self._seconds += 1
         return self._seconds
 
+    def busy_seconds(self) -> float:
+        return 0.0
+
     def await_idle(self) -> None: ...
 
     def resume(self) -> None:
@@ -117,7 +120,22 @@ def test_servers_take_turns_and_are_compared_with_the_baseline_of_their_round(mo
     assert rows[1].samples[1].cpu_us == 1e6 / 400
     cells = [cell.strip() for cell in report.table(rows).splitlines()[-1].split("|")[1:-1]]
     assert cells[:4] == ["case", "8", "fast", "200 (150-500)"]
-    assert cells[-1] == "2.50 (2.00-3.00)"
+    assert cells[-2] == "2.50 (2.00-3.00)"
+
+
+def test_a_round_without_an_answer_is_measured_for_longer(module: Import):
+    rounds, load = module("rounds"), module("load")
+    asked: list[float] = []
+
+    def slow(_connections: object, seconds: float) -> object:
+        asked.append(seconds)
+        return load.Load(int(seconds / 10), seconds, 5.0, 9.0, 0.5)
+
+    contender = rounds.Contender(IdleServer("slow", []), slow, lambda: None)
+    method = rounds.Method(rounds=1, seconds=4.0, warm_up_seconds=1.0)
+    (row,) = rounds.compare("case", load.Connections(64), [contender], method)
+    assert asked == [1, 4, 8, 16]
+    assert row.samples[0].load.requests == 1
 
 
 def test_a_plot_has_a_bar_for_each_server(module: Import, tmp_path: Path):
