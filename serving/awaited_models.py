@@ -20,7 +20,7 @@ a start or a reload waiting; for other problems nobody waits. In ascending order
 
 
 class AwaitedModels:
-    """Models that somebody waits for, until each is available, failed, lost or dropped.
+    """Models that somebody waits for, until each is served, failed, lost or dropped.
 
     Lost is a model without a version to wait for, also one whose store is away. One whose only
     version is still being copied, or whose base path does not answer, is waited for with patience.
@@ -33,14 +33,20 @@ class AwaitedModels:
         since: int,
         *,
         monitor: ServableStateMonitor,
+        is_served: Callable[[str], bool],
         problems: Callable[[], Mapping[str, ServingError]],
         is_configured: Callable[[str], bool],
         clock: Clock,
     ) -> None:
-        """``since``: the point in the monitor's stream after which a failure counts."""
+        """``since``: the point in the monitor's stream after which a failure counts.
+
+        ``is_served`` tells whether requests for a model reach a version, though it may have to
+        load first. It is asked after every event, and must be quick.
+        """
         self._names = names
         self._since = since
         self._monitor = monitor
+        self._is_served = is_served
         self._problems = problems
         self._is_configured = is_configured
         self._clock = clock
@@ -73,11 +79,9 @@ class AwaitedModels:
             return not self._waiting
 
     def failures(self) -> Sequence[ServableState]:
-        """The versions that failed, of models of which none is available."""
-        unavailable = [name for name in self._names if not self._monitor.is_available(name)]
-        return [
-            state for name in unavailable for state in self._monitor.failures(name, self._since)
-        ]
+        """The versions that failed, of models of which none is served."""
+        unserved = [name for name in self._names if not self._is_served(name)]
+        return [state for name in unserved for state in self._monitor.failures(name, self._since)]
 
     def lost(self) -> Mapping[str, ServingError]:
         """The models without a version to wait for, each with the reason."""
@@ -85,9 +89,10 @@ class AwaitedModels:
         return {name: reason for name, reason in reasons.items() if reason}
 
     def _is_settled(self, name: str) -> bool:
-        dropped = not self._is_configured(name)
-        settled = dropped or self._monitor.is_settled(name, self._since)
-        return settled or self._why_lost(name) is not None
+        if self._is_served(name) or not self._is_configured(name):
+            return True
+        failed = self._monitor.is_settled(name, self._since)
+        return failed or self._why_lost(name) is not None
 
     def _why_lost(self, name: str) -> ServingError | None:
         problem = self._problems().get(name)

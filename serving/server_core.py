@@ -321,6 +321,11 @@ class ServerCore:
             return self._manager.offered()
         return self._manager.available()
 
+    def _is_served(self, name: str) -> bool:
+        if isinstance(self._manager, CachingManager):
+            return self._manager.is_offered(name)
+        return self._monitor.is_available(name)
+
     def _check(self, configs: Sequence[ModelConfig]) -> None:
         """Raise InvalidArgument for a configuration that contradicts itself or what is served."""
         for name, times in Counter(config.name for config in configs).items():
@@ -353,12 +358,12 @@ class ServerCore:
             )
 
     def _awaited(self, names: Sequence[str], since: int) -> AwaitedModels:
-        """What is to be waited for: nothing, where nobody looks or loads before it is asked for."""
-        waits = self._polls and not self._options.load_on_first_request
+        """What is to be waited for: nothing, where nobody looks."""
         return AwaitedModels(
-            names if waits else [],
+            names if self._polls else [],
             since,
             monitor=self._monitor,
+            is_served=self._is_served,
             problems=lambda: self._source.problems,
             is_configured=lambda name: name in self._configs,
             clock=self._clock,

@@ -25,10 +25,12 @@ class Waiting:
         self.clock = FakeClock()
         self.bus: EventBus[ServableState] = EventBus()
         self.ended = threading.Event()
+        monitor = ServableStateMonitor(self.bus, self.clock)
         self.models = AwaitedModels(
             ["m"],
             0,
-            monitor=ServableStateMonitor(self.bus, self.clock),
+            monitor=monitor,
+            is_served=monitor.is_available,
             problems=lambda: {"m": problem},
             is_configured=lambda name: True,
             clock=self.clock,

@@ -223,8 +223,11 @@ def test_a_dropped_model_can_come_back(tmp_path: Path) -> None:
         assert served.available() == [ServableId("m", 1)]
 
 
-def test_a_reload_that_names_a_missing_path_says_so_and_does_not_hang(tmp_path: Path) -> None:
-    with core() as served:
+@pytest.mark.parametrize("load_on_first_request", [False, True])
+def test_a_reload_that_names_a_missing_path_says_so_and_does_not_hang(
+    tmp_path: Path, load_on_first_request: bool
+) -> None:
+    with core(load_on_first_request=load_on_first_request) as served:
         error = error_of(served.reload, [table(tmp_path / "missing")])
         assert str(error) == (
             "UNKNOWN: 1 model(s) did not become available: {{{name: m} due to error: "
@@ -409,6 +412,25 @@ def test_a_label_may_name_a_version_that_loads_on_its_first_request(tmp_path: Pa
         assert leased_version(served, ModelSpec("m", version_label="stable")) == 1
         error = error_of(lease_and_wait, served, ModelSpec("m", version_label="beta"))
         assert error.message == "Unrecognized servable version label: beta"
+
+
+def test_where_models_load_on_their_first_request_it_finds_a_version_that_was_being_copied(
+    tmp_path: Path,
+) -> None:
+    for name in ("a", "b"):
+        write_version(tmp_path / name, 1)
+    configs = [table(tmp_path / name, name) for name in ("a", "b")]
+    finished = [
+        threading.Timer(0.3, (tmp_path / name / "1" / "_DONE").touch) for name in ("a", "b")
+    ]
+    finished[0].start()
+    with core(configs[0], load_on_first_request=True, version_marker_file="_DONE") as served:
+        assert leased_version(served, ModelSpec("a")) == 1
+        finished[1].start()
+        served.reload(configs)
+        assert leased_version(served, ModelSpec("b")) == 1
+    for timer in finished:
+        timer.join()
 
 
 def test_a_broken_version_answers_each_first_request_with_its_error(

@@ -177,6 +177,10 @@ class CachingManager:
         """Every version that can be asked for, loaded or not."""
         return sorted({version.id for version in list(self._offers.values())})
 
+    def is_offered(self, name: str) -> bool:
+        """Whether any version of ``name`` can be asked for."""
+        return ServableRequest(name) in self._offers
+
     def aspired_versions(self, name: str, versions: Sequence[ServableData[Loader]]) -> None:
         """Offer exactly these versions of ``name``; those loaded of others are unloaded.
 
