@@ -174,7 +174,8 @@ class ServerCore:
             if isinstance(error, NotFound) and isinstance(self._manager, CachingManager):
                 self._lease_when_loaded(self._manager, spec, deadline, leased)
                 return
-            handle = error
+            # Its trace holds this frame, which holds the error: a circle for every such call.
+            handle = error.with_traceback(None)
         leased(handle)
 
     def _lease(self, spec: ModelSpec) -> ServableHandle:

@@ -3,6 +3,7 @@
 The lookup-table platform stands in for all: its versions load in no time, from real files.
 """
 
+import gc
 import os
 import threading
 import time
@@ -110,6 +111,21 @@ def test_by_version_by_label_or_the_highest(tmp_path: Path) -> None:
         assert leased_version(served, ModelSpec("m")) == 2
         assert leased_version(served, ModelSpec("m", 1)) == 1
         assert leased_version(served, ModelSpec("m", version_label="stable")) == 1
+
+
+def test_a_look_up_that_finds_nothing_leaves_no_reference_cycle(tmp_path: Path) -> None:
+    """The collector would stop every call for them."""
+    with core(table(tmp_path)) as served:
+        outcomes: list[ServableHandle | ServingError] = []
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(100):
+                served.lease(ModelSpec("n"), None, outcomes.append)
+            outcomes.clear()
+            assert gc.collect() < 100
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize(
