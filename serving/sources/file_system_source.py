@@ -256,13 +256,25 @@ class FileSystemStoragePathSource:
         return aspired
 
     def _remember(self, servable: MonitoredServable, found: list[tuple[int, str]]) -> None:
-        """Note what is there now, and forget what no longer is."""
+        """Note what is there now, and forget what no longer is.
+
+        What others serve from the same base path stays complete: it is a new life for this one.
+        """
         before = self._found.pop(servable.name, [])
+        others = self._found_by_others(servable)
         for version, path in set(before) - set(found):
-            self._contents.forget(path)
+            if (version, path) in others:
+                self._contents.revise(path)
+            else:
+                self._contents.forget(path)
             self._failed.discard(ServableId(servable.name, version))
         if found:
             self._found[servable.name] = found
+
+    def _found_by_others(self, servable: MonitoredServable) -> set[tuple[int, str]]:
+        sharing = self._by_base_path.get(servable.base_path, ())
+        names = [other.name for other in sharing if other.name != servable.name]
+        return {each for name in names for each in self._found.get(name, ())}
 
     def _paths_of_failed(self, names: Sequence[str], found: Sequence[tuple[int, str]]) -> list[str]:
         """The paths of those found that failed to load as a version of any of these names."""

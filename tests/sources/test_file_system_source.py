@@ -1,6 +1,7 @@
 """Which directories are versions, which of them a policy wants, and what a poll emits."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -309,6 +310,28 @@ def test_the_versions_under_another_base_path_have_higher_revisions(tmp_path: Pa
     watched.source.update([model(tmp_path / "new")])
     assert watched.poll() == [("m", [(1, "1")])]
     assert watched.revisions[1] > before
+
+
+def test_what_others_serve_from_a_base_path_stays_complete_when_one_leaves_it(
+    tmp_path: Path,
+) -> None:
+    """Though it would have to stand still anew, as its files' times lie ahead of the clock."""
+    clock = FakeClock()
+    directories(tmp_path, "1", "2")
+    os.utime(tmp_path / "1", (0, 0))
+    os.utime(tmp_path / "2", (clock.time() + 3600,) * 2)
+    leaves, stays = model(tmp_path), model(tmp_path, name="stays")
+    watched = Watched(leaves, stays, contents=VersionContents(clock, 10), clock=clock)
+    watched.poll()
+    clock.advance(10)
+    assert watched.poll() == [("m", [(2, "2")]), ("stays", [(2, "2")])]
+    watched.source.update([stays])
+    assert watched.poll() == [("stays", [(2, "2")])]
+    (tmp_path / "2").rmdir()
+    assert watched.poll() == [("stays", [(1, "1")])]
+    directories(tmp_path, "2")
+    os.utime(tmp_path / "2", (clock.time() + 3600,) * 2)
+    assert watched.poll() == [("stays", [(1, "1")])]
 
 
 def test_a_version_that_comes_and_goes_between_two_polls_is_never_emitted(tmp_path: Path) -> None:
