@@ -6,6 +6,7 @@ import ctypes
 import gc
 import os
 import sys
+import threading
 
 from serving.core.clock import Clock
 from serving.core.event_bus import EventBus, Subscription
@@ -16,6 +17,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _MMAP_BYTES = 32 * 2**20  # the most that glibc takes
 _TRIM_BYTES = 128 * 2**20
+_GATHER_SECONDS = 5.0  # a collection stops everybody, so one is to do for many unloads
 
 
 def set_up() -> None:
@@ -47,8 +49,11 @@ class MemoryReturn:
 
     def __init__(self, bus: EventBus[ServableState], clock: Clock) -> None:
         self._bus = bus
+        self._clock = clock
         self._subscription: Subscription | None = None
-        self._thread = PeriodicThread("memory", self.give_back, None, clock)
+        self._unloaded = False
+        self._stopping = threading.Event()
+        self._thread = PeriodicThread("memory", self._round, None, clock)
 
     def start(self) -> None:
         self._subscription = self._bus.subscribe(self._look)
@@ -57,6 +62,7 @@ class MemoryReturn:
     def stop(self) -> None:
         if self._subscription:
             self._subscription.cancel()
+        self._stopping.set()
         self._thread.stop()
 
     def give_back(self) -> None:
@@ -68,7 +74,16 @@ class MemoryReturn:
 
     def _look(self, state: ServableState) -> None:
         if state.state is ManagerState.END:
+            self._unloaded = True
             self._thread.wake()
+
+    def _round(self) -> None:
+        if not self._unloaded:
+            return
+        self._clock.wait(self._stopping, _GATHER_SECONDS)
+        self._unloaded = False
+        if not self._stopping.is_set():
+            self.give_back()
 
 
 def _glibc() -> ctypes.CDLL | None:

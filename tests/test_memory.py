@@ -6,6 +6,7 @@ import sys
 import threading
 import weakref
 
+from serving import memory
 from serving.core.clock import SystemClock
 from serving.core.event_bus import EventBus
 from serving.core.servable_id import ServableId
@@ -23,7 +24,8 @@ class Knot:
         weakref.finalize(self, freed.set)
 
 
-def test_what_an_unloaded_version_leaves_is_collected():
+def test_what_an_unloaded_version_leaves_is_collected(monkeypatch):
+    monkeypatch.setattr(memory, "_GATHER_SECONDS", 0.01)
     freed, bus = threading.Event(), EventBus()
     memory_return = MemoryReturn(bus, SystemClock())
     memory_return.start()
