@@ -25,19 +25,21 @@ class SimpleLoader:
         self._estimate: ResourceAllocation | None = None
 
     def estimate_resources(self) -> ResourceAllocation:
-        """The platform's estimate, asked for once."""
+        """The platform's estimate, asked for once, and anew after a load that failed."""
         if self._estimate is None:
             self._estimate = self._platform().estimate(self._path)
         return self._estimate
 
     def load(self, servable_id: ServableId) -> None:
         """Load and wrap; when wrapping fails, nothing stays loaded."""
+        estimate, self._estimate = self._estimate, None
         servable = self._platform().load(servable_id, self._path)
         try:
             self._servable = self._wrap(servable_id, self._path, servable)
         except BaseException:
             servable.close()
             raise
+        self._estimate = estimate
 
     def unload(self) -> None:
         """Close the servable and let go of it."""

@@ -247,15 +247,17 @@ class BasicManager:
         if is_loaded or failure:
             self._load_ended(harness, done, failure)
         else:
+            # What is mended may need more, and others need not wait for the next attempt.
+            self._tracker.release(harness.id)
             self._submit_load(harness, done, harness.retry_seconds)
 
     def _approve(self, harness: LoaderHarness) -> bool:
-        """Reserve what the load needs, once; False when that is to be estimated again."""
+        """Reserve what the attempt needs; False when that is to be estimated again."""
+        estimate = harness.estimate_resources()
+        if estimate is None:
+            return False
+        self._tracker.reserve(harness.id, estimate, lambda: harness.is_cancelled)
         if harness.state is HarnessState.LOAD_REQUESTED:
-            estimate = harness.estimate_resources()
-            if estimate is None:
-                return False
-            self._tracker.reserve(harness.id, estimate, lambda: harness.is_cancelled)
             harness.approve_load()
             self._announce(harness.id, ManagerState.LOADING)
         return True

@@ -58,6 +58,20 @@ def test_a_failing_wrapper_leaves_nothing_loaded() -> None:
     assert loader.servable is None
 
 
+def test_the_estimate_is_made_anew_after_a_load_that_failed() -> None:
+    platform = OnePlatform()
+
+    def refuse(servable_id: ServableId, path: str, servable: Servable) -> Servable:
+        raise InvalidArgument("half of it is missing")
+
+    loader = SimpleLoader("/m/1", lambda: platform, refuse)
+    loader.estimate_resources()
+    with pytest.raises(InvalidArgument):
+        loader.load(M1)
+    loader.estimate_resources()
+    assert platform.estimates == 2
+
+
 def test_the_estimate_is_made_once_and_making_a_loader_asks_for_no_platform() -> None:
     platform = OnePlatform()
     asked: list[OnePlatform] = []
@@ -69,4 +83,6 @@ def test_the_estimate_is_made_once_and_making_a_loader_asks_for_no_platform() ->
     loader = SimpleLoader("/m/1", get, lambda servable_id, path, servable: servable)
     assert asked == []
     assert loader.estimate_resources() == loader.estimate_resources() == ResourceAllocation.ram(4)
+    loader.load(M1)
+    assert loader.estimate_resources() == ResourceAllocation.ram(4)
     assert platform.estimates == 1

@@ -557,6 +557,25 @@ def test_an_estimate_that_fails_is_asked_for_again_before_anything_is_reserved()
     managed.manager.stop()
 
 
+def test_what_grows_between_two_attempts_is_held_to_the_limit_and_keeps_no_room_meanwhile() -> None:
+    class Growing(FakeLoader):
+        def estimate_resources(self) -> ResourceAllocation:
+            return ResourceAllocation.ram(8 + 80 * self.attempts)
+
+    all_of_it = ResourceAllocation.ram(10)
+    managed = Managed(retries=1, limit=all_of_it, make_executor=WorkThreads, num_threads=0)
+    managed.load(M1, Growing(failures=[InvalidArgument("half of it is missing")]))
+    managed.load(N1, FakeLoader(resources=all_of_it))
+    managed.await_ended(1)
+    assert managed.manager.available() == [N1]
+    managed.clock.advance(60)
+    managed.await_ended(2)
+    assert managed.told(M1) == ["START", "LOADING", "END"]
+    assert isinstance(managed.events[-1].error, ResourceExhausted)
+    assert managed.tracker.used == all_of_it
+    managed.manager.stop()
+
+
 def test_cancelling_ends_the_wait_for_another_attempt_at_once() -> None:
     managed = one_by_one(retries=9)
     loader = FakeLoader(
