@@ -20,6 +20,7 @@ _START_SECONDS = 180
 _STOP_SECONDS = 20
 _LOOK_SECONDS = 0.1
 _LOOKS = 50
+_END_LOOK_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +89,19 @@ class Server:
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it, and by force whatever of its process tree is left."""
+        """End it, and by force whatever of its process tree is left; return when that has ended."""
         self.resume()
-        tree = [*_descendants(self._process.pid, _parents())]
+        tree = {
+            process: _start_tick(process) for process in _descendants(self._process.pid, _parents())
+        }
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_SECONDS)
-        for process in tree:
+        for process in _running(tree):
             _send(process, signal.SIGKILL)
         self._process.wait()
+        _await_end(tree)
         self._reader.join(_STOP_SECONDS)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -200,8 +204,30 @@ def _stat(process: int) -> list[str]:
     try:
         text = Path(f"/proc/{process}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return ["0"] * 15
+        return ["0"] * 20
     return text.rpartition(")")[2].split()  # the name before it, in parentheses, holds anything
+
+
+def _start_tick(process: int) -> int:
+    """When it began: with its number it names a process even after the number is used again."""
+    return int(_stat(process)[19])
+
+
+def _running(tree: Mapping[int, int]) -> list[int]:
+    """Those of these processes, by their start, that have not ended; a zombie has."""
+    states = {process: _stat(process) for process in tree}
+    return [
+        process
+        for process, start in tree.items()
+        if states[process][0] not in "0ZX" and int(states[process][19]) == start
+    ]
+
+
+def _await_end(tree: Mapping[int, int]) -> None:
+    """Return once none of them runs: a signal to kill is sent before it takes effect."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while _running(tree) and time.monotonic() < deadline:
+        time.sleep(_END_LOOK_SECONDS)
 
 
 def _parents() -> dict[int, int]:
