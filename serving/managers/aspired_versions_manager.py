@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
 from serving.core.clock import Clock
@@ -62,6 +62,7 @@ class AspiredVersionsManager:
         self._pending: dict[str, Sequence[ServableData[Loader]]] = {}
         self._changed: set[str] = set()
         self._aspired: set[ServableId] = set()
+        self._returning: dict[str, Set[ServableId]] = {}
         self._revisions: dict[ServableId, int] = {}
         self._failed: set[str] = set()
         self._lock = threading.Lock()
@@ -141,15 +142,31 @@ class AspiredVersionsManager:
                 self._forget(servable_id)
 
     def _apply_pending(self, name: str) -> None:
-        """Apply the latest list, which stays pending until that has succeeded."""
+        """Apply the latest list, which stays pending until every version of it was taken on.
+
+        A version whose former life has yet to end must not be taken on beside it. Only it waits:
+        that life may last for ever, and neither what the list adds nor what it leaves out depends
+        on it.
+        """
         with self._lock:
             versions = self._pending.get(name)
         if versions is None:
             return
         held = self._basic.states(name)
-        if any(self._waits_for_exit(data, held.get(data.id)) for data in versions):
+        wanted = {data.id: data for data in versions}
+        returning = {
+            servable_id
+            for servable_id, data in wanted.items()
+            if self._waits_for_exit(data, held.get(servable_id))
+        }
+        self._returning[name] = returning
+        self._drop_others(wanted.keys(), held)
+        for servable_id, data in wanted.items():
+            if servable_id not in returning:
+                self._take_on(data, held)
+        if returning:
             return
-        self._apply(versions, held)
+        del self._returning[name]
         with self._lock:
             if self._pending[name] is versions:
                 del self._pending[name]
@@ -164,24 +181,23 @@ class AspiredVersionsManager:
             return self._is_revised(data, state) and not self._is_forgettable(data.id)
         return state not in (None, HarnessState.READY)
 
-    def _apply(
-        self,
-        versions: Sequence[ServableData[Loader]],
-        held: dict[ServableId, HarnessState],
+    def _drop_others(
+        self, wanted: Set[ServableId], held: Mapping[ServableId, HarnessState]
     ) -> None:
-        wanted = {data.id: data for data in versions}
-        for servable_id in held.keys() - wanted.keys():
+        for servable_id in held.keys() - wanted:
             self._aspired.discard(servable_id)
             if held[servable_id] in _STILL_LOADING:
                 self._basic.cancel_load(servable_id)
-        for servable_id, data in wanted.items():
-            self._aspired.add(servable_id)
-            if self._is_revised(data, held.get(servable_id)):
-                self._forget(servable_id)
-            elif servable_id in held:
-                continue
-            self._revisions[servable_id] = data.revision
-            self._basic.manage(data)
+
+    def _take_on(self, data: ServableData[Loader], held: Mapping[ServableId, HarnessState]) -> None:
+        """Aspire to a version, and have it managed unless it is already."""
+        self._aspired.add(data.id)
+        if self._is_revised(data, held.get(data.id)):
+            self._forget(data.id)
+        elif data.id in held:
+            return
+        self._revisions[data.id] = data.revision
+        self._basic.manage(data)
 
     def _is_revised(self, data: ServableData[Loader], state: HarnessState | None) -> bool:
         """Whether a version that failed comes with a higher revision than the one that failed."""
@@ -205,8 +221,11 @@ class AspiredVersionsManager:
         return actions
 
     def _snapshots(self, name: str) -> list[VersionSnapshot]:
+        returning = self._returning.get(name, frozenset())
         return [
-            VersionSnapshot(servable_id, state, servable_id in self._aspired)
+            VersionSnapshot(
+                servable_id, state, servable_id in self._aspired, servable_id in returning
+            )
             for servable_id, state in self._basic.states(name).items()
         ]
 

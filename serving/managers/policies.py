@@ -18,11 +18,15 @@ _GONE = (HarnessState.DISABLED, HarnessState.ERROR)
 
 @dataclass(frozen=True, slots=True)
 class VersionSnapshot:
-    """One version as a policy sees it."""
+    """One version as a policy sees it.
+
+    One that is ``returning`` is wanted again, but not this life of it: that has yet to end.
+    """
 
     id: ServableId
     state: HarnessState
     is_aspired: bool
+    is_returning: bool = False
 
 
 class Verb(enum.Enum):
@@ -47,7 +51,7 @@ def availability_preserving(versions: Sequence[VersionSnapshot]) -> Action | Non
     """Never leave a servable without a version that serves, at the price of two in memory.
 
     An old version is unloaded only when a new one is ready to take over, when nothing is wanted
-    any more, or when more than one old version is ready.
+    any more, or when more than one old version is ready. One that is returning is wanted.
     """
     aspired = [version for version in versions if version.is_aspired]
     leaving = [
@@ -56,20 +60,28 @@ def availability_preserving(versions: Sequence[VersionSnapshot]) -> Action | Non
         if not version.is_aspired and version.state is HarnessState.READY
     ]
     replaced = any(version.state is HarnessState.READY for version in aspired)
-    if leaving and (not aspired or replaced or len(leaving) > 1):
+    wanted = aspired or any(version.is_returning for version in versions)
+    if leaving and (not wanted or replaced or len(leaving) > 1):
         return Action(Verb.UNLOAD, min(version.id for version in leaving))
     return _load_highest_new(aspired)
 
 
 def resource_preserving(versions: Sequence[VersionSnapshot]) -> Action | None:
-    """Never hold an old version beside a new one, at the price of a gap in between."""
+    """Never hold an old version beside a new one, at the price of a gap in between.
+
+    Where one is returning, the gap begins only when its former life has ended: before that,
+    nothing could be loaded in the place of what serves.
+    """
     leaving = [version for version in versions if not version.is_aspired]
+    aspired = [version for version in versions if version.is_aspired]
     ready = [version.id for version in leaving if version.state is HarnessState.READY]
-    if ready:
+    replaced = any(version.state is HarnessState.READY for version in aspired)
+    returning = any(version.is_returning for version in versions)
+    if ready and (replaced or not returning):
         return Action(Verb.UNLOAD, min(ready))
-    if any(version.state not in _GONE for version in leaving):
+    if returning or any(version.state not in _GONE for version in leaving):
         return None
-    return _load_highest_new(version for version in versions if version.is_aspired)
+    return _load_highest_new(aspired)
 
 
 def _load_highest_new(aspired: Iterable[VersionSnapshot]) -> Action | None:

@@ -432,6 +432,70 @@ def test_a_version_that_comes_back_while_its_load_is_being_given_up_is_loaded_an
     house.manager.stop()
 
 
+def hang_version_2(house: House) -> Gate:
+    """Version 1 serves, and version 2 is wanted no longer while its load hangs."""
+    house.offer(ServableId("m", 1), FakeLoader())
+    house.await_event("1 AVAILABLE")
+    hanging = Gate()
+    house.offer(ServableId("m", 2), hanging.loader)
+    assert hanging.begun.wait(10)
+    house.aspire(1)
+    return hanging
+
+
+def test_a_version_that_waits_for_its_former_life_to_end_holds_up_no_other() -> None:
+    house = in_threads()
+    hanging = hang_version_2(house)
+    house.aspire(2, 3)
+    house.await_event("3 AVAILABLE")
+    house.await_rounds(lambda: "1 END" in house.events)
+    assert house.available == [3]
+    hanging.go_on.set()
+    house.await_event("2 END")
+    house.await_rounds(lambda: house.available == [2, 3])
+    assert house.events.count("3 START") == 1
+    house.manager.stop()
+
+
+def test_what_serves_stays_while_the_one_in_its_place_waits_for_its_former_life_to_end() -> None:
+    house = in_threads()
+    hanging = hang_version_2(house)
+    for _ in range(3):
+        house.aspire(2)
+        assert house.available == [1]
+    hanging.go_on.set()
+    house.await_event("2 END")
+    house.await_rounds(lambda: house.available == [2])
+    assert house.events.index("2 AVAILABLE") < house.events.index("1 UNLOADING")
+    house.manager.stop()
+
+
+def test_a_version_that_waits_for_its_former_life_to_end_is_forgotten_by_a_later_list() -> None:
+    house = in_threads()
+    hanging = hang_version_2(house)
+    house.aspire(2, 3)
+    house.aspire(3)
+    hanging.go_on.set()
+    house.await_event("2 END")
+    house.await_rounds(lambda: house.available == [3])
+    assert house.events.count("2 START") == 1
+    house.manager.stop()
+
+
+def test_resource_preserving_keeps_what_serves_while_nothing_can_be_loaded_in_its_place() -> None:
+    house = House(resource_preserving)
+    house.aspire(1, 2)
+    with house.manager.servable(ServableRequest("m", 2)):
+        house.aspire(1)
+        house.aspire(2, 3)
+        assert house.available == [1]
+        assert "3 LOADING" not in house.events
+    house.manager.tick()
+    house.manager.tick()
+    assert house.available == [2, 3]
+    assert house.events.index("1 END") < house.events.index("3 LOADING")
+
+
 def test_what_fails_for_one_servable_disturbs_no_other_and_is_tried_in_the_next_round() -> None:
     broken = {"bad"}
 

@@ -20,10 +20,12 @@ def action(text: str) -> Action | None:
     return Action(Verb[verb.upper()], ServableId("m", int(version)))
 
 
-def snapshots(*rows: tuple[int, S, bool]) -> list[VersionSnapshot]:
-    return [
-        VersionSnapshot(ServableId("m", version), state, wanted) for version, state, wanted in rows
-    ]
+Row = tuple[int, S, bool] | tuple[int, S, bool, bool]
+"""Version, state, whether it is aspired to, and whether it is returning."""
+
+
+def snapshots(*rows: Row) -> list[VersionSnapshot]:
+    return [VersionSnapshot(ServableId("m", version), *row) for version, *row in rows]
 
 
 @pytest.mark.parametrize(
@@ -92,9 +94,24 @@ def snapshots(*rows: tuple[int, S, bool]) -> list[VersionSnapshot]:
             [(1, S.QUIESCING, False), (2, S.READY, False), (3, S.NEW, True)],
             "load 3",
         ),
+        (
+            "what serves stays until one that is returning is back",
+            [(1, S.READY, False), (2, S.LOADING, False, True)],
+            "",
+        ),
+        (
+            "or another that is wanted is ready",
+            [(1, S.READY, False), (2, S.QUIESCING, False, True), (3, S.READY, True)],
+            "unload 1",
+        ),
+        (
+            "one that is returning holds up no load",
+            [(1, S.READY, False), (2, S.LOADING, False, True), (3, S.NEW, True)],
+            "load 3",
+        ),
     ],
 )
-def test_availability_preserving(rule: str, rows: list[tuple[int, S, bool]], expected: str) -> None:
+def test_availability_preserving(rule: str, rows: list[Row], expected: str) -> None:
     assert availability_preserving(snapshots(*rows)) == action(expected), rule
 
 
@@ -130,6 +147,21 @@ def test_availability_preserving(rule: str, rows: list[tuple[int, S, bool]], exp
             "",
         ),
         (
+            "what serves stays while nothing could be loaded in its place",
+            [(1, S.READY, False), (2, S.QUIESCING, False, True), (3, S.NEW, True)],
+            "",
+        ),
+        (
+            "and goes once a wanted one is ready",
+            [(1, S.READY, False), (2, S.QUIESCING, False, True), (3, S.READY, True)],
+            "unload 1",
+        ),
+        (
+            "a former life that is about to be forgotten is not gone yet",
+            [(1, S.READY, False), (2, S.DISABLED, False, True), (3, S.NEW, True)],
+            "",
+        ),
+        (
             "gone and failed ones hold up nothing",
             [(1, S.ERROR, False), (2, S.DISABLED, False), (3, S.NEW, True)],
             "load 3",
@@ -147,5 +179,5 @@ def test_availability_preserving(rule: str, rows: list[tuple[int, S, bool]], exp
         ),
     ],
 )
-def test_resource_preserving(rule: str, rows: list[tuple[int, S, bool]], expected: str) -> None:
+def test_resource_preserving(rule: str, rows: list[Row], expected: str) -> None:
     assert resource_preserving(snapshots(*rows)) == action(expected), rule
