@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import h2.config
 import h2.connection
 import h2.events
+from hyperframe.frame import Frame, PingFrame
 
 WAIT_SECONDS = 20
+_FRAME_HEAD_BYTES = 9
 
 
 class RawClient:
@@ -42,16 +44,36 @@ class RawClient:
         self.http2.send_headers(stream, [*headers, *more])
         return stream
 
-    def send(self, stream: int, message: bytes, *, end: bool = True) -> None:
-        """Send one gRPC message."""
-        framed = b"\0" + struct.pack(">I", len(message)) + message
-        self.http2.send_data(stream, framed, end_stream=end)
+    def send(
+        self, stream: int, message: bytes, *, end: bool = True, compressed: bool = False
+    ) -> None:
+        """Send one gRPC message, which fits the window; ``compressed`` says that it is."""
+        framed = bytes([compressed]) + struct.pack(">I", len(message)) + message
+        size = self.http2.max_outbound_frame_size
+        pieces = [framed[start : start + size] for start in range(0, len(framed), size)]
+        for piece in pieces[:-1]:
+            self.http2.send_data(stream, piece)
+        self.http2.send_data(stream, pieces[-1], end_stream=end)
 
     def events(self) -> Iterator[h2.events.Event]:
         """What the server sends, until it closes the connection. Windows are not opened."""
         while data := self.socket.recv(65536):
             yield from self.http2.receive_data(data)
             self.flush()
+
+    def frames(self) -> Iterator[Frame]:
+        """What the server sends, as it is, until it closes the connection; pings are answered.
+
+        Unlike ``events`` it goes on after a GOAWAY. Use one or the other.
+        """
+        with self.socket.makefile("rb") as received:
+            while head := received.read(_FRAME_HEAD_BYTES):
+                frame, length = Frame.parse_frame_header(memoryview(head))
+                frame.parse_body(memoryview(received.read(length)))
+                if isinstance(frame, PingFrame) and "ACK" not in frame.flags:
+                    answer = PingFrame(0, frame.opaque_data, flags=["ACK"])
+                    self.socket.sendall(answer.serialize())
+                yield frame
 
     def grpc_status(self, stream: int) -> str:
         """The status that a call ends with."""
