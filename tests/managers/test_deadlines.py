@@ -29,6 +29,19 @@ def test_what_is_cancelled_is_not_called() -> None:
     assert called == ["kept"]
 
 
+def test_what_is_cancelled_is_forgotten_before_its_time() -> None:
+    clock = FakeClock(1000.0)
+    deadlines = Deadlines(clock)
+    passed: list[float] = []
+    kept = [deadlines.add(1060.0 - number, lambda: passed.append(0)) for number in range(50)]
+    for _ in range(10_000):
+        deadlines.add(1030.0, lambda: passed.append(1)).cancel()
+    assert len(deadlines._pending) <= 2 * len(kept) + 64
+    clock.advance(60)
+    deadlines.tick()
+    assert passed == [0] * len(kept)
+
+
 def test_the_thread_sleeps_until_the_next_deadline_even_if_that_is_added_later() -> None:
     clock = FakeClock(1000.0)
     deadlines = Deadlines(clock)
