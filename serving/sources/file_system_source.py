@@ -136,8 +136,16 @@ class FileSystemStoragePathSource:
             self._by_base_path = by_base_path
 
     def report_failure(self, servable_id: ServableId) -> None:
-        """The load of this version failed; from now on its files are watched for a change."""
-        self._failed.add(servable_id)
+        """The load of this version failed; from now on its files are watched for a change.
+
+        That of a version that is gone was cancelled, and nothing is left to watch. No lock can be
+        taken: what an emission comes to may be told while it is made.
+        """
+        if self._is_found(servable_id):
+            self._failed.add(servable_id)
+            # It may have gone in between.
+            if not self._is_found(servable_id):
+                self._failed.discard(servable_id)
 
     def report_success(self, servable_id: ServableId) -> None:
         """Forget that a load of this version failed before: it is available."""
@@ -260,7 +268,11 @@ class FileSystemStoragePathSource:
 
         What others serve from the same base path stays complete: it is a new life for this one.
         """
-        before = self._found.pop(servable.name, [])
+        before = self._found.get(servable.name, [])
+        if found:
+            self._found[servable.name] = found
+        else:
+            self._found.pop(servable.name, None)
         others = self._found_by_others(servable)
         for version, path in set(before) - set(found):
             if (version, path) in others:
@@ -268,8 +280,10 @@ class FileSystemStoragePathSource:
             else:
                 self._contents.forget(path)
             self._failed.discard(ServableId(servable.name, version))
-        if found:
-            self._found[servable.name] = found
+
+    def _is_found(self, servable_id: ServableId) -> bool:
+        found = self._found.get(servable_id.name, ())
+        return any(version == servable_id.version for version, _ in found)
 
     def _found_by_others(self, servable: MonitoredServable) -> set[tuple[int, str]]:
         sharing = self._by_base_path.get(servable.base_path, ())
