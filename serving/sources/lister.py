@@ -68,28 +68,38 @@ class Lister(Generic[T]):
         """``make_listing`` may hang but not raise, and is called without a lock.
 
         ``answered`` hears the base path, the listing and whether it is late, on the thread that
-        made it. ``silent`` hears in each round of a base path that does not answer, never after
-        ``answered`` has heard of it; it must be quick.
+        made it; it must not list. ``silent`` hears in each round of a base path that does not
+        answer, never after ``answered`` has heard of it; it must be quick.
         """
         self._make_listing = make_listing
         self._answered = answered
         self._silent = silent
         self._clock = clock
         self._lock = threading.Lock()
+        self._heard = threading.Condition(self._lock)
         self._going: dict[str, _Listing] = {}
 
     def list_all(self, base_paths: Collection[str]) -> None:
-        """List each that is not being listed; returns when each has answered or is silent."""
+        """List each that is not being listed; returns when each has answered or is silent.
+
+        What has answered late is listed again as soon as that answer has been heard: it may be
+        older than what the caller wants to see.
+        """
         with self._lock:
-            for listing in [self._going[path] for path in base_paths if path in self._going]:
-                if not listing.has_answered:
-                    self._silent(listing.base_path)
+            self._heard.wait_for(lambda: not any(self._is_being_heard(path) for path in base_paths))
+            for base_path in base_paths:
+                if base_path in self._going:
+                    self._silent(base_path)
             round_ = _Round(deque(path for path in base_paths if path not in self._going))
         while round_.goes_on:
             self._add_threads(round_)
             self._clock.wait(round_.stirred, self._seconds_to_wait(round_))
             round_.stirred.clear()
             self._note_silence(round_)
+
+    def _is_being_heard(self, base_path: str) -> bool:
+        listing = self._going.get(base_path)
+        return listing is not None and listing.has_answered
 
     def _add_threads(self, round_: _Round) -> None:
         with self._lock:
@@ -134,6 +144,7 @@ class Lister(Generic[T]):
         with self._lock:
             if done:
                 del self._going[done.base_path]
+                self._heard.notify_all()
                 if done.is_silent:
                     return None
                 del round_.in_time[done.base_path]

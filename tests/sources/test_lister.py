@@ -110,6 +110,34 @@ def test_a_late_answer_is_heard_as_one_and_the_base_path_listed_again(hanging: S
 
 
 @pytest.mark.usefixtures("quick")
+def test_what_is_heard_of_late_at_this_moment_is_listed_again_after_it() -> None:
+    """Else a round that begins just then would end without a word of it."""
+    answer, begun, take = threading.Event(), threading.Event(), threading.Event()
+    answers: list[bool] = []
+
+    def make_listing(base_path: str) -> str:
+        answer.wait(30)
+        return base_path
+
+    def take_late(base_path: str, listing: str, is_late: bool) -> None:
+        if is_late:
+            begun.set()
+            take.wait(30)
+        answers.append(is_late)
+
+    listing = Lister(make_listing, take_late, lambda _path: None, SystemClock())
+    listing.list_all(["a"])
+    answer.set()
+    assert begun.wait(10)
+    round_ = threading.Thread(target=listing.list_all, args=(["a"],), daemon=True)
+    round_.start()
+    round_.join(0.05)
+    take.set()
+    round_.join(10)
+    assert answers == [True, False]
+
+
+@pytest.mark.usefixtures("quick")
 def test_many_that_hang_are_passed_by_twice_as_many_each_time_and_keep_a_thread_each() -> None:
     paths = [str(number) for number in range(30)]
     store = Store(*paths, clock=SystemClock())
