@@ -40,8 +40,8 @@ class AwaitedModels:
     ) -> None:
         """``since``: the point in the monitor's stream after which a failure counts.
 
-        ``is_served`` tells whether requests for a model reach a version, though it may have to
-        load first. It is asked after every event, and must be quick.
+        ``is_served`` tells whether requests for a model reach a version that stays, though it may
+        have to load first. It is asked after every event, and must be quick.
         """
         self._names = names
         self._since = since
@@ -80,7 +80,7 @@ class AwaitedModels:
 
     def failures(self) -> Sequence[ServableState]:
         """The versions that failed, of models of which none is served."""
-        unserved = [name for name in self._names if not self._is_served(name)]
+        unserved = [name for name in self._names if not self._is_reached(name)]
         return [state for name in unserved for state in self._monitor.failures(name, self._since)]
 
     def lost(self) -> Mapping[str, ServingError]:
@@ -89,10 +89,14 @@ class AwaitedModels:
         return {name: reason for name, reason in reasons.items() if reason}
 
     def _is_settled(self, name: str) -> bool:
-        if self._is_served(name) or not self._is_configured(name):
+        if self._is_reached(name) or not self._is_configured(name):
             return True
-        failed = self._monitor.is_settled(name, self._since)
+        failed = self._monitor.has_failed(name, self._since)
         return failed or self._why_lost(name) is not None
+
+    def _is_reached(self, name: str) -> bool:
+        """What became available meanwhile counts, even if another version is wanted by now."""
+        return self._is_served(name) or self._monitor.is_available(name, self._since)
 
     def _why_lost(self, name: str) -> ServingError | None:
         problem = self._problems().get(name)

@@ -325,7 +325,7 @@ class ServerCore:
     def _is_served(self, name: str) -> bool:
         if isinstance(self._manager, CachingManager):
             return self._manager.is_offered(name)
-        return self._monitor.is_available(name)
+        return self._manager.serves(name)
 
     def _check(self, configs: Sequence[ModelConfig]) -> None:
         """Raise InvalidArgument for a configuration that contradicts itself or what is served."""

@@ -30,7 +30,7 @@ class Waiting:
             ["m"],
             0,
             monitor=monitor,
-            is_served=monitor.is_available,
+            is_served=lambda name: False,
             problems=lambda: {"m": problem},
             is_configured=lambda name: True,
             clock=self.clock,

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from serving import awaited_models
+from serving import awaited_models, server_core
 from serving.core.clock import SystemClock
 from serving.core.errors import (
     FailedPrecondition,
@@ -32,6 +32,7 @@ from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.loaders.platforms import Platforms
+from serving.managers.policies import Action, Verb, VersionSnapshot, availability_preserving
 from serving.server_core import ServerCore
 from serving.server_core_options import LifecycleOptions
 from serving.sources import lister
@@ -237,6 +238,32 @@ def test_a_dropped_model_can_come_back(tmp_path: Path) -> None:
             served.reload([])
         served.reload([table(tmp_path)])
         assert served.available() == [ServableId("m", 1)]
+
+
+def test_a_reload_that_brings_a_model_back_waits_until_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it comes just before the unload of the version that was dropped is announced."""
+    dropped, go_on = threading.Event(), threading.Event()
+
+    def unload_slowly(versions: Sequence[VersionSnapshot]) -> Action | None:
+        action = availability_preserving(versions)
+        if action and action.verb is Verb.UNLOAD:
+            dropped.set()
+            assert go_on.wait(20)
+        return action
+
+    monkeypatch.setitem(server_core._POLICIES, "availability_preserving", unload_slowly)
+    write_version(tmp_path / "m", 1)
+    with core(table(tmp_path / "m")) as served:
+        served.reload([])
+        assert dropped.wait(20)
+        outcome: SimpleQueue[ServingError | None] = SimpleQueue()
+        served.begin_reload([table(tmp_path / "m")], outcome.put)
+        assert outcome.empty()
+        go_on.set()
+        assert outcome.get(timeout=20) is None
+        assert leased_version(served, ModelSpec("m")) == 1
 
 
 @pytest.mark.parametrize("load_on_first_request", [False, True])

@@ -86,6 +86,15 @@ class AspiredVersionsManager:
         """Every version that can be looked up now."""
         return self._basic.available()
 
+    def serves(self, name: str) -> bool:
+        """Whether a version of ``name`` can be looked up and is not about to be taken away."""
+        pending = self._pending.get(name)
+        wanted = None if pending is None else {data.id for data in pending}
+        return any(
+            servable_id in self._aspired and (wanted is None or servable_id in wanted)
+            for servable_id in self._basic.available(name)
+        )
+
     def aspired_versions(self, name: str, versions: Sequence[ServableData[Loader]]) -> None:
         """Serve exactly these versions of ``name``; replaces a list that is not yet applied."""
         with self._lock:
@@ -148,19 +157,23 @@ class AspiredVersionsManager:
         that life may last for ever, and neither what the list adds nor what it leaves out depends
         on it.
         """
+        held = self._basic.states(name)
         with self._lock:
             versions = self._pending.get(name)
-        if versions is None:
-            return
-        held = self._basic.states(name)
-        wanted = {data.id: data for data in versions}
+            if versions is None:
+                return
+            wanted = {data.id: data for data in versions}
+            # With the look at the list, so that :meth:`serves` is told of one or the other.
+            self._aspired -= held.keys() - wanted.keys()
         returning = {
             servable_id
             for servable_id, data in wanted.items()
             if self._waits_for_exit(data, held.get(servable_id))
         }
         self._returning[name] = returning
-        self._drop_others(wanted.keys(), held)
+        for servable_id in held.keys() - wanted.keys():
+            if held[servable_id] in _STILL_LOADING:
+                self._basic.cancel_load(servable_id)
         for servable_id, data in wanted.items():
             if servable_id not in returning:
                 self._take_on(data, held)
@@ -180,14 +193,6 @@ class AspiredVersionsManager:
         if data.id in self._aspired:
             return self._is_revised(data, state) and not self._is_forgettable(data.id)
         return state not in (None, HarnessState.READY)
-
-    def _drop_others(
-        self, wanted: Set[ServableId], held: Mapping[ServableId, HarnessState]
-    ) -> None:
-        for servable_id in held.keys() - wanted:
-            self._aspired.discard(servable_id)
-            if held[servable_id] in _STILL_LOADING:
-                self._basic.cancel_load(servable_id)
 
     def _take_on(self, data: ServableData[Loader], held: Mapping[ServableId, HarnessState]) -> None:
         """Aspire to a version, and have it managed unless it is already."""

@@ -71,9 +71,9 @@ class BasicManager:
         """A lease on an available version; raises NotFound."""
         return self._map.servable(request)
 
-    def available(self) -> Sequence[ServableId]:
-        """Every version that can be looked up now."""
-        return self._map.available()
+    def available(self, name: str | None = None) -> Sequence[ServableId]:
+        """Every version that can be looked up now, or every one of this name."""
+        return self._map.available(name)
 
     def in_use(self, servable_id: ServableId) -> bool:
         """Whether anybody holds a lease on this version now."""

@@ -182,17 +182,17 @@ class ServableStateMonitor:
             heard = sorted(self._states.get(name, {}).items(), reverse=True)
         return [last.state for _, last in heard if last.state.error and last.at > since]
 
-    def is_settled(self, name: str, since: int = 0) -> bool:
-        """Whether a version is available, or every version heard of ``since`` then has failed."""
-        if self.is_available(name):
-            return True
+    def has_failed(self, name: str, since: int = 0) -> bool:
+        """Whether every version heard of ``since`` then has failed, and there is one."""
         with self._lock:
             recent = [heard for heard in self._states.get(name, {}).values() if heard.at > since]
         return bool(recent) and all(heard.state.error for heard in recent)
 
-    def is_available(self, name: str) -> bool:
-        """Whether any version can be looked up."""
-        return any(state.state is ManagerState.AVAILABLE for state in self.versions(name))
+    def is_available(self, name: str, since: int = 0) -> bool:
+        """Whether a version that became available ``since`` then can be looked up."""
+        with self._lock:
+            recent = [heard for heard in self._states.get(name, {}).values() if heard.at > since]
+        return any(heard.state.state is ManagerState.AVAILABLE for heard in recent)
 
     def _hear(self, state: ServableState) -> None:
         with self._lock:

@@ -92,9 +92,10 @@ class ServingMap:
             if handle is not None:
                 return handle
 
-    def available(self) -> Sequence[ServableId]:
-        """Every version that can be looked up, by name and version."""
-        versions = self._snapshot.by_name.values()
+    def available(self, name: str | None = None) -> Sequence[ServableId]:
+        """Every version that can be looked up, or every one of this name, in order."""
+        by_name = self._snapshot.by_name
+        versions = by_name.values() if name is None else [by_name.get(name, {})]
         return sorted(entry.id for entries in versions for entry in entries.values())
 
     def in_use(self, servable_id: ServableId) -> bool:

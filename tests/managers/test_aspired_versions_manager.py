@@ -158,6 +158,19 @@ def test_going_back_to_the_version_still_in_memory_keeps_it_without_a_gap() -> N
     assert "1 UNLOADING" not in house.events
 
 
+def test_what_is_about_to_be_taken_away_is_served_no_longer() -> None:
+    house = House()
+    house.aspire(1)
+    assert house.manager.serves("m")
+    house.manager.aspired_versions("m", [ServableData(ServableId("m", 2), FakeLoader())])
+    assert not house.manager.serves("m")
+    house.manager.tick()
+    assert house.manager.serves("m")
+    house.aspire(3, failing=[3])
+    assert house.available == [2]
+    assert not house.manager.serves("m")
+
+
 def test_an_empty_list_unloads_everything_of_that_name_only() -> None:
     house = House()
     house.aspire(1, 2)

@@ -52,27 +52,36 @@ def test_after_closing_nothing_more_is_heard() -> None:
     assert heard.monitor.versions("m") == []
 
 
-def test_a_servable_is_settled_once_one_version_is_available_or_all_have_failed() -> None:
+def test_a_servable_has_failed_once_all_of_its_versions_have() -> None:
     heard = Heard()
-    assert not heard.monitor.is_settled("m")
+    assert not heard.monitor.has_failed("m")
     heard.say(M1, ManagerState.END, BROKEN)
     heard.say(M2, ManagerState.LOADING)
-    assert not heard.monitor.is_settled("m")
+    assert not heard.monitor.has_failed("m")
     heard.say(M2, ManagerState.END, BROKEN)
-    assert heard.monitor.is_settled("m")
+    assert heard.monitor.has_failed("m")
     heard.say(M2, ManagerState.AVAILABLE)
-    assert heard.monitor.is_settled("m")
-    assert heard.monitor.is_available("m")
+    assert not heard.monitor.has_failed("m")
 
 
-def test_a_failure_from_before_does_not_settle_what_begins_anew() -> None:
+def test_a_failure_from_before_is_none_of_what_begins_anew() -> None:
     heard = Heard()
     heard.say(M1, ManagerState.END, BROKEN)
     since = heard.monitor.now()
-    assert not heard.monitor.is_settled("m", since)
+    assert not heard.monitor.has_failed("m", since)
     heard.say(M1, ManagerState.START)
     heard.say(M1, ManagerState.END, BROKEN)
-    assert heard.monitor.is_settled("m", since)
+    assert heard.monitor.has_failed("m", since)
+
+
+def test_what_became_available_before_is_not_what_became_available_since() -> None:
+    heard = Heard()
+    heard.say(M1, ManagerState.AVAILABLE)
+    since = heard.monitor.now()
+    assert heard.monitor.is_available("m")
+    assert not heard.monitor.is_available("m", since)
+    heard.say(M2, ManagerState.AVAILABLE)
+    assert heard.monitor.is_available("m", since)
 
 
 def test_waiting_ends_with_the_event_that_fulfils_the_condition() -> None:
