@@ -28,10 +28,10 @@ from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ManagerState, ServableState
 from serving.managers.basic_manager import BasicManager
 from serving.managers.deadlines import Deadline, Deadlines
-from serving.managers.loader_harness import RetryPolicy
+from serving.managers.loader_harness import RetryPolicy, presentable
 from serving.managers.making_room import Share, make_room
 from serving.managers.resource_tracker import ResourceTracker
-from serving.managers.work_threads import ExecutorFactory, Work, WorkThreads
+from serving.managers.work_threads import ExecutorFactory, WorkThreads
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class CachingManager:
                 left += self._take_waiting(version)
                 todo += self._withdraw(version)
             for number in sorted(wanted):
-                self._offer(wanted[number])
+                todo += self._offer(wanted[number])
             self._update_offers(name)
             for waiting in left:
                 todo += self._admit(waiting, self._tell_later)
@@ -260,7 +260,9 @@ class CachingManager:
             self._queue[version] = None
             return []
         version.phase = _Phase.ESTIMATING
-        return [partial(self._later, version.id, partial(self._estimate, version, version.data))]
+        estimate = partial(self._estimate, version, version.data)
+        submit = partial(self._lending.submit, version.id, estimate)
+        return [partial(self._begin_or_fail, version, submit)]
 
     def _estimate(self, version: _Version, data: ServableData[Loader]) -> None:
         """Not on the thread of a look-up: a loader may have to look at a remote store."""
@@ -297,7 +299,8 @@ class CachingManager:
             version.phase = _Phase.LOADING
             if version.needs.fits_in(self._limit):
                 self._tracker.claim(servable_id, version.needs)
-            todo.append(partial(self._load, version, version.data))
+            load = partial(self._load, version, version.data)
+            todo.append(partial(self._begin_or_fail, version, load))
         return todo
 
     def _candidates(self) -> Sequence[Share]:
@@ -312,11 +315,30 @@ class CachingManager:
         return [Share(version.id, self._tracker.held_by(version.id)) for version in loaded]
 
     def _load(self, version: _Version, data: ServableData[Loader]) -> None:
-        with suppress(Unavailable):  # stopped meanwhile: who waited has been told
-            self._basic.manage(data)
-            self._basic.load(version.id, partial(self._load_ended, version))
+        self._basic.manage(data)
+        self._basic.load(version.id, partial(self._load_ended, version))
         if not version.offered:
             self._cancel(version)
+
+    def _begin_or_fail(self, version: _Version, begin: Callable[[], None]) -> None:
+        """What keeps a load from beginning is a failure of this version, and of no other."""
+        try:
+            begin()
+        except Exception as error:  # noqa: BLE001  # it becomes a state and an answer
+            if not self._stopped:  # else who waited has been told
+                self._did_not_begin(version, presentable(error, f"loading servable {version.id}"))
+
+    def _did_not_begin(self, version: _Version, failure: ServingError) -> None:
+        with suppress(NotFound, FailedPrecondition):
+            self._basic.stop_managing(version.id)
+        with self._lock:
+            if version.phase not in (_Phase.ESTIMATING, _Phase.LOADING):
+                return
+            self._tracker.release(version.id)
+            self._announce(version, ManagerState.END, failure)
+            todo = self._after_failure(version, failure)
+        _do(todo)
+        self._advance()
 
     def _load_ended(self, version: _Version, failure: ServingError | None) -> None:
         if failure:
@@ -380,19 +402,31 @@ class CachingManager:
             for action in self._admit(waiting, self._tell_later)
         ]
 
-    def _offer(self, data: ServableData[Loader]) -> None:
+    def _offer(self, data: ServableData[Loader]) -> _Todo:
         held = self._versions.setdefault(data.id.name, {})
         version = held.get(data.id.version)
         if version is None:
             version = held[data.id.version] = _Version(data)
             self._introduce(version)
-            return
+            return []
         arrived_well = version.data.error is None
         version.data = data
         # One that is offered again before it is gone begins its new life once it is.
         version.offered = True
+        if data.error and version.phase in (_Phase.ESTIMATING, _Phase.QUEUED):
+            return self._fail_to_begin(version, data.error)
         if version.phase is _Phase.UNLOADED and arrived_well != (data.error is None):
             self._introduce(version)
+        return []
+
+    def _fail_to_begin(self, version: _Version, error: ServingError) -> _Todo:
+        """It turned into an error while it waited for its load."""
+        self._queue.pop(version, None)
+        version.phase = _Phase.UNLOADED
+        self._introduce(version)
+        return [
+            partial(self._tell_later, waiting, error) for waiting in self._take_waiting(version)
+        ]
 
     def _withdraw(self, version: _Version) -> _Todo:
         version.offered = False
@@ -455,11 +489,12 @@ class CachingManager:
 
     def _tell_later(self, waiting: _Waiting, outcome: ServableHandle | ServingError) -> None:
         """On a thread that nobody else waits for, as what is told may run the model."""
-        self._later(waiting.id, partial(self._tell, waiting, outcome))
-
-    def _later(self, servable_id: ServableId, work: Work) -> None:
-        with suppress(FailedPrecondition):  # stopped meanwhile: who waited has been told
-            self._lending.submit(servable_id, work)
+        tell = partial(self._tell, waiting, outcome)
+        try:
+            self._lending.submit(waiting.id, tell)
+        except Exception:
+            log.exception("no thread tells %s what became of it; this one does", waiting.request)
+            tell()
 
     def _tell(self, waiting: _Waiting, outcome: ServableHandle | ServingError) -> None:
         if waiting.deadline:
@@ -488,8 +523,12 @@ class CachingManager:
 
 
 def _do(todo: _Todo) -> None:
+    """Each, whatever becomes of another."""
     for action in todo:
-        action()
+        try:
+            action()
+        except Exception:
+            log.exception("a step of the models that load on first request failed")
 
 
 def _needs(data: ServableData[Loader]) -> ResourceAllocation:

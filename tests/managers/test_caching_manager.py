@@ -1,10 +1,11 @@
 """Versions are loaded when first asked for, and the least recently used make room for others."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ServableState
 from serving.managers.caching_manager import CachingManager
 from serving.managers.work_threads import ExecutorFactory, WorkThreads
-from serving.testing import FakeClock, FakeLoader, inline
+from serving.testing import FakeClock, FakeLoader, InlineWork, inline
 
 ram = ResourceAllocation.ram
 
@@ -544,6 +545,83 @@ def test_a_version_that_arrived_with_an_error_begins_once_it_arrives_without() -
     cache.offer("m", {1: FakeLoader()})
     assert cache.events == ["m1 END", "m1 START"]
     assert cache.ask("m") == 1
+
+
+def test_a_version_that_turns_into_an_error_while_it_waits_for_room_is_the_answer() -> None:
+    with threaded(limit=100) as cache:
+        cache.offer("held", {1: sized(60)})
+        cache.offer("m", {1: sized(80)})
+        with cache.lease("held"):
+            waiting = cache.begin("m")
+            cache.offer("m", {1: InvalidArgument("unreadable")})
+            assert str(waiting.get(timeout=10)) == "INVALID_ARGUMENT: unreadable"
+            assert cache.events[-1] == "m1 END"
+            cache.offer("m", {1: sized(80)})
+            assert cache.events[-1] == "m1 START"
+            again = cache.begin("m")
+        again.get(timeout=10).release()
+
+
+def test_a_version_that_turns_into_an_error_while_it_is_estimated_is_the_answer() -> None:
+    gate = Gate()
+
+    class Slow(FakeLoader):
+        def estimate_resources(self) -> ResourceAllocation:
+            gate()
+            return ram(40)
+
+    with threaded(limit=100) as cache:
+        cache.offer("m", {1: Slow()})
+        waiting = cache.begin("m")
+        assert gate.begun.wait(10)
+        cache.offer("m", {1: InvalidArgument("unreadable")})
+        assert str(waiting.get(timeout=10)) == "INVALID_ARGUMENT: unreadable"
+        gate.go_on.set()
+        cache.offer("m", {1: sized(40)})
+        assert cache.ask("m") == 1
+
+
+def test_a_load_that_can_not_begin_is_an_answer_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with threaded(limit=100) as cache:
+        load = cache.manager._basic.load
+
+        def refuse_bad(servable_id: ServableId, *arguments: Any) -> None:
+            if servable_id.name == "bad":
+                raise RuntimeError("defect")
+            load(servable_id, *arguments)
+
+        for name, size in (("held", 60), ("bad", 50), ("good", 50)):
+            cache.offer(name, {1: sized(size)})
+        with cache.lease("held"):
+            monkeypatch.setattr(cache.manager._basic, "load", refuse_bad)
+            bad, good = cache.begin("bad"), cache.begin("good")
+        assert str(bad.get(timeout=10)) == (
+            "INTERNAL: loading servable {name: bad version: 1} failed: RuntimeError"
+        )
+        good.get(timeout=10).release()
+        assert "bad1 END" in cache.events
+        monkeypatch.undo()
+        assert cache.ask("bad") == 1
+
+
+def test_where_no_thread_can_be_had_who_asks_hears_of_it() -> None:
+    class Refusing(InlineWork):
+        def submit(
+            self, servable_id: ServableId, work: Callable[[], None], delay_seconds: float = 0
+        ) -> None:
+            if servable_id.name == "bad":
+                raise RuntimeError("can't start new thread")
+            work()
+
+    cache = Cache(limit=100, make_executor=lambda *_: Refusing())
+    for name in ("bad", "good"):
+        cache.offer(name, {1: sized(40)})
+    with pytest.raises(Internal, match="failed: RuntimeError"):
+        cache.ask("bad")
+    assert cache.ask("good") == 1
+    assert cache.events[:4] == ["bad1 START", "good1 START", "bad1 END", "good1 LOADING"]
 
 
 def test_what_is_loaded_is_what_was_offered_last() -> None:
