@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from servers import resident_bytes
+
 from serving.core.clock import SystemClock
 from serving.core.model_config import LatestVersions, ModelConfig
 from serving.core.servable_id import ServableId, ServableRequest
@@ -130,7 +132,7 @@ def many_models(count: int) -> tuple[float, float, float, float]:
         for base in bases:
             write_version(base, 1)
         load = sum(load_itself(base, 1) for base in bases)
-        memory = resident_bytes()
+        memory = resident_bytes(os.getpid())
         core = ServerCore(
             options(version_settle_seconds=1, file_system_poll_wait_seconds=3600),
             Platforms({}),
@@ -140,7 +142,7 @@ def many_models(count: int) -> tuple[float, float, float, float]:
         started = time.perf_counter()
         core.start([ModelConfig(base.name, str(base), "hashmap") for base in bases])
         start = time.perf_counter() - started
-        memory = resident_bytes() - memory
+        memory = resident_bytes(os.getpid()) - memory
         if len(core.available()) != count:
             raise SystemExit(f"only {len(core.available())} of {count} models are available")
         poll = poll_seconds(bases)
@@ -155,12 +157,6 @@ def poll_seconds(bases: Sequence[Path]) -> float:
     source.connect(lambda _name, _versions: None)
     source.update([MonitoredServable(base.name, str(base), LatestVersions()) for base in bases])
     return median(lambda: timed(source.poll_once))
-
-
-def resident_bytes() -> int:
-    """The memory that this process occupies now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -24,6 +24,8 @@ _NUM_FEATURES = 1000
 _MLP_UNITS = (128, 128, 128, 64, 64, 1, 1)
 _MLP_INPUTS = 42
 _IMAGE_SHAPE = (224, 224, 3)
+_BLOCK_MEGABYTES = 16
+_BLOCK_FLOATS = _BLOCK_MEGABYTES * 2**20 // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,21 @@ def classify(models: Path) -> Case:
     )
 
 
+def large(models: Path, megabytes: int) -> Case:
+    """One float through a model that reads all of its variables, so many megabytes of them."""
+    module = tf.Module()
+    module.blocks = [
+        tf.Variable(tf.ones([_BLOCK_FLOATS])) for _ in range(0, megabytes, _BLOCK_MEGABYTES)
+    ]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def predict(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x + tf.add_n([tf.reduce_mean(block) for block in module.blocks])}
+
+    rows = np.array([1.0], np.float32)
+    return _predict_case("large", "large", models, predict, rows, module=module)
+
+
 CASES: Mapping[str, Callable[[Path], Case]] = {
     exporter.__name__: exporter
     for exporter in (half_plus_two, mlp, image_content, image_floats, classify)
@@ -136,11 +153,17 @@ def _image(name: str, models: Path) -> Case:
 
 
 def _predict_case(
-    name: str, model: str, models: Path, predict: Callable[..., Mapping], rows: np.ndarray
+    name: str,
+    model: str,
+    models: Path,
+    predict: Callable[..., Mapping],
+    rows: np.ndarray,
+    *,
+    module: tf.Module | None = None,
 ) -> Case:
     version = models / model / "1"
     if not version.exists():
-        tf.saved_model.save(tf.Module(), str(version), signatures=predict)
+        tf.saved_model.save(module or tf.Module(), str(version), signatures=predict)
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.inputs["x"].CopyFrom(

@@ -21,6 +21,7 @@ _STOP_SECONDS = 20
 _LOOK_SECONDS = 0.1
 _LOOKS = 50
 _END_LOOK_SECONDS = 0.01
+_ANSWER_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,10 @@ class Server:
         """How long its processors have been busy so far, with whatever they did."""
         return busy_seconds(self._cpus)
 
+    def resident_bytes(self) -> int:
+        """The memory that the process occupies now, without that of its children."""
+        return resident_bytes(self._process.pid)
+
     def await_idle(self) -> None:
         """Return once requests that nobody waits for any more are worked off.
 
@@ -87,6 +92,20 @@ class Server:
     def resume(self) -> None:
         """Let its processes go on."""
         self._signal(signal.SIGCONT)
+
+    def ask(self, number: signal.Signals, answer: str) -> int:
+        """Send a signal that makes it print a line; the number in it, the group of ``answer``.
+
+        Raises RuntimeError where no such line comes.
+        """
+        known = len(self.output)
+        self._process.send_signal(number)
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while time.monotonic() < deadline:
+            if found := re.search(answer, "".join(self.output[known:])):
+                return int(found[1])
+            time.sleep(_END_LOOK_SECONDS)
+        raise RuntimeError(f"{self.name} does not answer {number.name}")
 
     def stop(self) -> None:
         """End it, and by force whatever of its process tree is left; return when that has ended."""
@@ -173,6 +192,12 @@ def _model_server(name: str, flags: Sequence[str], models: Path, ready: str) -> 
         *flags,
     )
     return Program(name, command, ready)
+
+
+def resident_bytes(process: int) -> int:
+    """The memory that a process occupies now."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(root: int) -> float:
