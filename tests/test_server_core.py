@@ -5,6 +5,7 @@ The lookup-table platform stands in for all: its versions load in no time, from 
 
 import gc
 import os
+import shutil
 import threading
 import time
 from collections import Counter
@@ -443,6 +444,19 @@ def test_a_cold_load_that_hangs_holds_up_no_other_model_and_is_bounded_by_the_de
         )
         (tmp_path / "hanging" / "1" / "table.csv").write_text("key,value\n")
         assert leased_version(served, ModelSpec("hanging")) == 1
+
+
+def test_a_version_that_went_before_its_first_request_is_passed_over(tmp_path: Path) -> None:
+    """Nobody has looked at the base path since."""
+    for version in (1, 2):
+        write_version(tmp_path, version)
+    config = table(tmp_path, policy=AllVersions())
+    with core(config, load_on_first_request=True, file_system_poll_wait_seconds=0) as served:
+        shutil.rmtree(tmp_path / "2")
+        assert leased_version(served, ModelSpec("m")) == 1
+        error = error_of(lease_and_wait, served, ModelSpec("m", 2))
+        assert isinstance(error, NotFound)
+        assert error.message == "Servable {name: m version: 2} is not there any more"
 
 
 def test_a_label_may_name_a_version_that_loads_on_its_first_request(tmp_path: Path) -> None:

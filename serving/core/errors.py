@@ -88,6 +88,10 @@ class NotFound(ServingError):
     code = Code.NOT_FOUND
 
 
+class Gone(NotFound):
+    """What a source had found is not there any more when it is to be loaded."""
+
+
 class AlreadyExists(ServingError):
     code = Code.ALREADY_EXISTS
 

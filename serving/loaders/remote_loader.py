@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-from serving.core.errors import Unavailable
+from serving.core.errors import Gone, NotFound, Unavailable
 from serving.core.loader import Loader
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
@@ -61,15 +62,20 @@ class RemoteLoader:
             return self._loader.estimate_resources()
         if self._estimate is None:
             try:
-                size_bytes = self._copies.size_bytes(self._uri)
+                with _noticing_absence():
+                    size_bytes = self._copies.size_bytes(self._uri)
             except Unavailable:
                 return ResourceAllocation()
             self._estimate = ResourceAllocation.ram(int(_RAM_PER_STORED_BYTE * size_bytes))
         return self._estimate
 
     def load(self, servable_id: ServableId) -> None:
-        """Fetch and load; when either fails, the copy may be evicted."""
-        copy = self._copies.lease(self._uri)
+        """Fetch and load; when either fails, the copy may be evicted.
+
+        Raises Gone when the store does not have the version any more.
+        """
+        with _noticing_absence():
+            copy = self._copies.lease(self._uri)
         try:
             loader = self._make_loader(copy.path)
             loader.load(servable_id)
@@ -92,3 +98,11 @@ class RemoteLoader:
     @property
     def servable(self) -> Servable | None:
         return self._loader.servable if self._loader else None
+
+
+@contextmanager
+def _noticing_absence() -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise Gone(error.message) from error

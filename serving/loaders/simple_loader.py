@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from serving.core.errors import Gone, ServingError
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
@@ -14,7 +17,10 @@ Wrap = Callable[[ServableId, str, Servable], Servable]
 
 
 class SimpleLoader:
-    """Loads one version of one platform from one path. The manager serialises the calls."""
+    """Loads one version of one platform from one path. The manager serialises the calls.
+
+    Raises what the platform raises, and Gone when the path is not there any more.
+    """
 
     def __init__(self, path: str, platform: Callable[[], Platform], wrap: Wrap) -> None:
         """``platform`` is a function so that making a loader imports no framework."""
@@ -27,13 +33,15 @@ class SimpleLoader:
     def estimate_resources(self) -> ResourceAllocation:
         """The platform's estimate, asked for once, and anew after a load that failed."""
         if self._estimate is None:
-            self._estimate = self._platform().estimate(self._path)
+            with self._noticing_absence():
+                self._estimate = self._platform().estimate(self._path)
         return self._estimate
 
     def load(self, servable_id: ServableId) -> None:
         """Load and wrap; when wrapping fails, nothing stays loaded."""
         estimate, self._estimate = self._estimate, None
-        servable = self._platform().load(servable_id, self._path)
+        with self._noticing_absence():
+            servable = self._platform().load(servable_id, self._path)
         try:
             self._servable = self._wrap(servable_id, self._path, servable)
         except BaseException:
@@ -46,6 +54,18 @@ class SimpleLoader:
         servable, self._servable = self._servable, None
         if servable is not None:
             servable.close()
+
+    @contextmanager
+    def _noticing_absence(self) -> Iterator[None]:
+        """Each platform has words and a code of its own for files that are not there."""
+        try:
+            yield
+        except Exception as error:
+            if os.path.lexists(self._path):
+                raise
+            if isinstance(error, ServingError):
+                raise Gone(error.message) from error
+            raise Gone("the version is not there any more") from error
 
     @property
     def servable(self) -> Servable | None:

@@ -14,6 +14,7 @@ from serving.core.clock import Clock
 from serving.core.errors import (
     DeadlineExceeded,
     FailedPrecondition,
+    Gone,
     NotFound,
     ServingError,
     Unavailable,
@@ -243,6 +244,9 @@ class CachingManager:
             return [partial(tell, waiting, _shutting_down())]
         if version is None:
             return [partial(tell, waiting, _not_found(waiting.request))]
+        return self._admit_to(version, waiting, tell)
+
+    def _admit_to(self, version: _Version, waiting: _Waiting, tell: _Tell) -> _Todo:
         if version.phase is _Phase.LOADED:
             return [partial(tell, waiting, self._basic.servable(version.request))]
         if version.data.error:
@@ -365,9 +369,34 @@ class CachingManager:
             return self._end_life(version)
         version.phase = _Phase.UNLOADED
         version.failed = True
+        if isinstance(failure, Gone):
+            return self._pass_over(version)
         return [
             partial(self._tell_later, waiting, failure) for waiting in self._take_waiting(version)
         ]
+
+    def _pass_over(self, version: _Version) -> _Todo:
+        """Answer as after the next look of the source, which will find the version gone.
+
+        Then the one below is the latest, and who names this one is told NOT_FOUND. It stays on
+        offer until that look: where a base path is away for a moment, the next look-up is to try
+        again, and perhaps nobody looks before the next reload.
+        """
+        below = self._below(version)
+        gone = NotFound(f"Servable {version.id} is not there any more")
+        todo: _Todo = []
+        for waiting in self._take_waiting(version):
+            if below and waiting.request.version is None:
+                todo += self._admit_to(below, waiting, self._tell_later)
+            else:
+                todo.append(partial(self._tell_later, waiting, gone))
+        return todo
+
+    def _below(self, version: _Version) -> _Version | None:
+        """The highest version on offer below this one."""
+        held = self._versions[version.id.name].values()
+        below = [each for each in held if each.offered and each.id < version.id]
+        return max(below, key=lambda each: each.id, default=None)
 
     def _unload(self, version: _Version) -> Callable[[], object]:
         version.phase = _Phase.UNLOADING

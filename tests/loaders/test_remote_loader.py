@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.core.errors import NotFound, Unavailable
+from serving.core.errors import Gone, NotFound, Unavailable
 from serving.core.loader import Loader
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_id import ServableId
@@ -66,11 +66,14 @@ def test_a_store_that_can_not_be_reached_does_not_fail_the_estimate_but_the_load
     assert loader.estimate_resources() == ResourceAllocation.ram(1200)
 
 
-def test_a_version_that_is_gone_fails_at_its_estimate():
+def test_a_version_that_is_gone_fails_at_its_estimate_and_its_load():
     copies = Copies()
-    copies.failures = [NotFound("gone")]
-    with pytest.raises(NotFound):
-        remote(copies, FakeLoader()).estimate_resources()
+    copies.failures = [NotFound("gone"), NotFound("gone")]
+    loader = remote(copies, FakeLoader())
+    with pytest.raises(Gone):
+        loader.estimate_resources()
+    with pytest.raises(Gone):
+        loader.load(ID)
 
 
 def test_the_copy_is_fetched_then_loaded_and_held_until_the_unload():

@@ -1,8 +1,11 @@
 """The loader that any platform can use: load, wrap, unload."""
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 
-from serving.core.errors import InvalidArgument
+from serving.core.errors import Gone, InvalidArgument
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
@@ -70,6 +73,30 @@ def test_the_estimate_is_made_anew_after_a_load_that_failed() -> None:
         loader.load(M1)
     loader.estimate_resources()
     assert platform.estimates == 2
+
+
+@pytest.mark.parametrize("error", [InvalidArgument("no table"), OSError("no such directory")])
+def test_whatever_a_platform_says_of_a_path_that_is_gone_the_version_is_gone(
+    tmp_path: Path, error: Exception
+) -> None:
+    class Failing(OnePlatform):
+        def estimate(self, path: str) -> ResourceAllocation:
+            raise error
+
+        def load(self, servable_id: ServableId, path: str) -> Servable:
+            raise error
+
+    def loader(path: Path) -> SimpleLoader:
+        return SimpleLoader(str(path), Failing, lambda servable_id, path, servable: servable)
+
+    for call in (
+        loader(tmp_path / "1").estimate_resources,
+        partial(loader(tmp_path / "1").load, M1),
+    ):
+        with pytest.raises(Gone):
+            call()
+    with pytest.raises(type(error)):
+        loader(tmp_path).load(M1)
 
 
 def test_the_estimate_is_made_once_and_making_a_loader_asks_for_no_platform() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from serving.core.errors import (
     DeadlineExceeded,
+    Gone,
     Internal,
     InvalidArgument,
     NotFound,
@@ -622,6 +623,43 @@ def test_where_no_thread_can_be_had_who_asks_hears_of_it() -> None:
         cache.ask("bad")
     assert cache.ask("good") == 1
     assert cache.events[:4] == ["bad1 START", "good1 START", "bad1 END", "good1 LOADING"]
+
+
+def gone() -> FakeLoader:
+    return FakeLoader(failures=[Gone("no such directory")])
+
+
+def test_where_the_latest_is_gone_the_one_below_is_the_latest() -> None:
+    cache = Cache()
+    cache.offer("m", {1: FakeLoader(), 2: gone(), 3: gone()})
+    assert cache.ask("m") == 1
+    assert cache.loaded == ["m1"]
+    assert [event for event in cache.events if event.startswith("m3")][-1] == "m3 END"
+
+
+def test_who_names_a_version_that_is_gone_is_told_not_found_and_the_next_look_up_tries_again() -> (
+    None
+):
+    cache = Cache()
+    cache.offer("m", {1: FakeLoader(), 2: gone()})
+    with pytest.raises(NotFound) as raised:
+        cache.ask("m", 2)
+    assert raised.value.message == "Servable {name: m version: 2} is not there any more"
+    assert cache.ask("m", 2) == 2
+
+
+def test_where_every_version_is_gone_the_latest_is_not_found() -> None:
+    cache = Cache()
+    cache.offer("m", {1: gone(), 2: gone()})
+    with pytest.raises(NotFound, match="version: 1} is not there any more"):
+        cache.ask("m")
+
+
+def test_below_a_version_that_is_broken_nothing_is_looked_for() -> None:
+    cache = Cache()
+    cache.offer("m", {1: FakeLoader(), 2: FakeLoader(failures=[InvalidArgument("broken")])})
+    with pytest.raises(InvalidArgument, match="broken"):
+        cache.ask("m")
 
 
 def test_what_is_loaded_is_what_was_offered_last() -> None:
