@@ -22,7 +22,8 @@ WARM_UP = 0.2  # of the requests
 GROWTH_BYTES = 8 * MEGABYTE
 GROWTH_OBJECTS = 500
 MODEL_MEGABYTES = 64
-CYCLES = 6
+CYCLES = 8
+GROWTH_OF_LEAST_BYTES = 48 * MEGABYTE
 ARENA_BYTES = 64 * MEGABYTE
 """glibc keeps what is free at the end of a thread's arena, which is never larger than that."""
 
@@ -62,10 +63,12 @@ def test_requests_leave_nothing_behind(soak: ModuleType, engine: str):
 @pytest.mark.slow
 @pytest.mark.timeout(CYCLES * 60 + 180)
 def test_models_that_come_and_go_leave_no_memory_behind(memory: ModuleType):
-    """A part of one model may stay for the next: the bound does not grow with the cycles."""
+    """A part of one model may stay for the next, now more and now less, but not more and more."""
     first, *others = memory.cycles(CYCLES, MODEL_MEGABYTES)
 
     assert first.loaded - first.before > 0.9 * MODEL_MEGABYTES * MEGABYTE
     for cycle in others:
-        assert cycle.unloaded < first.unloaded + ARENA_BYTES, others
-        assert cycle.served < first.served + ARENA_BYTES, others
+        assert cycle.unloaded < first.unloaded + 2 * ARENA_BYTES, others
+        assert cycle.served < first.served + 2 * ARENA_BYTES, others
+    least = min(cycle.unloaded for cycle in others[len(others) // 2 :])
+    assert least < first.unloaded + GROWTH_OF_LEAST_BYTES, others
