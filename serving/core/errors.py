@@ -104,6 +104,10 @@ class ResourceExhausted(ServingError):
     code = Code.RESOURCE_EXHAUSTED
 
 
+class NoRoom(ResourceExhausted):
+    """What would fit alone does not fit beside what is held already."""
+
+
 class FailedPrecondition(ServingError):
     code = Code.FAILED_PRECONDITION
 

@@ -15,6 +15,7 @@ from serving.core.errors import (
     DeadlineExceeded,
     FailedPrecondition,
     Gone,
+    NoRoom,
     NotFound,
     ServingError,
     Unavailable,
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 
 _NUM_LENDING_THREADS = 8
 """How many of those who waited may run at once; a run that hangs must not hold up the others."""
+
+_MAX_NEW_ESTIMATES = 3
+"""How often a load that turns out to need more room than was made for it gets more made."""
 
 _Todo = list[Callable[[], object]]
 """What is to be done once the lock is released."""
@@ -64,6 +68,7 @@ class _Version:
         "failed",
         "id",
         "needs",
+        "new_estimates",
         "offered",
         "phase",
         "request",
@@ -82,6 +87,7 @@ class _Version:
         self.failed = False
         self.phase = _Phase.UNLOADED
         self.needs = ResourceAllocation()
+        self.new_estimates = 0
         self.waiting: dict[_Waiting, None] = {}
 
 
@@ -122,7 +128,7 @@ class CachingManager:
     ) -> None:
         self._bus = bus
         self._limit = limit or ResourceAllocation()
-        self._tracker = ResourceTracker(self._limit)
+        self._tracker = ResourceTracker(self._limit, waits=False)
         self._offers: dict[ServableRequest, _Version] = {}
         self._requests: dict[str, Sequence[ServableRequest]] = {}
         self._versions: dict[str, dict[int, _Version]] = {}
@@ -359,6 +365,7 @@ class CachingManager:
         if not version.offered:
             return [self._unload(version)]
         version.used = next(self._uses)
+        version.new_estimates = 0
         return [
             partial(self._tell_later, waiting, self._basic.servable(version.request))
             for waiting in self._take_waiting(version)
@@ -369,11 +376,20 @@ class CachingManager:
             return self._end_life(version)
         version.phase = _Phase.UNLOADED
         version.failed = True
+        if isinstance(failure, NoRoom) and self._may_be_estimated_anew(version):
+            version.new_estimates += 1
+            return self._begin(version)
+        version.new_estimates = 0
         if isinstance(failure, Gone):
             return self._pass_over(version)
         return [
             partial(self._tell_later, waiting, failure) for waiting in self._take_waiting(version)
         ]
+
+    def _may_be_estimated_anew(self, version: _Version) -> bool:
+        """Its files may have grown since the first look, or could not be looked at then."""
+        few = version.new_estimates < _MAX_NEW_ESTIMATES
+        return few and bool(version.waiting) and not version.data.error
 
     def _pass_over(self, version: _Version) -> _Todo:
         """Answer as after the next look of the source, which will find the version gone.

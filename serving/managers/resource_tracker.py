@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from serving.core.errors import Cancelled, ResourceExhausted
+from serving.core.errors import Cancelled, NoRoom, ResourceExhausted
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_id import ServableId
 
@@ -17,8 +17,10 @@ class ResourceTracker:
     Resources that ``total`` does not name are unlimited.
     """
 
-    def __init__(self, total: ResourceAllocation | None = None) -> None:
+    def __init__(self, total: ResourceAllocation | None = None, *, waits: bool = True) -> None:
+        """Unless it ``waits``, what does not fit now is refused now: somebody else makes room."""
         self._total = total or ResourceAllocation()
+        self._waits = waits
         self._reserved: dict[ServableId, ResourceAllocation] = {}
         self._used = ResourceAllocation()
         self._changed = threading.Condition()
@@ -59,16 +61,19 @@ class ResourceTracker:
         """Take what a load needs; blocks while another load or unload may yet free enough.
 
         What the version has claimed before counts as its own.
-        Raises ResourceExhausted when it does not fit and nothing in flight can change that, and
-        Cancelled when ``is_cancelled``, asked again after :meth:`look_again`, says so.
+        Raises ResourceExhausted when it can never fit, NoRoom when it does not fit and nothing in
+        flight is waited for, and Cancelled when ``is_cancelled``, asked again after
+        :meth:`look_again`, says so.
         """
         with self._changed:
             while not (self._used - self._held_by(servable_id) + estimate).fits_in(self._total):
                 if is_cancelled():
                     raise Cancelled(f"Servable {servable_id} is not to be loaded any more")
                 hopeless = not estimate.fits_in(self._total)
-                if hopeless or not (self._loads_in_flight or self._unloads_in_flight):
-                    raise ResourceExhausted(
+                in_flight = self._loads_in_flight or self._unloads_in_flight
+                if hopeless or not (self._waits and in_flight):
+                    refusal = ResourceExhausted if hopeless else NoRoom
+                    raise refusal(
                         f"Insufficient resources to load servable {servable_id}: "
                         f"needs {estimate}; in use {self._used}; limit {self._total}"
                     )

@@ -625,6 +625,58 @@ def test_where_no_thread_can_be_had_who_asks_hears_of_it() -> None:
     assert cache.events[:4] == ["bad1 START", "good1 START", "bad1 END", "good1 LOADING"]
 
 
+class Growing(FakeLoader):
+    """Needs so much when it is asked, and so much when it is asked again; the last for ever."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        self.estimates = [ram(size) for size in sizes]
+
+    def estimate_resources(self) -> ResourceAllocation:
+        return self.estimates.pop(0) if len(self.estimates) > 1 else self.estimates[0]
+
+
+def test_what_turns_out_to_need_more_gets_more_room() -> None:
+    cache = Cache(limit=100)
+    cache.offer("other", {1: sized(60)})
+    cache.offer("m", {1: Growing(10, 80)})
+    cache.ask("other")
+    assert cache.ask("m") == 1
+    assert cache.loaded == ["m1"]
+
+
+def test_what_turns_out_to_need_more_waits_for_no_load_that_hangs() -> None:
+    gate = Gate()
+    with threaded(limit=100) as cache:
+        cache.offer("hanging", {1: hanging(gate, 10)})
+        cache.offer("other", {1: sized(60)})
+        cache.offer("m", {1: Growing(10, 80)})
+        cache.ask("other")
+        waiting = cache.begin("hanging")
+        assert gate.begun.wait(10)
+        assert cache.ask("m") == 1
+        assert cache.loaded == ["m1"]
+        gate.go_on.set()
+        waiting.get(timeout=10).release()
+
+
+def test_what_needs_more_whenever_it_is_asked_is_refused_in_the_end() -> None:
+    cache = Cache(limit=100)
+    cache.offer("m", {1: Growing(*[10, 80] * 100)})
+    cache.offer("held", {1: sized(60)})
+    with cache.lease("held"), pytest.raises(ResourceExhausted, match=r"needs .*=80; in use .*=70"):
+        cache.ask("m")
+    assert cache.events.count("m1 END") == 4
+
+
+def test_what_grows_beyond_the_limit_is_refused_at_once() -> None:
+    cache = Cache(limit=100)
+    cache.offer("m", {1: Growing(10, 101)})
+    with pytest.raises(ResourceExhausted, match="Insufficient resources to load servable"):
+        cache.ask("m")
+    assert cache.events.count("m1 END") == 1
+
+
 def gone() -> FakeLoader:
     return FakeLoader(failures=[Gone("no such directory")])
 
