@@ -58,6 +58,10 @@ def _run(flags: CommandLine) -> int:
     options = server_options(flags)
     for warning in warnings(flags):
         log.warning("%s", warning)
+    if options.num_workers > 1:
+        from serving.workers.supervisor import supervise  # noqa: PLC0415  # as above
+
+        return supervise(options, flags["log_level"])
     from serving.model_server import run  # noqa: PLC0415  # as above
 
     return run(options)

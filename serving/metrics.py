@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+Cells = Mapping[tuple[str, ...], int]
+"""The values of a counter by label values."""
+
+Counts = Mapping[str, Cells]
+"""The cells of every counter of a process, by the counter's name."""
 
 
 class Counter:
@@ -23,16 +29,18 @@ class Counter:
         with self._lock:
             self._cells[label_values] = self._cells.get(label_values, 0) + by
 
-    def cells(self) -> Mapping[tuple[str, ...], int]:
+    def cells(self) -> Cells:
         """A copy of every cell, by label values, in order of those."""
         with self._lock:
             return dict(sorted(self._cells.items()))
 
 
 class Metrics:
-    """The metrics of one server. Thread-safe."""
+    """The metrics of one server, which several processes may be. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, counted_elsewhere: Callable[[], Sequence[Counts]] = lambda: ()) -> None:
+        """``counted_elsewhere`` asks the other processes of the server, and may take its time."""
+        self._counted_elsewhere = counted_elsewhere
         self._lock = threading.Lock()
         self._counters: dict[str, Counter] = {}
 
@@ -52,11 +60,17 @@ class Metrics:
         with self._lock:
             return [self._counters[name] for name in sorted(self._counters)]
 
+    def counts(self) -> Counts:
+        """What this process has counted."""
+        return {counter.name: counter.cells() for counter in self.counters()}
+
     def first_value(self, name: str) -> int:
-        """The value of the first cell of a metric; 0 when there is no such metric or cell."""
-        with self._lock:
-            counter = self._counters.get(name)
-        return next(iter(counter.cells().values()), 0) if counter else 0
+        """The first cell of a metric, summed over all processes; 0 where there is none."""
+        total: dict[tuple[str, ...], int] = {}
+        for counts in (self.counts(), *self._counted_elsewhere()):
+            for labels, value in counts.get(name, {}).items():
+                total[labels] = total.get(labels, 0) + value
+        return total[min(total)] if total else 0
 
 
 def request_count(metrics: Metrics) -> Counter:

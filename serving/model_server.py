@@ -7,12 +7,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
+from typing import Any
 
 from serving import memory
 from serving.apis.tensorflow_serving.model_service import RELOAD, ModelService
@@ -24,18 +24,17 @@ from serving.apis.tensorflow_serving.rest import RestApi
 from serving.batching.batching_session import BatchingServable
 from serving.batching.direct_servable import DirectServable
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler
-from serving.config.config_file_watcher import ConfigFileWatcher
-from serving.config.model_config import configured_models
 from serving.config.options import ServerOptions
 from serving.core.call import UnaryHandler
 from serving.core.clock import SystemClock
 from serving.core.errors import ServingError
-from serving.core.model_config import ModelConfig
+from serving.core.models import Models
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
 from serving.memory import MemoryReturn
 from serving.metrics import Metrics
+from serving.peers import Alone, Peers
 from serving.server_core import ServerCore
 from serving.transport.grpc_server import GrpcServer
 from serving.transport.http_server import HttpServer
@@ -58,10 +57,12 @@ class ModelServer:
     configured model has loaded, failed or turned out to be missing.
     """
 
-    def __init__(self, options: ServerOptions) -> None:
+    def __init__(self, options: ServerOptions, peers: Peers | None = None) -> None:
+        """``peers``: the other processes that serve on the ports; None where there are none."""
         self._options = options
         self._clock = SystemClock()
-        self._metrics = Metrics()
+        self._peers = peers or Alone(options, self._clock)
+        self._metrics = Metrics(self._peers.counted_elsewhere)
         self._running = ExitStack()
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
@@ -72,6 +73,7 @@ class ModelServer:
             Platforms({"tensorflow": options.tensorflow}),
             clock=self._clock,
             wrap=self._wrap,
+            is_everywhere=self._peers.is_everywhere,
         )
 
     @property
@@ -93,14 +95,15 @@ class ModelServer:
             memory_return.start()
             starting.callback(self.core.stop)
             self._start_batch_threads(starting)
-            self.core.start(configured_models(self._options))
-            self._watch_config_file(starting)
+            self._peers.start(self.core)
+            models = self._peers.join(self.core, self._metrics, starting)
             # Closed after the transports, whose calls in progress need them.
             control = _thread_pool(_NUM_CONTROL_THREADS, "control", starting)
             rest = _thread_pool(self._options.rest_num_threads, "rest", starting)
             starting.callback(self._close_transports)
-            self._open_grpc(control)
-            self._open_rest(rest)
+            self._open_grpc(models, control)
+            self._open_rest(models, rest)
+            self._peers.opened()
             self._running = starting.pop_all()
 
     def stop(self) -> None:
@@ -136,55 +139,32 @@ class ModelServer:
         log.info("Wrapping %s to perform batch processing", servable_id)
         return BatchingServable(servable, direct, self._scheduler, options, self._clock)
 
-    def _watch_config_file(self, running: ExitStack) -> None:
-        interval = self._options.lifecycle.model_config_file_poll_wait_seconds
-        if interval <= 0 or not self._options.model_config_file:
-            return
-        watcher = ConfigFileWatcher(
-            partial(configured_models, self._options),
-            self._begin_reload,
-            in_force=self.core.configs,
-            interval_seconds=interval,
-            clock=self._clock,
-        )
-        watcher.start()
-        running.callback(watcher.stop)
-
-    def _begin_reload(self, configs: Sequence[ModelConfig]) -> None:
-        """Without waiting, so that the next change of the file is seen while models load."""
-
-        def done(error: ServingError | None) -> None:
-            if error:
-                log.error("models of the config file: %s", error)
-
-        self.core.begin_reload(configs, done)
-
-    def _open_grpc(self, control: Executor) -> None:
+    def _open_grpc(self, models: Models, control: Executor) -> None:
         self._grpc = GrpcServer(
-            self._options.grpc, self._grpc_methods(control), waiting=frozenset({RELOAD})
+            self._options.grpc, self._grpc_methods(models, control), waiting=frozenset({RELOAD})
         )
         self._grpc.start()
         self._grpc.set_serving(True)
 
-    def _grpc_methods(self, control: Executor) -> Mapping[str, UnaryHandler]:
+    def _grpc_methods(self, models: Models, control: Executor) -> Mapping[str, UnaryHandler]:
         prediction = PredictionService(
-            self.core,
+            models,
             self._metrics,
             PredictionOptions(
                 check_method_name=self._options.enable_signature_method_name_check,
                 tensor_content=self._options.enable_serialization_as_tensor_content,
             ),
         )
-        model = ModelService(self.core, self._metrics, control)
+        model = ModelService(models, self._metrics, control)
         return {**prediction.methods(), **model.methods()}
 
-    def _open_rest(self, workers: Executor) -> None:
+    def _open_rest(self, models: Models, threads: Executor) -> None:
         """A REST port that cannot be had is logged: gRPC clients are served all the same."""
         if self._options.http is None:
             return
         app = RestApi(
-            self.core,
-            executor=workers,
+            models,
+            executor=threads,
             timeout_seconds=self._options.rest_timeout_seconds,
             cors=self._options.rest_enable_cors,
             check_method_name=self._options.enable_signature_method_name_check,
@@ -226,7 +206,7 @@ class _StopRequested(BaseException):
     """A signal came while the server was starting: nothing that runs then is worth finishing."""
 
 
-def run(options: ServerOptions) -> int:
+def run(options: ServerOptions, peers: Peers | None = None) -> int:
     """Serve until SIGTERM or SIGINT; a second signal ends the process without waiting.
 
     A load, or a run of a model, that goes on after the grace period holds up the end of the
@@ -252,15 +232,19 @@ def run(options: ServerOptions) -> int:
             raise _StopRequested
 
     threading.Thread(target=_leave, args=(leave_in_seconds,), name="leave", daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    memory.set_up()
+    before: dict[int, Any] = {}
     try:
-        with ModelServer(options):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, on_signal)
+        memory.set_up()
+        with ModelServer(options, peers):
             started = True
             _wait_for(stop)
     except _StopRequested:
         pass
+    finally:
+        for handled, handler in before.items():
+            signal.signal(handled, handler)
     log.info("stopped")
     return 0
 

@@ -38,6 +38,7 @@ from serving.managers.loader_harness import RetryPolicy
 from serving.managers.policies import (
     AspiredVersionPolicy,
     availability_preserving,
+    preserving_everywhere,
     resource_preserving,
 )
 from serving.managers.resource_tracker import ResourceTracker
@@ -49,7 +50,7 @@ from serving.sources.source_router import DynamicSourceRouter
 from serving.sources.storage import is_remote
 from serving.sources.storages import storage_for
 from serving.sources.version_contents import VersionContents
-from serving.version_labels import VersionLabels
+from serving.version_labels import Labels, VersionLabels
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +86,16 @@ class ServerCore:
         *,
         clock: Clock,
         wrap: Wrap = lambda _id, _path, servable: servable,
+        is_everywhere: Callable[[ServableId], bool] = lambda _id: True,
     ) -> None:
-        """``wrap`` is put around every servable as it loads; by default nothing is."""
+        """``wrap`` is put around every servable as it loads; by default nothing is.
+
+        Where other processes serve the same models, ``is_everywhere`` tells whether a version is
+        available in all of them; :meth:`reconsider` is called when that has changed.
+        """
         self.bus: EventBus[ServableState] = EventBus()
         self._wrap = wrap
+        self._is_everywhere = is_everywhere
         self._options = options
         self._platforms = platforms
         self._clock = clock
@@ -158,6 +165,15 @@ class ServerCore:
         self.begin_reload(configs, outcome.put)
         if error := outcome.get():
             raise error
+
+    def check(self, configs: Sequence[ModelConfig]) -> None:
+        """Raise what :meth:`begin_reload` would, now, for a configuration that is refused."""
+        self._allowed_labels(configs)
+
+    def reconsider(self, name: str) -> None:
+        """Whether one of this model's versions is available in all processes has changed."""
+        if isinstance(self._manager, AspiredVersionsManager):
+            self._manager.reconsider(name)
 
     def stop(self) -> None:
         """Find no more versions, unload all; returns when nothing is left in memory."""
@@ -250,10 +266,16 @@ class ServerCore:
             clock=clock,
             tracker=ResourceTracker(limit),
             retry=RetryPolicy(options.max_num_load_retries, options.load_retry_interval_seconds),
-            policy=_POLICIES[options.aspired_version_policy],
+            policy=self._policy(),
             num_load_threads=options.num_load_threads,
             num_unload_threads=options.num_unload_threads,
         )
+
+    def _policy(self) -> AspiredVersionPolicy:
+        policy = _POLICIES[self._options.aspired_version_policy]
+        if policy is resource_preserving:
+            return policy
+        return preserving_everywhere(policy, self._is_everywhere)
 
     def _num_load_threads(self) -> int:
         """Where clients wait for loads, all of them are the first round."""
@@ -298,8 +320,7 @@ class ServerCore:
 
     def _apply(self, configs: Sequence[ModelConfig], *, retry_failed: bool = False) -> None:
         """Check everything first, then change everything and look for versions at once."""
-        self._check(configs)
-        labels = self._labels.check(configs, set(self._servable()).__contains__)
+        labels = self._allowed_labels(configs)
         routes = {name: config.platform for name, config in self._configs.items()}
         self._router.update_routes(routes | {config.name: config.platform for config in configs})
         # Before any version is dropped: a label must not lead to one that is on its way out.
@@ -315,6 +336,11 @@ class ServerCore:
             self._source.retry_failed()
         if self._polls:
             self._source.poll_once()
+
+    def _allowed_labels(self, configs: Sequence[ModelConfig]) -> Labels:
+        """The labels of a configuration in which nothing is wrong."""
+        self._check(configs)
+        return self._labels.check(configs, set(self._servable()).__contains__)
 
     def _servable(self) -> Sequence[ServableId]:
         """What a label may name: what a request can reach, though it may have to load first."""

@@ -40,7 +40,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     | ROOMS,
     "apis": frozenset({"core", "inference", "generated", "metrics"}),
     "config": frozenset({"core", "generated", "server_core_options", "transport", "apis"}) | ROOMS,
+    "peers": frozenset({"core", "config", "metrics", "server_core"}),
     "model_server": EVERYTHING,
+    "workers": frozenset(
+        {"core", "config", "managers", "metrics", "model_server", "server_core", "transport"}
+    ),
     "cli": EVERYTHING,
     "testing": EVERYTHING,
 }
@@ -66,7 +70,9 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "server_core": frozenset(),
     "apis": frozenset({"numpy", "ml_dtypes", "starlette"}) | MESSAGES,
     "config": MESSAGES | {"yaml"},
+    "peers": frozenset(),
     "model_server": EVERYTHING,
+    "workers": frozenset(),
     "cli": EVERYTHING,
     "testing": EVERYTHING,
 }

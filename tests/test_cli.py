@@ -41,6 +41,23 @@ def run_program(*arguments):
     )
 
 
+def test_one_process_serves_by_itself(monkeypatch, started):
+    """What watches over several is not even imported."""
+    monkeypatch.setitem(sys.modules, "serving.workers.supervisor", None)
+    assert cli.main(["--model_base_path=/m"]) == 0
+    assert len(started) == 1
+
+
+def test_several_are_supervised(monkeypatch, started):
+    supervised = []
+    supervisor = types.SimpleNamespace(supervise=lambda *arguments: supervised.append(arguments))
+    monkeypatch.setitem(sys.modules, "serving.workers.supervisor", supervisor)
+    cli.main(["--model_base_path=/m", "--num_workers=2", "--log_level=debug"])
+    ((options, log_level),) = supervised
+    assert (options.num_workers, log_level) == (2, "debug")
+    assert started == []
+
+
 def test_help_is_printed_and_no_failure(capsys, started):
     assert cli.main(["--port=1", "--help"]) == 0
 

@@ -45,6 +45,15 @@ def test_the_first_value_is_that_of_the_first_cell_and_zero_without_one():
     assert metrics.first_value("/c") == 1
 
 
+def test_the_first_value_is_the_sum_of_all_processes():
+    metrics = Metrics(lambda: [{"/c": {("a",): 10, ("b",): 5}}, {}, {"/d": {("a",): 3}}])
+    counter = metrics.counter("/c", "", ("model",))
+    counter.increment("b")
+    assert (metrics.first_value("/c"), metrics.first_value("/d")) == (10, 3)
+    counter.increment("a", by=2)
+    assert metrics.first_value("/c") == 12
+
+
 def test_no_increment_is_lost_between_threads():
     counter = Metrics().counter("/c", "", ())
     with ThreadPoolExecutor(4) as pool:

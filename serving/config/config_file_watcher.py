@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 
+from serving.config.model_config import configured_models
+from serving.config.options import ServerOptions
 from serving.core.clock import Clock
 from serving.core.errors import ServingError
 from serving.core.model_config import ModelConfig
@@ -15,6 +19,38 @@ log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 1.0
 """How long a changed file must say the same: half of a YAML list is a shorter list."""
+
+
+BeginReload = Callable[[Sequence[ModelConfig], Callable[[ServingError | None], None]], None]
+"""Takes a configuration, and calls back when its models are available; see core.models.Models."""
+
+
+def watch_config_file(
+    options: ServerOptions,
+    begin_reload: BeginReload,
+    in_force: Callable[[], Sequence[ModelConfig]],
+    clock: Clock,
+    running: ExitStack,
+) -> None:
+    """Apply what changes in the config file until ``running`` closes, where options ask for it."""
+    interval = options.lifecycle.model_config_file_poll_wait_seconds
+    if interval <= 0 or not options.model_config_file:
+        return
+
+    def done(error: ServingError | None) -> None:
+        if error:
+            log.error("models of the config file: %s", error)
+
+    watcher = ConfigFileWatcher(
+        partial(configured_models, options),
+        # Without waiting, so that the next change of the file is seen while models load.
+        lambda configs: begin_reload(configs, done),
+        in_force=in_force,
+        interval_seconds=interval,
+        clock=clock,
+    )
+    watcher.start()
+    running.callback(watcher.stop)
 
 
 class ConfigFileWatcher:

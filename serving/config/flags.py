@@ -357,6 +357,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             10.0,
             "Seconds that calls in progress have to end after the first signal.",
         ),
+        Flag(
+            "num_workers",
+            _INT32,
+            1,
+            "Processes that share the ports, each with the models in its own memory; 1: no others.",
+        ),
         Flag("log_level", _STRING, "info", "debug, info, warning or error."),
         Flag("monitoring_config_file", _STRING, "", "Text-format MonitoringConfig.", _LATER),
         Flag(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,7 @@ class ServerOptions:
     enable_signature_method_name_check: bool
     enable_serialization_as_tensor_content: bool
     shutdown_grace_seconds: float
+    num_workers: int
 
 
 def server_options(flags: CommandLine) -> ServerOptions:
@@ -75,6 +77,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         enable_signature_method_name_check=flags["enable_signature_method_name_check"],
         enable_serialization_as_tensor_content=flags["enable_serialization_as_tensor_content"],
         shutdown_grace_seconds=_at_least(0, "shutdown_grace_seconds", flags),
+        num_workers=_num_workers(flags),
     )
 
 
@@ -215,6 +218,21 @@ def _tls_options(path: str) -> TlsOptions:
 
     config = read_text_proto(path, SSLConfig)
     return TlsOptions(config.server_key, config.server_cert, config.custom_ca, config.client_verify)
+
+
+def _num_workers(flags: CommandLine) -> int:
+    num_workers: int = _at_least(1, "num_workers", flags)
+    if num_workers > 1 and flags["grpc_socket_path"]:
+        raise InvalidArgument(
+            f"num_workers must be 1, not {num_workers}, where grpc_socket_path is set: several "
+            "processes can share a port, but not a unix socket"
+        )
+    if num_workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
+        raise InvalidArgument(
+            f"num_workers must be 1, not {num_workers}: on this system processes can not share "
+            "a port"
+        )
+    return num_workers
 
 
 def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:

@@ -105,6 +105,10 @@ class AspiredVersionsManager:
         """Load with this many threads from now on."""
         self._basic.set_num_load_threads(num_threads)
 
+    def reconsider(self, name: str) -> None:
+        """Ask the policy about this servable once more: something it depends on has changed."""
+        self._note_change(name)
+
     def start(self) -> None:
         """Begin the rounds."""
         self._thread.start()

@@ -84,6 +84,31 @@ def resource_preserving(versions: Sequence[VersionSnapshot]) -> Action | None:
     return _load_highest_new(aspired)
 
 
+def preserving_everywhere(
+    policy: AspiredVersionPolicy, is_everywhere: Callable[[ServableId], bool]
+) -> AspiredVersionPolicy:
+    """``policy``, of which an unload waits while no other version is available everywhere.
+
+    For several processes that serve the same versions: while one of them still loads the new
+    version, the old one can be asked of all. Versions that nobody wants any more do not wait.
+    """
+
+    def decide(versions: Sequence[VersionSnapshot]) -> Action | None:
+        considered = versions
+        while action := policy(considered):
+            if action.verb is Verb.LOAD or may_go(action.id, versions):
+                return action
+            considered = [version for version in considered if version.id != action.id]
+        return None
+
+    def may_go(leaving: ServableId, versions: Sequence[VersionSnapshot]) -> bool:
+        ready = (each.id for each in versions if each.state is HarnessState.READY)
+        replaced = any(each != leaving and is_everywhere(each) for each in ready)
+        return replaced or not any(version.is_aspired for version in versions)
+
+    return decide
+
+
 def _load_highest_new(aspired: Iterable[VersionSnapshot]) -> Action | None:
     new = [version.id for version in aspired if version.state is HarnessState.NEW]
     return Action(Verb.LOAD, max(new)) if new else None

@@ -15,8 +15,6 @@ _INT32_MAX = 2**31 - 1
 _CHANNEL_ARGUMENTS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_send_message_length", _INT32_MAX),
     ("grpc.max_receive_message_length", _INT32_MAX),
-    # Otherwise a second server on the same port would start, and take half of the calls.
-    ("grpc.so_reuseport", 0),
 )
 
 
@@ -25,8 +23,9 @@ class GrpcOptions:
     """Where and how to listen. ``address`` is ``host:port`` (port 0: the system picks), or empty.
 
     ``engine`` is one of ``ENGINES``. ``channel_arguments`` come on top of the server's own.
-    ``max_threads`` bounds the threads that handlers may hold at the same time. Raises
-    InvalidArgument when there is nothing to listen on, no thread to answer or no such engine.
+    ``max_threads`` bounds the threads that handlers may hold at the same time. ``shared``: further
+    processes listen on the address too. Raises InvalidArgument when there is nothing to listen on,
+    no thread to answer or no such engine.
     """
 
     address: str = "0.0.0.0:8500"
@@ -36,6 +35,7 @@ class GrpcOptions:
     tls: TlsOptions | None = None
     health_service: bool = False
     engine: str = COMPLETION_QUEUE
+    shared: bool = False
 
     def __post_init__(self) -> None:
         if not self.address and not self.socket_path:
@@ -52,4 +52,6 @@ class GrpcOptions:
 
     def all_channel_arguments(self) -> list[tuple[str, int | str]]:
         """The server's own channel arguments, overridden and completed by the ones given."""
-        return list({**dict(_CHANNEL_ARGUMENTS), **dict(self.channel_arguments)}.items())
+        # Not by default: a second server on the port would start, and take half of the calls.
+        shared = {"grpc.so_reuseport": int(self.shared)}
+        return list({**dict(_CHANNEL_ARGUMENTS), **shared, **dict(self.channel_arguments)}.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from serving.core.errors import Internal, Unavailable
+from serving.transport.tcp_port import bind
 
 if sys.platform == "win32":
     _new_event_loop = asyncio.new_event_loop
@@ -32,10 +32,14 @@ AsgiApp = Callable[
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """Where to listen. Without ``host``: on every address, IPv6 and IPv4. Port 0: any free one."""
+    """Where to listen. Without ``host``: on every address, IPv6 and IPv4. Port 0: any free one.
+
+    ``shared``: further processes listen there too.
+    """
 
     host: str = ""
     port: int = 8501
+    shared: bool = False
 
 
 class HttpServer:
@@ -65,7 +69,7 @@ class HttpServer:
 
     def start(self) -> None:
         """Listen and serve. Raises Unavailable, naming the address, where it cannot listen."""
-        listener = _bind(self._options)
+        listener = _listen(self._options)
         self._thread = threading.Thread(
             target=self._run, args=(listener,), name="http", daemon=True
         )
@@ -112,35 +116,17 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
 
-def _bind(options: HttpOptions) -> socket.socket:
+def _listen(options: HttpOptions) -> socket.socket:
     try:
-        if options.host:
-            return _bind_to(options.host, options.port)
+        listener = bind(options.host, options.port, shared=options.shared)
+        # Listening at once: two servers that had only bound would find out too late.
         try:
-            return _bind_to("::", options.port)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise
-            return _bind_to("0.0.0.0", options.port)  # a host without IPv6
+            listener.listen(2048)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         raise Unavailable(
             f"HTTP cannot listen on {options.host or '[::]'}:{options.port}: {error.strerror}"
         ) from None
-
-
-def _bind_to(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
-        listener.bind(address)
-        # Listening at once: two servers that had only bound would find out too late.
-        listener.listen(2048)
-    except OSError:
-        listener.close()
-        raise
     return listener

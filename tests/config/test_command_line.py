@@ -70,6 +70,7 @@ OWN = {
     "max_ended_versions",
     "model_cache_dir",
     "model_cache_max_bytes",
+    "num_workers",
     "rest_bind_address",
     "shutdown_grace_seconds",
     "total_model_memory_limit_bytes",

@@ -304,3 +304,30 @@ def test_a_bad_ssl_config_file_is_refused(tmp_path, text, message):
 def test_a_missing_ssl_config_file_is_not_found(tmp_path):
     with pytest.raises(NotFound):
         options(f"--ssl_config_file={tmp_path}/none")
+
+
+def test_one_process_serves_unless_more_are_wanted():
+    assert (options().num_workers, options("--num_workers=4").num_workers) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num_workers=0"], "num_workers must be at least 1, not 0"),
+        (
+            ["--num_workers=2", "--grpc_socket_path=s"],
+            "num_workers must be 1, not 2, where grpc_socket_path is set: several processes can "
+            "share a port, but not a unix socket",
+        ),
+    ],
+)
+def test_a_number_of_workers_that_can_not_be_is_refused(arguments, message):
+    assert refusal("--model_base_path=/models/m", *arguments) == message
+
+
+def test_a_port_is_shared_only_where_that_is_wanted():
+    """A second server on the port would start, and take half of the calls."""
+    grpc = options().grpc
+    assert ("grpc.so_reuseport", 0) in grpc.all_channel_arguments()
+    shared = dataclasses.replace(grpc, shared=True)
+    assert ("grpc.so_reuseport", 1) in shared.all_channel_arguments()

@@ -46,7 +46,7 @@ class RunningProgram:
         """Waits until the program tells it."""
         return int(self.await_log(r"Exporting HTTP/REST API at:127\.0\.0\.1:(\d+) \.\.\.")[1])
 
-    def await_log(self, pattern: str) -> re.Match[str]:
+    def await_log(self, pattern: str, seconds: float = WAIT_SECONDS) -> re.Match[str]:
         """The first match in what the program writes to standard error."""
         found: list[re.Match[str]] = []
 
@@ -57,7 +57,7 @@ class RunningProgram:
             assert found or not ended, f"ended without {pattern!r}:\n{self.log}"
             return bool(found)
 
-        await_(matches, lambda: f"{pattern!r} in:\n{self.log}")
+        await_(matches, lambda: f"{pattern!r} in:\n{self.log}", seconds)
         return found[0]
 
     def send(self, number: signal.Signals) -> None:

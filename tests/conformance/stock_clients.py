@@ -115,10 +115,12 @@ def publish(
 
 
 def await_(
-    condition: Callable[[], bool], expected: Callable[[], str] = lambda: "something that did not"
+    condition: Callable[[], bool],
+    expected: Callable[[], str] = lambda: "something that did not",
+    seconds: float = WAIT_SECONDS,
 ) -> None:
     """Return once the condition holds; fails, saying what was expected, when it never does."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"expected {expected()}"
         time.sleep(0.01)

@@ -9,6 +9,7 @@ from serving.managers.policies import (
     Verb,
     VersionSnapshot,
     availability_preserving,
+    preserving_everywhere,
     resource_preserving,
 )
 
@@ -181,3 +182,31 @@ def test_availability_preserving(rule: str, rows: list[Row], expected: str) -> N
 )
 def test_resource_preserving(rule: str, rows: list[Row], expected: str) -> None:
     assert resource_preserving(snapshots(*rows)) == action(expected), rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "everywhere", "expected"),
+    [
+        ("a new one that is not everywhere", [(1, S.READY, False), (2, S.READY, True)], {1}, ""),
+        ("one that is", [(1, S.READY, False), (2, S.READY, True)], {1, 2}, "unload 1"),
+        ("that it was does not help", [(1, S.READY, False), (2, S.ERROR, True)], {1, 2}, ""),
+        ("nothing wanted any more", [(1, S.READY, False), (2, S.READY, False)], set(), "unload 1"),
+        (
+            "another old one that is everywhere",
+            [(1, S.READY, False), (2, S.READY, False), (3, S.NEW, True)],
+            {1, 2},
+            "unload 1",
+        ),
+        (
+            "what waits holds up no load",
+            [(1, S.READY, False), (2, S.READY, True), (3, S.NEW, True)],
+            {1},
+            "load 3",
+        ),
+    ],
+)
+def test_preserving_everywhere_waits_with_an_unload_for(rule, rows, everywhere, expected):
+    policy = preserving_everywhere(
+        availability_preserving, lambda servable_id: servable_id.version in everywhere
+    )
+    assert policy(snapshots(*rows)) == action(expected), rule

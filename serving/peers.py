@@ -1,0 +1,74 @@
+"""What a server does together with the other processes that serve on its ports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Protocol
+
+from serving.config.config_file_watcher import watch_config_file
+from serving.config.model_config import configured_models
+from serving.config.options import ServerOptions
+from serving.core.clock import Clock
+from serving.core.models import Models
+from serving.core.servable_id import ServableId
+from serving.metrics import Counts, Metrics
+from serving.server_core import ServerCore
+
+
+class Peers(Protocol):
+    """The processes that serve on the same ports. Thread-safe.
+
+    A server calls the first three once, in this order, as it starts.
+    """
+
+    def start(self, core: ServerCore) -> None:
+        """Start the core with the models to serve; the peers hear of its versions from now on.
+
+        Raises what :meth:`ServerCore.start` does.
+        """
+
+    def join(self, core: ServerCore, metrics: Metrics, running: ExitStack) -> Models:
+        """The models as all of the processes serve them, for clients.
+
+        Returns when the ports may open, and leaves the peers when ``running`` closes. Raises a
+        ServingError when this process can not serve what the others do.
+        """
+
+    def opened(self) -> None:
+        """The ports are open."""
+
+    def is_everywhere(self, servable_id: ServableId) -> bool:
+        """Whether this version is available in all of the processes."""
+
+    def counted_elsewhere(self) -> Sequence[Counts]:
+        """What each of the other processes has counted; blocks until they have answered."""
+
+
+class Alone:
+    """The peers of a server that has none: what is everybody's business is its own."""
+
+    def __init__(self, options: ServerOptions, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+
+    def start(self, core: ServerCore) -> None:
+        core.start(configured_models(self._options))
+
+    def join(
+        self,
+        core: ServerCore,
+        metrics: Metrics,  # noqa: ARG002  # nobody else asks for it
+        running: ExitStack,
+    ) -> Models:
+        watch_config_file(self._options, core.begin_reload, core.configs, self._clock, running)
+        return core
+
+    def opened(self) -> None:
+        """Nobody waits for it."""
+
+    def is_everywhere(self, servable_id: ServableId) -> bool:  # noqa: ARG002  # here is everywhere
+        return True
+
+    def counted_elsewhere(self) -> Sequence[Counts]:
+        return ()

@@ -1,0 +1,1 @@
+"""Several server processes behind one address, and the process that watches over them."""

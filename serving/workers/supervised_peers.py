@@ -1,0 +1,190 @@
+"""A worker's side of what the workers do together."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from queue import SimpleQueue
+from typing import cast
+
+from serving.core.errors import ServingError, Unknown
+from serving.core.model_config import ModelConfig
+from serving.core.models import Models
+from serving.core.servable_id import ServableId
+from serving.core.servable_state import ManagerState, ServableState
+from serving.metrics import Counts, Metrics
+from serving.server_core import ServerCore
+from serving.workers.channel import Answer, Channel
+from serving.workers.messages import (
+    Begin,
+    Check,
+    Combined,
+    Count,
+    CountOthers,
+    Failed,
+    Heard,
+    Leaving,
+    Opened,
+    Permission,
+    Ready,
+    Reload,
+    ReloadAll,
+    Settle,
+)
+from serving.workers.shared_models import SharedModels
+
+log = logging.getLogger(__name__)
+
+_SECONDS_TO_HEAR_SIGNALS = 0.5
+_SECONDS_TO_TELL = 5.0
+_SECONDS_TO_COUNT = 5.0
+_SECONDS_BETWEEN_QUESTIONS = 0.1
+
+
+class SupervisedPeers:
+    """The Peers of a worker's server, reached through the supervisor. Thread-safe.
+
+    The channel closes when the supervisor ends, however it does; then this process is told to
+    drain and end. (PR_SET_PDEATHSIG would do so on Linux alone, and already when the supervisor's
+    thread ends that started this process.)
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._begun: SimpleQueue[Begin] = SimpleQueue()
+        self._first: Begin | None = None
+        self._core: ServerCore | None = None
+        self._metrics: Metrics | None = None
+        self._versions: dict[str, Sequence[ServableState]] = {}
+        self._latest: dict[str, int] = {}
+        # One thread, so that reloads are applied in the order in which they came.
+        self._reloads = ThreadPoolExecutor(1, "reload")
+        channel.start(self._hear, _drain_and_end)
+
+    def await_begin(self) -> Begin:
+        """The supervisor's first words."""
+        self._first = self._begun.get()
+        return self._first
+
+    def failed(self, error: ServingError) -> None:
+        """The server could not start, and this process is about to end."""
+        concurrent.futures.wait([self._channel.ask(Failed(error))], timeout=_SECONDS_TO_TELL)
+
+    def start(self, core: ServerCore) -> None:
+        assert self._first is not None  # awaited before there was a server
+        self._core = core
+        core.bus.subscribe(lambda state: self._channel.tell(Heard(state)))
+        try:
+            core.start(self._first.configs)
+        except Unknown as error:
+            if not self._first.is_replacement:
+                raise
+            # Perhaps it failed in the others too: whether it may open is the supervisor's to say.
+            log.error("%s", error)
+
+    def join(self, core: ServerCore, metrics: Metrics, running: ExitStack) -> Models:
+        self._metrics = metrics
+        running.callback(self._channel.tell, Leaving())
+        while (answer := _outcome(self._channel.ask(Ready()))) is not Permission.OPEN:
+            if isinstance(answer, ServingError):
+                raise answer
+            if isinstance(answer, Reload):
+                _catch_up(core, answer.configs)
+            else:
+                time.sleep(_SECONDS_BETWEEN_QUESTIONS)
+        return SharedModels(core, self._latest, self._versions, self._reload_all)
+
+    def opened(self) -> None:
+        self._channel.tell(Opened())
+
+    def is_everywhere(self, servable_id: ServableId) -> bool:
+        return any(
+            state.id == servable_id and state.state is ManagerState.AVAILABLE
+            for state in self._versions.get(servable_id.name, ())
+        )
+
+    def counted_elsewhere(self) -> Sequence[Counts]:
+        """Nothing, of processes that do not answer for seconds."""
+        question = self._channel.ask(CountOthers())
+        concurrent.futures.wait([question], timeout=_SECONDS_TO_COUNT)
+        counts = question.result() if question.done() else ()
+        return () if isinstance(counts, ServingError) else cast("Sequence[Counts]", counts)
+
+    def _reload_all(
+        self, configs: Sequence[ModelConfig], done: Callable[[ServingError | None], None]
+    ) -> None:
+        def answered(question: Future[object]) -> None:
+            outcome = cast("ServingError | None", question.result())
+            # What follows may ask the other processes, whose answers this thread brings.
+            self._reloads.submit(done, outcome)
+
+        self._channel.ask(ReloadAll(configs)).add_done_callback(answered)
+
+    def _hear(self, message: object, answer: Answer) -> None:
+        match message:
+            case Begin():
+                self._begun.put(message)
+            case Combined(name, versions, latest):
+                self._take_states(name, versions, latest)
+            case Check(configs):
+                self._reloads.submit(self._check, configs, answer)
+            case Reload(configs):
+                self._reloads.submit(self._reload, configs, answer)
+            case Settle():
+                answer(None)
+            case Count():
+                answer(self._metrics.counts() if self._metrics else {})
+
+    def _take_states(
+        self, name: str, versions: Sequence[ServableState], latest: int | None
+    ) -> None:
+        self._versions[name] = versions
+        if latest is None:
+            self._latest.pop(name, None)
+        else:
+            self._latest[name] = latest
+        if self._core:
+            self._core.reconsider(name)
+
+    def _check(self, configs: Sequence[ModelConfig], answer: Answer) -> None:
+        assert self._core is not None  # asked of servers that are ready only
+        try:
+            self._core.check(configs)
+        except ServingError as error:
+            answer(error)
+        else:
+            answer(None)
+
+    def _reload(self, configs: Sequence[ModelConfig], answer: Answer) -> None:
+        assert self._core is not None  # as above
+        try:
+            self._core.begin_reload(configs, answer)
+        except ServingError as error:
+            answer(error)
+            log.error("can not serve what the other workers do, and ends: %s", error)
+            _drain_and_end()
+
+
+def _catch_up(core: ServerCore, configs: Sequence[ModelConfig]) -> None:
+    """Take the configuration in force, of which models may fail here as in the others."""
+    outcome: Future[object] = Future()
+    core.begin_reload(configs, outcome.set_result)
+    if error := _outcome(outcome):
+        log.error("%s", error)
+
+
+def _outcome(future: Future[object]) -> object:
+    """On the main thread: a signal may come without waking a thread that waits."""
+    while not future.done():
+        concurrent.futures.wait([future], timeout=_SECONDS_TO_HEAR_SIGNALS)
+    return future.result()
+
+
+def _drain_and_end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,55 @@
+"""The other end of a channel, in this process: what a test says and hears as that process would."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+
+from serving.workers.channel import Answer, Channel
+
+WAIT_SECONDS = 10
+
+
+def await_(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+class ChannelEnd:
+    """Remembers what it hears; answers questions by their type, and others when told."""
+
+    def __init__(self) -> None:
+        theirs, self._connection = Pipe()
+        self.other: Connection = theirs
+        self.channel = Channel(self._connection, "the other")
+        self.heard: list[object] = []
+        self.answers: Mapping[type, object] = {}
+        self.unanswered: list[tuple[object, Answer]] = []
+        self.ended = threading.Event()
+        self.channel.start(self._hear, self.ended.set)
+
+    def ask(self, message: object) -> object:
+        return self.channel.ask(message).result(WAIT_SECONDS)
+
+    def await_heard(self, message: object) -> None:
+        await_(lambda: message in self.heard)
+
+    def end(self) -> None:
+        """As if the process had been killed."""
+        with socket.socket(fileno=os.dup(self._connection.fileno())) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
+        assert self.ended.wait(WAIT_SECONDS)
+
+    def _hear(self, message: object, answer: Answer) -> None:
+        self.heard.append(message)
+        if type(message) in self.answers:
+            answer(self.answers[type(message)])
+        else:
+            self.unanswered.append((message, answer))
