@@ -18,6 +18,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no stubs for it
 from serving.core.call import CallContext, UnaryHandler
 from serving.core.errors import Internal, ServingError, Unimplemented
 from serving.transport.grpc_engine import StreamMethod
+from serving.transport.ready_calls import ReadyCalls
 from serving.transport.status import grpc_status
 from serving.transport.unary_call import answered_twice, call_handler
 
@@ -82,7 +83,7 @@ class RefusedCall:
 
 
 class UnaryCall:
-    """One request, one answer. The handler runs on the thread that begins with the request.
+    """One request, one answer. The handler is called when it is the call's turn among the ready.
 
     The usual call is answered by then: one batch more, and it is over. Only for one that is not,
     gRPC is asked to tell when its client gives up.
@@ -98,14 +99,23 @@ class UnaryCall:
         "_metadata",
         "_method",
         "_open",
+        "_ready",
+        "_request",
         "_result",
     )
 
     def __init__(
-        self, method: str, handler: UnaryHandler, event: Any, open_calls: OpenCalls
+        self,
+        method: str,
+        handler: UnaryHandler,
+        ready: ReadyCalls,
+        event: Any,
+        open_calls: OpenCalls,
     ) -> None:
         self._method = method
         self._handler = handler
+        self._ready = ready
+        self._request: bytes | None = None
         self._open = open_calls
         self._call: Any = event.call  # None once answered, or given up by the client
         self._deadline: float = event.call_details.deadline
@@ -133,20 +143,27 @@ class UnaryCall:
             _start(call, _answer(result), self._sent)
 
     def _received(self, event: Any) -> None:
-        request = event.batch_operations[0].message()
+        self._request = event.batch_operations[0].message()
+        self._ready.add(self)
+
+    def handle(self) -> bool:
+        request, self._request = self._request, None
         if request is None:  # its client closed or broke the call without one
             self.reply(Unimplemented(f'Method "{self._method}" requires exactly one request'))
         else:
             call_handler(self._method, self._handler, request, self._context(), self.reply)
         with self._lock:
+            if self._result is not None:
+                return True
             self._handling = False
-            result = self._result
-            if result is None:
-                self._due = 1
-                _start(self._call, (_receive_close(),), self._closed)
-                return
+            self._due = 1
+            _start(self._call, (_receive_close(),), self._closed)
+        return False
+
+    def answer(self) -> None:
+        """What the handler has replied before it returned."""
         call, self._call = self._call, None
-        _start(call, (*_answer(result), _receive_close()), self._over)
+        _start(call, (*_answer(self._result or b""), _receive_close()), self._over)
 
     def _context(self) -> CallContext:
         deadline = self._deadline

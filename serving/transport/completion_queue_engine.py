@@ -3,7 +3,8 @@
 grpcio's public server hands every call from thread to thread, which costs several times what a
 small model computes. This engine drives the queue below it, which grpcio itself is written on:
 a call that arrives, a message that has come in and an answer that has gone out are events, and
-each is dealt with on the thread that polls.
+each is dealt with on the thread that polls. Handlers are called once all events that are there
+have been dealt with, see :mod:`serving.transport.ready_calls`.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ from serving.transport.grpc_engine import GrpcMethods
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.health import HEALTH
 from serving.transport.polling_threads import PollingThreads
+from serving.transport.ready_calls import ReadyCalls
 from serving.transport.tls import server_credentials
 
 _CALLS_REQUESTED_AHEAD = 64  # that many can arrive at once without waiting for each other
 _REFUSAL_HOLD_SECONDS = 0.1  # in which a client that calls again and again has called once more
 _SECONDS_TO_CANCEL = 5.0
+_NOW = 0  # or any other time that has passed
+_NOTHING_YET = cygrpc.CompletionType.queue_timeout
 _STOPPING = Unavailable("the server is shutting down")
 
 _NewCall = Callable[[Any, OpenCalls], UnaryCall | StreamingCall | RefusedCall]
@@ -48,14 +52,15 @@ class CompletionQueueEngine:
 
     def __init__(self, options: GrpcOptions, methods: GrpcMethods) -> None:
         self._tls = options.tls
-        self._methods = _new_calls(methods)
+        self._calls = OpenCalls()
+        self._ready = ReadyCalls(self._calls, SystemClock())
+        self._methods = _new_calls(methods, self._ready)
         # That the server stops is health's to say, too.
         self._health = frozenset(path for path in self._methods if HEALTH.encode() in path)
         self._queue = cygrpc.CompletionQueue()
         self._server = cygrpc.Server(options.all_channel_arguments(), False)
         self._server.register_completion_queue(self._queue)
-        self._threads = PollingThreads(self._queue.poll, options.max_threads, SystemClock())
-        self._calls = OpenCalls()
+        self._threads = PollingThreads(self._poll, self._ready, options.max_threads, SystemClock())
         self._started = False
         # grpcio does not guard the server itself: destroyed twice, it takes the process with it.
         self._stopping = threading.Lock()
@@ -94,6 +99,10 @@ class CompletionQueueEngine:
             return ()
         # The form that cygrpc takes has no public name.
         return (server_credentials(self._tls)._credentials,)  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def _poll(self, wait: bool) -> Any:
+        event = self._queue.poll(None if wait else _NOW)
+        return None if event.completion_type == _NOTHING_YET else event
 
     def _request_call(self) -> None:
         self._server.request_call(self._queue, self._queue, self._arrived)
@@ -151,11 +160,11 @@ def _unknown(event: Any, open_calls: OpenCalls) -> RefusedCall:
     return RefusedCall(Unimplemented("Method not found!"), event, open_calls)
 
 
-def _new_calls(methods: GrpcMethods) -> Mapping[bytes, _NewCall]:
+def _new_calls(methods: GrpcMethods, ready: ReadyCalls) -> Mapping[bytes, _NewCall]:
     """How to make a call of each method, by its path."""
     new_calls: dict[bytes, _NewCall] = {}
     for path, handler in methods.unary.items():
-        new_calls[path.encode()] = partial(UnaryCall, path, handler)
+        new_calls[path.encode()] = partial(UnaryCall, path, handler, ready)
     for path, method in methods.streams.items():
         new_calls[path.encode()] = partial(StreamingCall, path, method)
     return new_calls

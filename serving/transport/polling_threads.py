@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from serving.core.clock import Clock
 from serving.core.periodic import PeriodicThread
@@ -15,18 +15,35 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.05
 
 
+class Backlog(Protocol):
+    """What events have left to be done once no more of them are there. Thread-safe."""
+
+    def __bool__(self) -> bool:
+        """Whether something is left."""
+
+    def complete(self) -> bool:
+        """Whether it is to be done now, without looking for more events."""
+
+    def step(self) -> None:
+        """Do a part of it; nothing, where another thread has just done the last."""
+
+
 class PollingThreads:
     """One thread polls and deals with what comes: on few cores nothing is faster.
 
-    Whatever is dealt with holds up what comes after it. So where one event still occupies the
-    thread at the second look, another thread takes over, and the first one ends when it is done
-    with its event. At most ``max_threads`` are alive.
+    Whatever is dealt with holds up what comes after it. So where one event, or one step of the
+    backlog, still occupies the thread at the second look, another thread takes over, and the first
+    one ends when nothing is left to be done. At most ``max_threads`` are alive.
 
-    ``poll`` returns an event; its ``tag`` is called with it. One without a tag ends the threads.
+    ``poll(wait)`` returns an event, or None where there is none and it is not to wait. The event's
+    ``tag`` is called with it; one without a tag ends the threads.
     """
 
-    def __init__(self, poll: Callable[[], Any], max_threads: int, clock: Clock) -> None:
+    def __init__(
+        self, poll: Callable[[bool], Any], backlog: Backlog, max_threads: int, clock: Clock
+    ) -> None:
         self._poll = poll
+        self._backlog = backlog
         self._max_threads = max_threads
         self._pollers: list[_Poller] = []
         self._seen = -1
@@ -55,7 +72,7 @@ class PollingThreads:
             self._take_over()
 
     def _take_over(self) -> None:
-        poller = _Poller(self._poll, f"grpc-poll-{len(self._pollers)}")
+        poller = _Poller(self._poll, self._backlog, f"grpc-poll-{len(self._pollers)}")
         self._pollers.append(poller)
         self._seen = -1
         poller.thread.start()
@@ -64,10 +81,11 @@ class PollingThreads:
 class _Poller:
     """One polling thread. Its fields are read by the thread that looks."""
 
-    __slots__ = ("_poll", "busy", "ended", "events", "replaced", "thread")
+    __slots__ = ("_backlog", "_poll", "busy", "ended", "events", "replaced", "thread")
 
-    def __init__(self, poll: Callable[[], Any], name: str) -> None:
+    def __init__(self, poll: Callable[[bool], Any], backlog: Backlog, name: str) -> None:
         self._poll = poll
+        self._backlog = backlog
         self.busy = False
         self.ended = False
         self.replaced = False
@@ -75,19 +93,30 @@ class _Poller:
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def _run(self) -> None:
-        poll = self._poll
-        while not self.replaced:
-            event = poll()
-            tag = event.tag
-            if tag is None:
+        while not (self.replaced or self.ended):
+            event = self._poll(not self._backlog)
+            if event is None:
+                self._work_off()
+            elif event.tag is None:
                 self.ended = True
-                return
-            self.events += 1
-            self.busy = True
-            try:
-                tag(event)
-            except Exception:
-                log.exception("an event of gRPC could not be dealt with")
-            # The event holds its call, and a call that is held keeps the server from stopping.
-            event = tag = None
-            self.busy = False
+            else:
+                self._deal(event.tag, event)
+                # The event holds its call, and a call that is held keeps the server from stopping.
+                del event
+                if self._backlog.complete():
+                    self._work_off()
+        # The thread that took over may have gone to wait before the last event was dealt with.
+        self._work_off()
+
+    def _work_off(self) -> None:
+        while self._backlog:
+            self._deal(self._backlog.step)
+
+    def _deal(self, action: Callable[..., None], *arguments: Any) -> None:
+        self.events += 1
+        self.busy = True
+        try:
+            action(*arguments)
+        except Exception:
+            log.exception("an event of gRPC could not be dealt with")
+        self.busy = False

@@ -1,7 +1,9 @@
 """Who polls, and who takes over from a thread that is held up."""
 
 import threading
-from queue import SimpleQueue
+from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 import pytest
 
@@ -19,14 +21,39 @@ class Event:
 LAST = Event(None)
 
 
+class Tasks:
+    """A backlog of functions."""
+
+    def __init__(self):
+        self.tasks = deque()
+        self.wanted = float("inf")
+
+    def __bool__(self):
+        return bool(self.tasks)
+
+    def complete(self):
+        return len(self.tasks) >= self.wanted
+
+    def step(self):
+        with suppress(IndexError):
+            self.tasks.popleft()()
+
+
 class Polled:
     """Events in a queue that the threads poll, and who dealt with each."""
 
     def __init__(self, max_threads=4):
         self.events = SimpleQueue()
         self.dealt_with = SimpleQueue()
-        self.threads = PollingThreads(self.events.get, max_threads, FakeClock())
+        self.backlog = Tasks()
+        self.threads = PollingThreads(self._poll, self.backlog, max_threads, FakeClock())
         self.threads.start()
+
+    def _poll(self, wait):
+        try:
+            return self.events.get(block=wait)
+        except Empty:
+            return None
 
     def deal(self):
         """Have one event dealt with; returns the thread."""
@@ -133,6 +160,81 @@ def test_an_event_that_raises_is_logged_and_the_next_one_is_dealt_with(polled, c
 
     assert polled.deal().is_alive()
     assert "broken event" in caplog.text
+
+
+def add_to_backlog(polled, *tasks):
+    """An event that leaves these to be done."""
+    return Event(lambda _: polled.backlog.tasks.extend(tasks))
+
+
+def test_what_events_leave_is_done_once_no_more_of_them_are_there(polled):
+    done = SimpleQueue()
+    go_on = polled.hold_up()
+    for number in range(3):
+        polled.events.put(add_to_backlog(polled, lambda number=number: done.put(number)))
+    polled.events.put(Event(lambda _: done.put("last event")))
+    go_on.set()
+
+    assert [done.get(timeout=WAIT_SECONDS) for _ in range(4)] == ["last event", 0, 1, 2]
+
+
+def test_a_complete_backlog_is_done_before_the_next_event(polled):
+    polled.backlog.wanted = 2
+    done = SimpleQueue()
+    go_on = polled.hold_up()
+    for number in range(2):
+        polled.events.put(add_to_backlog(polled, lambda number=number: done.put(number)))
+    polled.events.put(Event(lambda _: done.put("last event")))
+    go_on.set()
+
+    assert [done.get(timeout=WAIT_SECONDS) for _ in range(3)] == [0, 1, "last event"]
+
+
+def test_a_step_that_is_held_up_is_taken_over_from_with_the_rest_of_the_backlog(polled):
+    started, held, done = threading.Event(), threading.Event(), SimpleQueue()
+
+    def hold():
+        started.set()
+        held.wait(WAIT_SECONDS)
+        done.put("held")
+
+    polled.events.put(add_to_backlog(polled, hold, lambda: done.put("next")))
+    started.wait(WAIT_SECONDS)
+    polled.look_twice()
+    assert done.get(timeout=WAIT_SECONDS) == "next"
+    held.set()
+    assert done.get(timeout=WAIT_SECONDS) == "held"
+
+
+def test_what_a_replaced_thread_leaves_behind_is_done_though_nothing_else_comes(polled):
+    """The thread that took over waits for an event by then."""
+    done = SimpleQueue()
+    held, go_on = threading.Event(), threading.Event()
+
+    def wait(_):
+        held.set()
+        go_on.wait(WAIT_SECONDS)
+        polled.backlog.tasks.append(lambda: done.put("left"))
+
+    polled.events.put(Event(wait))
+    held.wait(WAIT_SECONDS)
+    polled.look_twice()
+    polled.deal()
+    go_on.set()
+
+    assert done.get(timeout=WAIT_SECONDS) == "left"
+
+
+def test_a_step_that_raises_is_logged_and_the_next_one_is_done(polled, caplog):
+    done = SimpleQueue()
+
+    def fail():
+        raise RuntimeError("broken step")
+
+    polled.events.put(add_to_backlog(polled, fail, lambda: done.put("next")))
+
+    assert done.get(timeout=WAIT_SECONDS) == "next"
+    assert "broken step" in caplog.text
 
 
 def test_joining_leaves_a_thread_behind_that_does_not_end():

@@ -1,0 +1,72 @@
+"""Calls whose request has come in: handled one after the other, then answered one after the other.
+
+A call goes through gRPC's code, ours and a runtime's. Together they are far larger than the caches
+next to a processor: a call that goes through all of it alone pays for fetching it, which can cost
+more than what the code does. Calls that are ready at the same time share that price when one step
+is done for all of them before the next.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sized
+from typing import Protocol, TypeVar
+
+from serving.core.clock import Clock
+
+_MOST = 64
+_LONGEST_HOLD_SECONDS = 0.002  # an answer is not kept for longer than that by calls after it
+
+T = TypeVar("T")
+
+
+class ReadyCall(Protocol):
+    def handle(self) -> bool:
+        """Call the handler; whether there is an answer to be sent now."""
+
+    def answer(self) -> None:
+        """Send the answer."""
+
+
+class ReadyCalls:
+    """A :class:`~serving.transport.polling_threads.Backlog` of calls. Thread-safe.
+
+    ``open_calls`` are all that there are: once every one of them is ready, nobody has to look for
+    more.
+    """
+
+    def __init__(self, open_calls: Sized, clock: Clock) -> None:
+        self._open = open_calls
+        self._clock = clock
+        self._ready: deque[ReadyCall] = deque()
+        self._answered: deque[ReadyCall] = deque()
+        self._answer_by = 0.0
+
+    def add(self, call: ReadyCall) -> None:
+        self._ready.append(call)
+
+    def __bool__(self) -> bool:
+        return bool(self._ready or self._answered)
+
+    def complete(self) -> bool:
+        return 0 < min(_MOST, len(self._open)) <= len(self._ready)
+
+    def step(self) -> None:
+        if self._answered and (not self._ready or self._clock.monotonic() >= self._answer_by):
+            call = _first(self._answered)
+            if call is not None:
+                call.answer()
+            return
+        call = _first(self._ready)
+        if call is not None and call.handle():
+            if not self._answered:
+                self._answer_by = self._clock.monotonic() + _LONGEST_HOLD_SECONDS
+            self._answered.append(call)
+
+
+def _first(calls: deque[T]) -> T | None:
+    """None where another thread has taken the last one."""
+    try:
+        return calls.popleft()
+    except IndexError:
+        return None
