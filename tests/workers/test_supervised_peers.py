@@ -43,8 +43,8 @@ AVAILABLE = ServableState(V1, ManagerState.AVAILABLE)
 
 @pytest.fixture
 def signals() -> Iterator[list[int]]:
-    """Those that have a worker drain and end. (An Event would not wake the thread it interrupts.)"""
-    heard: list[int] = []
+    """Those that have a worker drain and end."""
+    heard: list[int] = []  # not an Event, whose waiting thread the handler interrupts
     before = signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
     yield heard
     signal.signal(signal.SIGTERM, before)
