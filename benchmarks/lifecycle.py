@@ -1,9 +1,10 @@
-"""What the lifecycle costs: look-ups under swaps, a new version's way to AVAILABLE, many models.
+"""What the lifecycle costs: look-ups under swaps, a new version's way to AVAILABLE, many models,
+and the look-up that loads.
 
     .venv/bin/python benchmarks/lifecycle.py [--models=1000] [--seconds=1]
 
 Models are lookup tables of one row, which load in microseconds, so that what is measured is the
-lifecycle and not the load. Prints three tables; every number is the median of the rounds.
+lifecycle and not the load. Prints four tables; every number is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -17,22 +18,31 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
 
 from servers import resident_bytes
 
 from serving.core.clock import SystemClock
+from serving.core.errors import ServingError
+from serving.core.event_bus import EventBus
 from serving.core.model_config import LatestVersions, ModelConfig
+from serving.core.resources import ResourceAllocation
+from serving.core.servable_data import ServableData
+from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ManagerState, ServableState
 from serving.loaders.hashmap_loader import HashmapPlatform
 from serving.loaders.platforms import Platforms
+from serving.managers.caching_manager import CachingManager
 from serving.managers.serving_map import ServingMap
 from serving.server_core import ServerCore
 from serving.server_core_options import LifecycleOptions
 from serving.sources.file_system_source import FileSystemStoragePathSource, MonitoredServable
-from serving.testing import FakeServable
+from serving.testing import FakeLoader, FakeServable
 
 ROUNDS = 5
+COLD_LOOK_UPS = 100
 
 
 def median(measure: Callable[[], float]) -> float:
@@ -159,6 +169,47 @@ def poll_seconds(bases: Sequence[Path]) -> float:
     return median(lambda: timed(source.poll_once))
 
 
+class Room(NamedTuple):
+    """Of how many models with one byte each there is room for how many."""
+
+    models: int
+    limit: int
+
+
+def cold_look_ups(room: Room) -> tuple[float, float]:
+    """Of a look-up that loads: µs on the caller's thread, and µs until it is answered.
+
+    As many models as fit are loaded and in use before, but for those looked up where all fit.
+    """
+    clock = SystemClock()
+    manager = CachingManager(bus=EventBus(), clock=clock, limit=ResourceAllocation.ram(room.limit))
+    requests = [ServableRequest(f"model_{index}") for index in range(room.models)]
+    loaders = [FakeLoader(resources=ResourceAllocation.ram(1)) for _ in requests]
+    for request, loader in zip(requests, loaders, strict=True):
+        manager.aspired_versions(request.name, [ServableData(ServableId(request.name, 1), loader)])
+    manager.start()
+    cold = requests[-COLD_LOOK_UPS:]
+    for request in requests[:-COLD_LOOK_UPS]:
+        look_up(manager, request)
+    times = [look_up(manager, request) for request in cold]
+    manager.stop()
+    on_thread, answered = zip(*times, strict=True)
+    return statistics.median(on_thread) * 1e6, statistics.median(answered) * 1e6
+
+
+def look_up(manager: CachingManager, request: ServableRequest) -> tuple[float, float]:
+    """Seconds until the call returns, and until it is answered."""
+    answers: SimpleQueue[tuple[float, ServableHandle | ServingError]] = SimpleQueue()
+    started = time.perf_counter()
+    manager.lend(request, None, lambda outcome: answers.put((time.perf_counter(), outcome)))
+    returned = time.perf_counter()
+    answered, outcome = answers.get()
+    if isinstance(outcome, ServingError):
+        raise SystemExit(f"{request} was not lent: {outcome}")
+    outcome.release()
+    return returned - started, answered - started
+
+
 def timed(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
@@ -189,6 +240,12 @@ def main() -> None:
     start, load, memory, poll = many_models(arguments.models)
     print(f"{'start above load µs':>20} {'load itself µs':>15} {'memory kB':>10} {'poll µs':>8}")
     print(f"{start:>20.0f} {load:>15.0f} {memory:>10.1f} {poll:>8.1f}")
+
+    print(f"\na look-up that loads, of {arguments.models} models, µs")
+    print(f"{'room for':>10} {'on the thread that asks':>24} {'until answered':>15}")
+    for loaded in (2 * arguments.models, arguments.models - COLD_LOOK_UPS):
+        on_thread, answered = cold_look_ups(Room(arguments.models, loaded))
+        print(f"{loaded:>10} {on_thread:>24.0f} {answered:>15.0f}")
 
 
 if __name__ == "__main__":
