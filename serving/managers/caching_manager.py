@@ -6,9 +6,10 @@ import enum
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 
 from serving.core.clock import Clock
 from serving.core.errors import (
@@ -313,7 +314,7 @@ class CachingManager:
             todo.append(partial(self._begin_or_fail, version, load))
         return todo
 
-    def _candidates(self) -> Sequence[Share]:
+    def _candidates(self) -> Iterator[Share]:
         """What is loaded: first what nobody holds, then by how long it has not been used."""
         loaded = [
             version
@@ -321,8 +322,15 @@ class CachingManager:
             for version in versions.values()
             if version.phase is _Phase.LOADED
         ]
-        loaded.sort(key=lambda version: (self._basic.in_use(version.id), version.used))
-        return [Share(version.id, self._tracker.held_by(version.id)) for version in loaded]
+        loaded.sort(key=attrgetter("used"))
+        held: list[_Version] = []
+        for version in loaded:
+            if self._basic.in_use(version.id):
+                held.append(version)
+            else:
+                yield Share(version.id, self._tracker.held_by(version.id))
+        for version in held:
+            yield Share(version.id, self._tracker.held_by(version.id))
 
     def _load(self, version: _Version, data: ServableData[Loader]) -> None:
         self._basic.manage(data)

@@ -1,5 +1,7 @@
 """Which versions leave, decided from what waits and what is held."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from serving.core.resources import ResourceAllocation
@@ -71,6 +73,24 @@ def test_who_may_leave_is_asked_only_when_something_does_not_fit() -> None:
         candidates=lambda: pytest.fail("nobody need leave"),
     )
     assert [chosen.name for chosen in plan.load] == ["a"]
+
+
+def test_who_may_leave_is_asked_no_further_than_it_takes() -> None:
+    asked: list[str] = []
+
+    def candidates() -> Iterator[Share]:
+        for share in shares(v=20, w=20, x=20, y=20, z=20):
+            asked.append(share.id.name)
+            yield share
+
+    plan = make_room(
+        shares(a=30, b=10),
+        used=ram(100),
+        leaving=ResourceAllocation(),
+        limit=ram(100),
+        candidates=candidates,
+    )
+    assert [chosen.name for chosen in plan.unload] == asked == ["v", "w"]
 
 
 def test_what_holds_nothing_that_is_scarce_stays() -> None:
