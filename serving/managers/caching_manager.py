@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
@@ -30,7 +29,8 @@ from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ManagerState, ServableState
 from serving.managers.basic_manager import BasicManager
-from serving.managers.deadlines import Deadline, Deadlines
+from serving.managers.cached_version import CachedVersion, Phase, WaitingLookUp
+from serving.managers.deadlines import Deadlines
 from serving.managers.loader_harness import RetryPolicy, presentable
 from serving.managers.making_room import Share, make_room
 from serving.managers.resource_tracker import ResourceTracker
@@ -48,64 +48,7 @@ _Todo = list[Callable[[], object]]
 """What is to be done once the lock is released."""
 
 
-class _Phase(enum.Enum):
-    UNLOADED = enum.auto()
-    ESTIMATING = enum.auto()
-    QUEUED = enum.auto()
-    LOADING = enum.auto()
-    LOADED = enum.auto()
-    UNLOADING = enum.auto()
-    GONE = enum.auto()
-
-
-class _Version:
-    """A version that is offered, or that was and is not out of memory yet.
-
-    All but ``used`` is read and changed under the lock of the manager.
-    """
-
-    __slots__ = (
-        "data",
-        "failed",
-        "id",
-        "needs",
-        "new_estimates",
-        "offered",
-        "phase",
-        "request",
-        "used",
-        "waiting",
-        "withdrawn",
-    )
-
-    def __init__(self, data: ServableData[Loader]) -> None:
-        self.id = data.id
-        self.request = ServableRequest(*data.id)
-        self.data = data
-        self.used = -1
-        self.offered = True
-        self.withdrawn = False  # while it loaded, so that the load was cancelled
-        self.failed = False
-        self.phase = _Phase.UNLOADED
-        self.needs = ResourceAllocation()
-        self.new_estimates = 0
-        self.waiting: dict[_Waiting, None] = {}
-
-
-class _Waiting:
-    """A look-up without an answer, and the version it waits for."""
-
-    __slots__ = ("deadline", "id", "leased", "request", "version")
-
-    def __init__(self, request: ServableRequest, leased: Leased) -> None:
-        self.request = request
-        self.id = ServableId(request.name, request.version or 0)  # until one is found
-        self.leased = leased
-        self.deadline: Deadline | None = None
-        self.version: _Version | None = None
-
-
-_Tell = Callable[[_Waiting, ServableHandle | ServingError], None]
+_Tell = Callable[[WaitingLookUp, ServableHandle | ServingError], None]
 
 
 class CachingManager:
@@ -130,10 +73,10 @@ class CachingManager:
         self._bus = bus
         self._limit = limit or ResourceAllocation()
         self._tracker = ResourceTracker(self._limit, waits=False)
-        self._offers: dict[ServableRequest, _Version] = {}
+        self._offers: dict[ServableRequest, CachedVersion] = {}
         self._requests: dict[str, Sequence[ServableRequest]] = {}
-        self._versions: dict[str, dict[int, _Version]] = {}
-        self._queue: dict[_Version, None] = {}
+        self._versions: dict[str, dict[int, CachedVersion]] = {}
+        self._queue: dict[CachedVersion, None] = {}
         self._uses = itertools.count()
         self._lock = threading.Lock()
         self._stopped = False
@@ -173,7 +116,7 @@ class CachingManager:
         try:
             handle = self.servable(request)
         except NotFound:
-            self._wait(_Waiting(request, leased), deadline)
+            self._wait(WaitingLookUp(request, leased), deadline)
         else:
             leased(handle)
 
@@ -197,10 +140,10 @@ class CachingManager:
         wanted = {data.id.version: data for data in versions}
         with self._lock:
             todo: _Todo = []
-            left: list[_Waiting] = []
+            left: list[WaitingLookUp] = []
             held = self._versions.get(name, {})
             for version in [held[number] for number in held.keys() - wanted.keys()]:
-                left += self._take_waiting(version)
+                left += version.take_waiting()
                 todo += self._withdraw(version)
             for number in sorted(wanted):
                 todo += self._offer(wanted[number])
@@ -229,14 +172,14 @@ class CachingManager:
             todo: _Todo = [
                 partial(self._tell, waiting, _shutting_down())
                 for version in held
-                for waiting in self._take_waiting(version)
+                for waiting in version.take_waiting()
             ]
         _do(todo)
         self._deadlines.stop()
         self._basic.stop()
         self._lending.close()
 
-    def _wait(self, waiting: _Waiting, deadline: float | None) -> None:
+    def _wait(self, waiting: WaitingLookUp, deadline: float | None) -> None:
         with self._lock:
             todo = self._admit(waiting, self._tell)
             if waiting.version and deadline is not None:
@@ -244,7 +187,7 @@ class CachingManager:
         _do(todo)
         self._advance()
 
-    def _admit(self, waiting: _Waiting, tell: _Tell) -> _Todo:
+    def _admit(self, waiting: WaitingLookUp, tell: _Tell) -> _Todo:
         """Have it wait for the version that its request means now, or tell it what is known."""
         version = self._offers.get(waiting.request)
         if self._stopped:
@@ -253,36 +196,36 @@ class CachingManager:
             return [partial(tell, waiting, _not_found(waiting.request))]
         return self._admit_to(version, waiting, tell)
 
-    def _admit_to(self, version: _Version, waiting: _Waiting, tell: _Tell) -> _Todo:
-        if version.phase is _Phase.LOADED:
+    def _admit_to(self, version: CachedVersion, waiting: WaitingLookUp, tell: _Tell) -> _Todo:
+        if version.phase is Phase.LOADED:
             return [partial(tell, waiting, self._basic.servable(version.request))]
         if version.data.error:
             return [partial(tell, waiting, version.data.error)]
         waiting.version, waiting.id = version, version.id
         version.waiting[waiting] = None
-        return self._begin(version) if version.phase is _Phase.UNLOADED else []
+        return self._begin(version) if version.phase is Phase.UNLOADED else []
 
-    def _begin(self, version: _Version) -> _Todo:
+    def _begin(self, version: CachedVersion) -> _Todo:
         """The first steps towards a load. Without a limit, nobody asks how much it needs."""
         if version.failed:
             self._introduce(version)
         if not self._limit.quantities:
-            version.phase = _Phase.QUEUED
+            version.phase = Phase.QUEUED
             self._queue[version] = None
             return []
-        version.phase = _Phase.ESTIMATING
+        version.phase = Phase.ESTIMATING
         estimate = partial(self._estimate, version, version.data)
         submit = partial(self._lending.submit, version.id, estimate)
         return [partial(self._begin_or_fail, version, submit)]
 
-    def _estimate(self, version: _Version, data: ServableData[Loader]) -> None:
+    def _estimate(self, version: CachedVersion, data: ServableData[Loader]) -> None:
         """Not on the thread of a look-up: a loader may have to look at a remote store."""
         needs = _needs(data)
         with self._lock:
-            if version.phase is not _Phase.ESTIMATING:
+            if version.phase is not Phase.ESTIMATING:
                 return
             version.needs = needs
-            version.phase = _Phase.QUEUED
+            version.phase = Phase.QUEUED
             self._queue[version] = None
         self._advance()
 
@@ -307,7 +250,7 @@ class CachingManager:
         for servable_id in plan.load:
             version = waiting[servable_id]
             del self._queue[version]
-            version.phase = _Phase.LOADING
+            version.phase = Phase.LOADING
             if version.needs.fits_in(self._limit):
                 self._tracker.claim(servable_id, version.needs)
             load = partial(self._load, version, version.data)
@@ -320,10 +263,10 @@ class CachingManager:
             version
             for versions in self._versions.values()
             for version in versions.values()
-            if version.phase is _Phase.LOADED
+            if version.phase is Phase.LOADED
         ]
         loaded.sort(key=attrgetter("used"))
-        held: list[_Version] = []
+        held: list[CachedVersion] = []
         for version in loaded:
             if self._basic.in_use(version.id):
                 held.append(version)
@@ -332,13 +275,13 @@ class CachingManager:
         for version in held:
             yield Share(version.id, self._tracker.held_by(version.id))
 
-    def _load(self, version: _Version, data: ServableData[Loader]) -> None:
+    def _load(self, version: CachedVersion, data: ServableData[Loader]) -> None:
         self._basic.manage(data)
         self._basic.load(version.id, partial(self._load_ended, version))
         if not version.offered:
             self._cancel(version)
 
-    def _begin_or_fail(self, version: _Version, begin: Callable[[], None]) -> None:
+    def _begin_or_fail(self, version: CachedVersion, begin: Callable[[], None]) -> None:
         """What keeps a load from beginning is a failure of this version, and of no other."""
         try:
             begin()
@@ -346,11 +289,11 @@ class CachingManager:
             if not self._stopped:  # else who waited has been told
                 self._did_not_begin(version, presentable(error, f"loading servable {version.id}"))
 
-    def _did_not_begin(self, version: _Version, failure: ServingError) -> None:
+    def _did_not_begin(self, version: CachedVersion, failure: ServingError) -> None:
         with suppress(NotFound, FailedPrecondition):
             self._basic.stop_managing(version.id)
         with self._lock:
-            if version.phase not in (_Phase.ESTIMATING, _Phase.LOADING):
+            if version.phase not in (Phase.ESTIMATING, Phase.LOADING):
                 return
             self._tracker.release(version.id)
             self._announce(version, ManagerState.END, failure)
@@ -358,7 +301,7 @@ class CachingManager:
         _do(todo)
         self._advance()
 
-    def _load_ended(self, version: _Version, failure: ServingError | None) -> None:
+    def _load_ended(self, version: CachedVersion, failure: ServingError | None) -> None:
         if failure:
             self._basic.stop_managing(version.id)
         with self._lock:
@@ -366,9 +309,9 @@ class CachingManager:
         _do(todo)
         self._advance()
 
-    def _after_load(self, version: _Version) -> _Todo:
+    def _after_load(self, version: CachedVersion) -> _Todo:
         """Who waited holds the version before anybody can be told to unload it again."""
-        version.phase = _Phase.LOADED
+        version.phase = Phase.LOADED
         version.withdrawn = False
         if not version.offered:
             return [self._unload(version)]
@@ -376,13 +319,13 @@ class CachingManager:
         version.new_estimates = 0
         return [
             partial(self._tell_later, waiting, self._basic.servable(version.request))
-            for waiting in self._take_waiting(version)
+            for waiting in version.take_waiting()
         ]
 
-    def _after_failure(self, version: _Version, failure: ServingError) -> _Todo:
+    def _after_failure(self, version: CachedVersion, failure: ServingError) -> _Todo:
         if not version.offered or version.withdrawn:
             return self._end_life(version)
-        version.phase = _Phase.UNLOADED
+        version.phase = Phase.UNLOADED
         version.failed = True
         if isinstance(failure, NoRoom) and self._may_be_estimated_anew(version):
             version.new_estimates += 1
@@ -390,16 +333,14 @@ class CachingManager:
         version.new_estimates = 0
         if isinstance(failure, Gone):
             return self._pass_over(version)
-        return [
-            partial(self._tell_later, waiting, failure) for waiting in self._take_waiting(version)
-        ]
+        return [partial(self._tell_later, waiting, failure) for waiting in version.take_waiting()]
 
-    def _may_be_estimated_anew(self, version: _Version) -> bool:
+    def _may_be_estimated_anew(self, version: CachedVersion) -> bool:
         """Its files may have grown since the first look, or could not be looked at then."""
         few = version.new_estimates < _MAX_NEW_ESTIMATES
         return few and bool(version.waiting) and not version.data.error
 
-    def _pass_over(self, version: _Version) -> _Todo:
+    def _pass_over(self, version: CachedVersion) -> _Todo:
         """Answer as after the next look of the source, which will find the version gone.
 
         Then the one below is the latest, and who names this one is told NOT_FOUND. It stays on
@@ -409,21 +350,21 @@ class CachingManager:
         below = self._below(version)
         gone = NotFound(f"Servable {version.id} is not there any more")
         todo: _Todo = []
-        for waiting in self._take_waiting(version):
+        for waiting in version.take_waiting():
             if below and waiting.request.version is None:
                 todo += self._admit_to(below, waiting, self._tell_later)
             else:
                 todo.append(partial(self._tell_later, waiting, gone))
         return todo
 
-    def _below(self, version: _Version) -> _Version | None:
+    def _below(self, version: CachedVersion) -> CachedVersion | None:
         """The highest version on offer below this one."""
         held = self._versions[version.id.name].values()
         below = [each for each in held if each.offered and each.id < version.id]
         return max(below, key=lambda each: each.id, default=None)
 
-    def _unload(self, version: _Version) -> Callable[[], object]:
-        version.phase = _Phase.UNLOADING
+    def _unload(self, version: CachedVersion) -> Callable[[], object]:
+        version.phase = Phase.UNLOADING
         self._tracker.begin_unload(version.id)
 
         def unload() -> None:
@@ -433,16 +374,16 @@ class CachingManager:
 
         return unload
 
-    def _unload_ended(self, version: _Version, _failure: ServingError | None) -> None:
+    def _unload_ended(self, version: CachedVersion, _failure: ServingError | None) -> None:
         self._basic.stop_managing(version.id)
         with self._lock:
             todo = self._end_life(version)
         _do(todo)
         self._advance()
 
-    def _end_life(self, version: _Version) -> _Todo:
+    def _end_life(self, version: CachedVersion) -> _Todo:
         """Its END has been announced: it begins anew where it is offered, else it is forgotten."""
-        version.phase = _Phase.UNLOADED
+        version.phase = Phase.UNLOADED
         version.withdrawn = False
         if not version.offered:
             self._forget(version)
@@ -451,7 +392,7 @@ class CachingManager:
             self._introduce(version)
         return [
             action
-            for waiting in self._take_waiting(version)
+            for waiting in version.take_waiting()
             for action in self._admit(waiting, self._tell_later)
         ]
 
@@ -459,47 +400,45 @@ class CachingManager:
         held = self._versions.setdefault(data.id.name, {})
         version = held.get(data.id.version)
         if version is None:
-            version = held[data.id.version] = _Version(data)
+            version = held[data.id.version] = CachedVersion(data)
             self._introduce(version)
             return []
         arrived_well = version.data.error is None
         version.data = data
         # One that is offered again before it is gone begins its new life once it is.
         version.offered = True
-        if data.error and version.phase in (_Phase.ESTIMATING, _Phase.QUEUED):
+        if data.error and version.phase in (Phase.ESTIMATING, Phase.QUEUED):
             return self._fail_to_begin(version, data.error)
-        if version.phase is _Phase.UNLOADED and arrived_well != (data.error is None):
+        if version.phase is Phase.UNLOADED and arrived_well != (data.error is None):
             self._introduce(version)
         return []
 
-    def _fail_to_begin(self, version: _Version, error: ServingError) -> _Todo:
+    def _fail_to_begin(self, version: CachedVersion, error: ServingError) -> _Todo:
         """It turned into an error while it waited for its load."""
         self._queue.pop(version, None)
-        version.phase = _Phase.UNLOADED
+        version.phase = Phase.UNLOADED
         self._introduce(version)
-        return [
-            partial(self._tell_later, waiting, error) for waiting in self._take_waiting(version)
-        ]
+        return [partial(self._tell_later, waiting, error) for waiting in version.take_waiting()]
 
-    def _withdraw(self, version: _Version) -> _Todo:
+    def _withdraw(self, version: CachedVersion) -> _Todo:
         version.offered = False
-        if version.phase is _Phase.LOADED:
+        if version.phase is Phase.LOADED:
             return [self._unload(version)]
-        if version.phase is _Phase.LOADING:
+        if version.phase is Phase.LOADING:
             version.withdrawn = True
             return [partial(self._cancel, version)]
-        if version.phase is not _Phase.UNLOADING:
+        if version.phase is not Phase.UNLOADING:
             if not version.failed:
                 self._announce(version, ManagerState.END)
             self._forget(version)
         return []
 
-    def _cancel(self, version: _Version) -> None:
+    def _cancel(self, version: CachedVersion) -> None:
         with suppress(NotFound):  # it has ended, or is about to begin and looks itself
             self._basic.cancel_load(version.id)
 
-    def _forget(self, version: _Version) -> None:
-        version.phase = _Phase.GONE
+    def _forget(self, version: CachedVersion) -> None:
+        version.phase = Phase.GONE
         self._queue.pop(version, None)
         held = self._versions[version.id.name]
         del held[version.id.version]
@@ -520,7 +459,7 @@ class CachingManager:
         if offered:
             self._requests[name] = tuple(offered)
 
-    def _give_up(self, waiting: _Waiting) -> None:
+    def _give_up(self, waiting: WaitingLookUp) -> None:
         """Its deadline has passed; nothing happens when it has been answered."""
         with self._lock:
             version = waiting.version
@@ -533,14 +472,7 @@ class CachingManager:
             DeadlineExceeded(f"The deadline passed before servable {version.id} was loaded"),
         )
 
-    def _take_waiting(self, version: _Version) -> Iterable[_Waiting]:
-        taken = list(version.waiting)
-        version.waiting.clear()
-        for waiting in taken:
-            waiting.version = None
-        return taken
-
-    def _tell_later(self, waiting: _Waiting, outcome: ServableHandle | ServingError) -> None:
+    def _tell_later(self, waiting: WaitingLookUp, outcome: ServableHandle | ServingError) -> None:
         """On a thread that nobody else waits for, as what is told may run the model."""
         tell = partial(self._tell, waiting, outcome)
         try:
@@ -549,7 +481,7 @@ class CachingManager:
             log.exception("no thread tells %s what became of it; this one does", waiting.request)
             tell()
 
-    def _tell(self, waiting: _Waiting, outcome: ServableHandle | ServingError) -> None:
+    def _tell(self, waiting: WaitingLookUp, outcome: ServableHandle | ServingError) -> None:
         if waiting.deadline:
             waiting.deadline.cancel()
         try:
@@ -557,14 +489,14 @@ class CachingManager:
         except Exception:
             log.exception("what waited for %s failed", waiting.request)
 
-    def _introduce(self, version: _Version) -> None:
+    def _introduce(self, version: CachedVersion) -> None:
         """Announce the beginning of a life, or that it has ended already with an error."""
         error = version.data.error
         version.failed = error is not None
         self._announce(version, ManagerState.END if error else ManagerState.START, error)
 
     def _announce(
-        self, version: _Version, state: ManagerState, error: ServingError | None = None
+        self, version: CachedVersion, state: ManagerState, error: ServingError | None = None
     ) -> None:
         """Under the lock, so that the order of announcements is that of the lives."""
         self._bus.publish(ServableState(version.id, state, error))
