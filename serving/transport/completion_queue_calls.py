@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no stubs for it
 
@@ -24,38 +24,41 @@ from serving.transport.unary_call import answered_twice, call_handler
 
 log = logging.getLogger(__name__)
 
+_ReceiveMessage = cygrpc.ReceiveMessageOperation
+_ReceiveClose = cygrpc.ReceiveCloseOnServerOperation
+_SendInitialMetadata = cygrpc.SendInitialMetadataOperation
+_SendMessage = cygrpc.SendMessageOperation
+_SendStatus = cygrpc.SendStatusFromServerOperation
+
 _NO_FLAGS = 0
 _FAR_SECONDS = 1e11  # gRPC says "no deadline" with a time far beyond
 _OK = int(cygrpc.StatusCode.ok)
 
 
-class OpenCalls:
-    """The calls that gRPC has not yet told the end of. Thread-safe."""
+class OpenCalls(set["_OpenCall"]):
+    """The calls that gRPC has not yet told the end of.
+
+    Thread-safe as far as it is used: single operations of a set need no lock under the
+    interpreter's.
+    """
 
     def __init__(self) -> None:
-        # Single operations of a set need no lock under the interpreter's.
-        self._calls: set[_OpenCall] = set()
+        super().__init__()
         self._when_empty: Callable[[], None] | None = None
 
-    def add(self, call: _OpenCall) -> None:
-        self._calls.add(call)
-
     def over(self, call: _OpenCall) -> None:
-        self._calls.discard(call)
-        if self._when_empty is not None and not self._calls:
+        self.discard(call)
+        if self._when_empty is not None and not self:
             self._when_empty()
 
     def when_empty(self, action: Callable[[], None]) -> None:
         """Once no call is open and none can come: at once, or when the last one is over."""
         self._when_empty = action
-        if not self._calls:
+        if not self:
             action()
 
     def streams(self) -> list[StreamingCall]:
-        return [call for call in list(self._calls) if isinstance(call, StreamingCall)]
-
-    def __len__(self) -> int:
-        return len(self._calls)
+        return [call for call in list(self) if isinstance(call, StreamingCall)]
 
 
 class _OpenCall(Protocol):
@@ -68,9 +71,9 @@ class RefusedCall:
 
     __slots__ = ("_call", "_error", "_open")
 
-    def __init__(self, error: ServingError, event: Any, open_calls: OpenCalls) -> None:
+    def __init__(self, error: ServingError, open_calls: OpenCalls, arrival: Any) -> None:
         self._error = error
-        self._call: Any = event.call
+        self._call = arrival.call
         self._open = open_calls
 
     def begin(self) -> None:
@@ -82,6 +85,15 @@ class RefusedCall:
         self._open.over(self)
 
 
+class UnaryMethod(NamedTuple):
+    """What all calls of one method share."""
+
+    path: str
+    handler: UnaryHandler
+    open_calls: OpenCalls
+    ready: ReadyCalls
+
+
 class UnaryCall:
     """One request, one answer. The handler is called when it is the call's turn among the ready.
 
@@ -90,50 +102,35 @@ class UnaryCall:
     """
 
     __slots__ = (
+        "_arrival",
         "_call",
-        "_deadline",
         "_due",
-        "_handler",
         "_handling",
         "_lock",
-        "_metadata",
         "_method",
-        "_open",
-        "_ready",
         "_request",
         "_result",
     )
 
-    def __init__(
-        self,
-        method: str,
-        handler: UnaryHandler,
-        ready: ReadyCalls,
-        event: Any,
-        open_calls: OpenCalls,
-    ) -> None:
+    def __init__(self, method: UnaryMethod, arrival: Any) -> None:
         self._method = method
-        self._handler = handler
-        self._ready = ready
+        self._arrival = arrival  # None once handled
+        self._call = arrival.call  # None once answered, or given up by the client
         self._request: bytes | None = None
-        self._open = open_calls
-        self._call: Any = event.call  # None once answered, or given up by the client
-        self._deadline: float = event.call_details.deadline
-        self._metadata = event.invocation_metadata
         self._lock = threading.Lock()
         self._handling = True
         self._result: bytes | ServingError | None = None
         self._due = 0  # batches under way beside each other
 
     def begin(self) -> None:
-        self._open.add(self)
-        _start(self._call, (cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
+        self._method.open_calls.add(self)
+        _start(self._call, (_ReceiveMessage(_NO_FLAGS),), self._received)
 
     def reply(self, result: bytes | ServingError) -> None:
         """The :data:`~serving.core.call.Reply` of this call."""
         with self._lock:
             if self._result is not None:
-                answered_twice(self._method)
+                answered_twice(self._method.path)
                 return
             self._result = result
             if self._handling or self._call is None:
@@ -144,32 +141,30 @@ class UnaryCall:
 
     def _received(self, event: Any) -> None:
         self._request = event.batch_operations[0].message()
-        self._ready.add(self)
+        self._method.ready.add(self)
 
     def handle(self) -> bool:
+        method = self._method
+        arrival, self._arrival = self._arrival, None
         request, self._request = self._request, None
         if request is None:  # its client closed or broke the call without one
-            self.reply(Unimplemented(f'Method "{self._method}" requires exactly one request'))
+            self.reply(Unimplemented(f'Method "{method.path}" requires exactly one request'))
         else:
-            call_handler(self._method, self._handler, request, self._context(), self.reply)
+            call_handler(method.path, method.handler, request, _context(arrival), self.reply)
+        if self._result is not None:
+            return True
         with self._lock:
-            if self._result is not None:
-                return True
-            self._handling = False
-            self._due = 1
-            _start(self._call, (_receive_close(),), self._closed)
-        return False
+            if self._result is None:
+                self._handling = False
+                self._due = 1
+                _start(self._call, (_receive_close(),), self._closed)
+                return False
+        return True
 
     def answer(self) -> None:
-        """What the handler has replied before it returned."""
+        """Send what the handler has replied before it returned."""
         call, self._call = self._call, None
         _start(call, (*_answer(self._result or b""), _receive_close()), self._over)
-
-    def _context(self) -> CallContext:
-        deadline = self._deadline
-        if deadline > _FAR_SECONDS:
-            return CallContext(None, self._metadata)
-        return CallContext(deadline - time.time() + time.monotonic(), self._metadata)
 
     def _closed(self, _event: Any) -> None:
         """The call has ended: before it is answered, because its client gave up or was too late."""
@@ -182,10 +177,17 @@ class UnaryCall:
             self._due -= 1
             over = not self._due
         if over:
-            self._open.over(self)
+            self._over(_event)
 
     def _over(self, _event: Any) -> None:
-        self._open.over(self)
+        self._method.open_calls.over(self)
+
+
+def _context(arrival: Any) -> CallContext:
+    deadline = arrival.call_details.deadline
+    if deadline > _FAR_SECONDS:
+        return CallContext(None, arrival.invocation_metadata)
+    return CallContext(deadline - time.time() + time.monotonic(), arrival.invocation_metadata)
 
 
 class StreamingCall:
@@ -195,11 +197,13 @@ class StreamingCall:
     It is the GrpcStream that the method answers to.
     """
 
-    def __init__(self, path: str, method: StreamMethod, event: Any, open_calls: OpenCalls) -> None:
+    def __init__(
+        self, path: str, method: StreamMethod, open_calls: OpenCalls, arrival: Any
+    ) -> None:
         self._path = path
         self._method = method
         self._open = open_calls
-        self._call: Any = event.call  # None once its status is sent, or its client is gone
+        self._call = arrival.call  # None once its status is sent, or its client is gone
         self._lock = threading.Lock()
         self._due = 0  # batches under way beside each other
         self._begun = False  # initial metadata have been sent
@@ -268,7 +272,7 @@ class StreamingCall:
             return
         if self._answers:
             self._sending = True
-            message = cygrpc.SendMessageOperation(self._answers.popleft(), _NO_FLAGS)
+            message = _SendMessage(self._answers.popleft(), _NO_FLAGS)
             self._start((*self._initial_metadata(), message), self._sent)
         elif self._status is not None:
             self._start((*self._initial_metadata(), self._status), self._done)
@@ -278,7 +282,7 @@ class StreamingCall:
 
     def _receive(self) -> None:
         self._receiving = True
-        self._start((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
+        self._start((_ReceiveMessage(_NO_FLAGS),), self._received)
 
     def _initial_metadata(self) -> tuple[Any, ...]:
         begun, self._begun = self._begun, True
@@ -300,22 +304,22 @@ def _answer(result: bytes | ServingError) -> tuple[Any, ...]:
     if isinstance(result, ServingError):
         return (_initial_metadata(), _status(result))
     return (
-        _initial_metadata(),
-        cygrpc.SendMessageOperation(result, _NO_FLAGS),
-        _status(None),
+        _SendInitialMetadata(None, _NO_FLAGS),
+        _SendMessage(result, _NO_FLAGS),
+        _SendStatus(None, _OK, b"", _NO_FLAGS),
     )
 
 
 def _initial_metadata() -> Any:
-    return cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
+    return _SendInitialMetadata(None, _NO_FLAGS)
 
 
 def _receive_close() -> Any:
-    return cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
+    return _ReceiveClose(_NO_FLAGS)
 
 
 def _status(error: ServingError | None) -> Any:
     if error is None:
-        return cygrpc.SendStatusFromServerOperation(None, _OK, b"", _NO_FLAGS)
+        return _SendStatus(None, _OK, b"", _NO_FLAGS)
     code, details = grpc_status(error)
-    return cygrpc.SendStatusFromServerOperation(None, code.value[0], details.encode(), _NO_FLAGS)
+    return _SendStatus(None, code.value[0], details.encode(), _NO_FLAGS)

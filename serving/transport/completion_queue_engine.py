@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -25,6 +24,7 @@ from serving.transport.completion_queue_calls import (
     RefusedCall,
     StreamingCall,
     UnaryCall,
+    UnaryMethod,
 )
 from serving.transport.grpc_engine import GrpcMethods
 from serving.transport.grpc_options import GrpcOptions
@@ -39,8 +39,9 @@ _SECONDS_TO_CANCEL = 5.0
 _NOW = 0  # or any other time that has passed
 _NOTHING_YET = cygrpc.CompletionType.queue_timeout
 _STOPPING = Unavailable("the server is shutting down")
+_UNKNOWN = Unimplemented("Method not found!")
 
-_NewCall = Callable[[Any, OpenCalls], UnaryCall | StreamingCall | RefusedCall]
+_NewCall = Callable[[Any], UnaryCall | StreamingCall | RefusedCall]
 
 
 class CompletionQueueEngine:
@@ -54,9 +55,9 @@ class CompletionQueueEngine:
         self._tls = options.tls
         self._calls = OpenCalls()
         self._ready = ReadyCalls(self._calls, SystemClock())
-        self._methods = _new_calls(methods, self._ready)
+        self._new_calls = _new_calls(methods, self._calls, self._ready)
         # That the server stops is health's to say, too.
-        self._health = frozenset(path for path in self._methods if HEALTH.encode() in path)
+        self._health = frozenset(path for path in self._new_calls if HEALTH.encode() in path)
         self._queue = cygrpc.CompletionQueue()
         self._server = cygrpc.Server(options.all_channel_arguments(), False)
         self._server.register_completion_queue(self._queue)
@@ -111,14 +112,18 @@ class CompletionQueueEngine:
         """A call has come; or, without success, none will, because the server shuts down."""
         if not event.success:
             return
-        with suppress(ValueError):  # the server began to shut down at this moment
+        try:  # noqa: SIM105 - done for every call, and suppress() takes longer than the rest of it
             self._request_call()
+        except ValueError:
+            pass  # the server began to shut down at this moment
         path = event.call_details.method
         refusal = self._refusal
         if refusal is not None and path not in self._health:
-            refusal.take(RefusedCall(_STOPPING, event, self._calls))
+            refusal.take(RefusedCall(_STOPPING, self._calls, event))
         else:
-            self._methods.get(path, _unknown)(event, self._calls).begin()
+            new_call = self._new_calls.get(path)
+            call = new_call(event) if new_call else RefusedCall(_UNKNOWN, self._calls, event)
+            call.begin()
 
     def _shut_down_after(self, hold_seconds: float) -> None:
         """Refuse calls from now on, and have gRPC tell clients to go that much later."""
@@ -156,15 +161,14 @@ class _Refusal:
             call.begin()
 
 
-def _unknown(event: Any, open_calls: OpenCalls) -> RefusedCall:
-    return RefusedCall(Unimplemented("Method not found!"), event, open_calls)
-
-
-def _new_calls(methods: GrpcMethods, ready: ReadyCalls) -> Mapping[bytes, _NewCall]:
+def _new_calls(
+    methods: GrpcMethods, open_calls: OpenCalls, ready: ReadyCalls
+) -> Mapping[bytes, _NewCall]:
     """How to make a call of each method, by its path."""
     new_calls: dict[bytes, _NewCall] = {}
     for path, handler in methods.unary.items():
-        new_calls[path.encode()] = partial(UnaryCall, path, handler, ready)
+        unary = UnaryMethod(path, handler, open_calls, ready)
+        new_calls[path.encode()] = partial(UnaryCall, unary)
     for path, method in methods.streams.items():
-        new_calls[path.encode()] = partial(StreamingCall, path, method)
+        new_calls[path.encode()] = partial(StreamingCall, path, method, open_calls)
     return new_calls

@@ -93,30 +93,35 @@ class _Poller:
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def _run(self) -> None:
+        poll, backlog = self._poll, self._backlog
         while not (self.replaced or self.ended):
-            event = self._poll(not self._backlog)
+            event = poll(not backlog)
             if event is None:
                 self._work_off()
             elif event.tag is None:
                 self.ended = True
             else:
-                self._deal(event.tag, event)
+                self.events += 1
+                self.busy = True
+                try:
+                    event.tag(event)
+                except Exception:
+                    log.exception("an event of gRPC could not be dealt with")
                 # The event holds its call, and a call that is held keeps the server from stopping.
-                del event
-                if self._backlog.complete():
+                event = None
+                self.busy = False
+                if backlog.complete():
                     self._work_off()
         # The thread that took over may have gone to wait before the last event was dealt with.
         self._work_off()
 
     def _work_off(self) -> None:
-        while self._backlog:
-            self._deal(self._backlog.step)
-
-    def _deal(self, action: Callable[..., None], *arguments: Any) -> None:
-        self.events += 1
-        self.busy = True
-        try:
-            action(*arguments)
-        except Exception:
-            log.exception("an event of gRPC could not be dealt with")
-        self.busy = False
+        backlog = self._backlog
+        while backlog:
+            self.events += 1
+            self.busy = True
+            try:
+                backlog.step()
+            except Exception:
+                log.exception("a call that was ready could not be dealt with")
+            self.busy = False

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sized
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from serving.core.clock import Clock
 
 _MOST = 64
 _LONGEST_HOLD_SECONDS = 0.002  # an answer is not kept for longer than that by calls after it
-
-T = TypeVar("T")
 
 
 class ReadyCall(Protocol):
@@ -37,7 +35,7 @@ class ReadyCalls:
 
     def __init__(self, open_calls: Sized, clock: Clock) -> None:
         self._open = open_calls
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._ready: deque[ReadyCall] = deque()
         self._answered: deque[ReadyCall] = deque()
         self._answer_by = 0.0
@@ -49,24 +47,21 @@ class ReadyCalls:
         return bool(self._ready or self._answered)
 
     def complete(self) -> bool:
-        return 0 < min(_MOST, len(self._open)) <= len(self._ready)
+        num_ready = len(self._ready)
+        return num_ready > 0 and (num_ready >= _MOST or num_ready >= len(self._open))
 
     def step(self) -> None:
-        if self._answered and (not self._ready or self._clock.monotonic() >= self._answer_by):
-            call = _first(self._answered)
-            if call is not None:
-                call.answer()
+        answered = self._answered
+        calls = self._ready
+        if answered and (not calls or self._monotonic() >= self._answer_by):
+            calls = answered
+        try:
+            call = calls.popleft()
+        except IndexError:  # another thread has taken the last one
             return
-        call = _first(self._ready)
-        if call is not None and call.handle():
-            if not self._answered:
-                self._answer_by = self._clock.monotonic() + _LONGEST_HOLD_SECONDS
-            self._answered.append(call)
-
-
-def _first(calls: deque[T]) -> T | None:
-    """None where another thread has taken the last one."""
-    try:
-        return calls.popleft()
-    except IndexError:
-        return None
+        if calls is answered:
+            call.answer()
+        elif call.handle():
+            if not answered:
+                self._answer_by = self._monotonic() + _LONGEST_HOLD_SECONDS
+            answered.append(call)
