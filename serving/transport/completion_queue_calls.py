@@ -67,7 +67,11 @@ class _OpenCall(Protocol):
 
 
 class RefusedCall:
-    """A call that gets an error and nothing else."""
+    """A call that gets an error and nothing else.
+
+    It is open before it begins: it may be held until the server has shut down, whose queue must
+    not go before it.
+    """
 
     __slots__ = ("_call", "_error", "_open")
 
@@ -75,9 +79,9 @@ class RefusedCall:
         self._error = error
         self._call = arrival.call
         self._open = open_calls
+        open_calls.add(self)
 
     def begin(self) -> None:
-        self._open.add(self)
         call, self._call = self._call, None
         _start(call, (*_answer(self._error), _receive_close()), self._answered)
 

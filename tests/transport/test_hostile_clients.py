@@ -172,3 +172,28 @@ def test_a_connection_that_says_nothing(server):
     with contextlib.ExitStack() as open_connections:
         for _ in range(50):
             open_connections.enter_context(raw_client(server.port))
+
+
+def test_clients_that_leave_while_a_stop_holds_their_calls(grpc_engine):
+    """The stop waits for connections, and has nothing to wait for when the last one is gone."""
+    server = GrpcServer(GrpcOptions(engine=grpc_engine, address="127.0.0.1:0"), {ECHO: echo})
+    server.start()
+    with contextlib.ExitStack() as open_connections:
+        clients = [open_connections.enter_context(raw_client(server.port)) for _ in range(10)]
+        for client in clients:
+            stream = client.open(ECHO)
+            client.send(stream, b"hi")
+            client.flush()
+            assert client.grpc_status(stream) == OK
+            for _ in range(100):
+                client.send(client.open(ECHO), b"hi")
+        stopping = threading.Thread(target=server.stop, args=(5,))
+        stopping.start()
+        time.sleep(0.005)  # the stop has begun, and holds for 100 ms what comes
+        for client in clients:
+            client.flush()
+        time.sleep(0.01)  # that much has come
+        for client in clients:
+            client.vanish()
+        stopping.join(WAIT_SECONDS)
+        assert not stopping.is_alive()
