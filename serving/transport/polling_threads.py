@@ -22,7 +22,7 @@ class Backlog(Protocol):
         """Whether something is left."""
 
     def complete(self) -> bool:
-        """Whether it is to be done now, without looking for more events."""
+        """Whether it is to be done now, without looking for more events; asked after each."""
 
     def step(self) -> None:
         """Do a part of it; nothing, where another thread has just done the last."""

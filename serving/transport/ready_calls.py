@@ -15,6 +15,7 @@ from typing import Protocol
 from serving.core.clock import Clock
 
 _MOST = 64
+_MOST_EVENTS = 4 * _MOST  # each call of a full backlog has brought three
 _LONGEST_HOLD_SECONDS = 0.002  # an answer is not kept for longer than that by calls after it
 
 
@@ -30,7 +31,7 @@ class ReadyCalls:
     """A :class:`~serving.transport.polling_threads.Backlog` of calls. Thread-safe.
 
     ``open_calls`` are all that there are: once every one of them is ready, nobody has to look for
-    more.
+    more. Nor for ever, as clients can keep events coming that make no call ready.
     """
 
     def __init__(self, open_calls: Sized, clock: Clock) -> None:
@@ -39,6 +40,7 @@ class ReadyCalls:
         self._ready: deque[ReadyCall] = deque()
         self._answered: deque[ReadyCall] = deque()
         self._answer_by = 0.0
+        self._events = 0  # dealt with while calls were ready; a lost count delays a look only
 
     def add(self, call: ReadyCall) -> None:
         self._ready.append(call)
@@ -48,7 +50,11 @@ class ReadyCalls:
 
     def complete(self) -> bool:
         num_ready = len(self._ready)
-        return num_ready > 0 and (num_ready >= _MOST or num_ready >= len(self._open))
+        if not num_ready:
+            self._events = 0
+            return False
+        self._events += 1
+        return num_ready >= _MOST or num_ready >= len(self._open) or self._events >= _MOST_EVENTS
 
     def step(self) -> None:
         answered = self._answered

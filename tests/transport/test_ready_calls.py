@@ -84,6 +84,16 @@ def test_nobody_looks_for_more_once_every_open_call_is_ready_or_64_are(
     assert ready.calls.complete() is complete
 
 
+def test_calls_that_are_ready_wait_for_256_events_at_most():
+    ready = Ready()
+    assert not ready.calls.complete()
+    for _ in range(2):
+        ready.add("a")
+        assert [ready.calls.complete() for _ in range(256)] == [False] * 255 + [True]
+        ready.work_off()
+        assert not ready.calls.complete()
+
+
 def test_a_step_with_nothing_left_does_nothing(ready):
     ready.calls.step()
 
