@@ -240,14 +240,15 @@ class FileSystemStoragePathSource:
         found = seen.versions
         self._remark(servable, seen)
         self._remember(servable, found)
-        if found and not seen.complete:
+        wanted = select(found, servable.version_policy)
+        aspired = self._aspired(servable, seen.complete)
+        if wanted and not aspired:
             return Unavailable(
                 f"No version of servable {servable.name} under base path {servable.shown_path} is "
                 "complete yet"
             )
-        aspired = self._aspired(servable, seen.complete)
         self._emit(servable.name, aspired)
-        if found and not aspired and not select(found, servable.version_policy):
+        if found and not wanted:
             return NotFound(
                 f"None of the versions asked for of servable {servable.name} is under base path "
                 f"{servable.shown_path}"

@@ -243,6 +243,21 @@ def test_while_no_version_is_complete_nothing_is_emitted(tmp_path: Path) -> None
     )
 
 
+def test_specific_versions_of_which_none_is_complete_leave_what_serves_in_place(
+    tmp_path: Path,
+) -> None:
+    directories(tmp_path, "1", "2")
+    (tmp_path / "1" / "_DONE").touch()
+    contents = VersionContents(FakeClock(), **MARKED)
+    watched = Watched(model(tmp_path, SpecificVersions(frozenset({1}))), contents=contents)
+    assert watched.poll() == [("m", [(1, "1")])]
+    watched.source.update([model(tmp_path, SpecificVersions(frozenset({2})))])
+    assert watched.poll() == []
+    assert isinstance(watched.problems["m"], Unavailable)
+    (tmp_path / "2" / "_DONE").touch()
+    assert watched.poll() == [("m", [(2, "2")])]
+
+
 def test_a_failed_version_is_emitted_with_a_higher_revision_once_its_files_change(
     tmp_path: Path,
 ) -> None:
