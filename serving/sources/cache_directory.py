@@ -54,14 +54,15 @@ class CacheDirectory:
         return FileLock.acquire(self._lock_path(key), shared=shared, wait=wait)
 
     def find(self, key: str) -> Entry | None:
-        """The entry, if it is complete. It may vanish unless its lock is held."""
+        """The entry, if it is complete and can be read. It may vanish unless its lock is held."""
         try:
             manifest = json.loads((self.root / key / _MANIFEST).read_text(encoding="utf-8"))
+            path = self.root / key / CONTENT / manifest["model"]
+            size_bytes = int(manifest["size_bytes"])
             used = self._lock_path(key).stat().st_mtime
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
-        path = self.root / key / CONTENT / manifest["model"]
-        return Entry(key, path, manifest["size_bytes"], used)
+        return Entry(key, path, size_bytes, used)
 
     def entries(self) -> Sequence[Entry]:
         """All complete entries, the least recently used first."""
@@ -99,6 +100,7 @@ class CacheDirectory:
             os.fsync(out.fileno())
         for folder, _, _ in os.walk(partial):
             _sync_directory(Path(folder))
+        shutil.rmtree(self.root / key, ignore_errors=True)  # of a disk that lost what it held
         partial.rename(self.root / key)
         _sync_directory(self.root)
 
@@ -120,9 +122,9 @@ class CacheDirectory:
         return True
 
     def sweep(self) -> None:
-        """Remove what processes that died have left: partial entries, locks of nothing."""
+        """Remove what dead processes and disks have left: partial entries, locks of nothing."""
         for path in self._listed():
-            if not (self.root / path.stem).exists():
+            if not self.find(path.stem):
                 self.evict(path.stem)
 
     def _listed(self) -> Sequence[Path]:

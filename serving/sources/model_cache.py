@@ -44,9 +44,9 @@ _SECONDS_BETWEEN_ATTEMPTS = 0.5
 class ModelCacheOptions:
     """Options of ModelCache. Raises InvalidArgument for a negative limit.
 
-    ``directory`` "" is ``model_server`` in the user's cache directory (``$XDG_CACHE_HOME``, or
-    ``~/.cache``). ``max_bytes`` limits the complete and the arriving copies together; 0: the disk
-    is the limit.
+    ``directory`` "" is ``model_server`` in the user's cache directory: ``$XDG_CACHE_HOME``, or
+    ``~/.cache``, or ``/var/cache`` for a user without a home. ``max_bytes`` limits the complete and
+    the arriving copies together; 0: the disk is the limit.
     """
 
     directory: str = ""
@@ -61,8 +61,7 @@ class ModelCacheOptions:
         """The directory that is used."""
         if self.directory:
             return Path(self.directory)
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(base, "model_server")
+        return Path(os.environ.get("XDG_CACHE_HOME") or _cache_at_home(), "model_server")
 
 
 class LocalCopy:
@@ -108,10 +107,13 @@ class ModelCache:
     def start(self) -> None:
         """Remove what downloads have left that never ended: those of processes that were killed.
 
-        What other processes are downloading now is left alone.
+        What other processes are downloading now is left alone. Where nothing can be removed, that
+        is logged: there may be no remote model at all, and one that needs the cache says so.
         """
-        with self._translating("cleaning", 0):
+        try:
             self._directory.sweep()
+        except OSError as error:
+            log.warning("model cache %s is not cleaned: %s", self._directory.root, error.strerror)
 
     def stop(self) -> None:
         """End the downloads in progress, and allow no more; each raises Cancelled."""
@@ -258,6 +260,13 @@ class ModelCache:
                 f"the model cache {self._directory.root} can not be used ({error.strerror});"
                 " choose another with --model_cache_dir"
             ) from error
+
+
+def _cache_at_home() -> Path:
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # in a container whose user nobody knows
+        return Path("/var/cache")
 
 
 def _known_bytes(files: Sequence[StoredFile]) -> int:

@@ -453,6 +453,38 @@ def test_starting_makes_no_directory_and_leaves_what_is_not_its_own(tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"mine.lock", "mine.partial", "notes"}
 
 
+@pytest.mark.parametrize("manifest", ["", "{", "[]", "{}", '{"model": 1, "size_bytes": 1}'])
+def test_an_entry_that_the_disk_has_lost_is_made_anew_and_disturbs_no_other(
+    tmp_path: Path, manifest: str
+):
+    models = cache(tmp_path, MemoryStore(FILES))
+    lost = models.lease("s3://b/m/1")
+    entry = Path(lost.path).parent
+    lost.release()
+    (entry / "entry.json").write_text(manifest)
+    assert contents(models.lease("s3://b/m/2").path) == FILES
+    assert contents(models.lease("s3://b/m/1").path) == FILES
+
+
+def test_starting_removes_an_entry_that_the_disk_has_lost(tmp_path: Path):
+    lost = cache(tmp_path, MemoryStore(FILES)).lease("s3://b/m/1")
+    lost.release()
+    (Path(lost.path).parent / "entry.json").write_text("")
+    cache(tmp_path).start()
+    assert names(tmp_path) == set()
+
+
+def test_where_the_cache_can_not_be_cleaned_the_server_starts_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    cache(tmp_path).start()
+    assert f"model cache {tmp_path} is not cleaned: Permission denied" in caplog.text
+
+
 def test_stopping_cancels_what_is_under_way_and_allows_no_more(tmp_path: Path):
     store = MemoryStore({"f": b"x"})
     models = cache(tmp_path, store)
@@ -478,6 +510,9 @@ def test_the_default_directory_is_the_users_cache(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert ModelCacheOptions().path == Path.home() / ".cache" / "model_server"
     assert ModelCacheOptions("/cache").path == Path("/cache")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)
+    assert ModelCacheOptions().path == Path("/var/cache/model_server")
 
 
 def test_the_size_is_that_of_the_files_in_their_store(tmp_path: Path):
