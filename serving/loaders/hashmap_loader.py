@@ -100,7 +100,8 @@ def _csv_file(path: str) -> Path:
     given = Path(path)
     if not given.is_dir():
         return given
-    candidates = sorted(given.glob("*.csv"))
+    # Not a glob, which passes over a directory that may not be read.
+    candidates = [child for child in given.iterdir() if child.suffix == ".csv"]
     if len(candidates) != 1:
         raise NotFound(f"a lookup table is one .csv file, but there are {len(candidates)}")
     return candidates[0]

@@ -1,7 +1,10 @@
 """Lookup tables from CSV files."""
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -78,3 +81,15 @@ def test_a_circle_of_links_is_refused_without_its_path(tmp_path: Path) -> None:
     assert raised.value.message == (
         "the table of {name: m version: 1} can not be read: Too many levels of symbolic links"
     )
+
+
+def test_a_directory_that_may_not_be_read_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InvalidArgument, match="can not be read: Permission denied"):
+        HashmapPlatform().load(M1, str(tmp_path))
