@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import cast
 
-from serving.core.errors import ServingError, Unknown
+from serving.core.errors import FailedPrecondition, Internal, ServingError, Unknown
 from serving.core.model_config import ModelConfig
 from serving.core.models import Models
 from serving.core.servable_id import ServableId
@@ -45,6 +46,7 @@ _SECONDS_TO_HEAR_SIGNALS = 0.5
 _SECONDS_TO_TELL = 5.0
 _SECONDS_TO_COUNT = 5.0
 _SECONDS_BETWEEN_QUESTIONS = 0.1
+_DEFECT = Internal("Internal server error")
 
 
 class SupervisedPeers:
@@ -91,13 +93,21 @@ class SupervisedPeers:
     def join(self, core: ServerCore, metrics: Metrics, running: ExitStack) -> Models:
         self._metrics = metrics
         running.callback(self._channel.tell, Leaving())
+        wanted: Sequence[ModelConfig] = []
+        applied: Sequence[ModelConfig] | None = []
         while (answer := _outcome(self._channel.ask(Ready()))) is not Permission.OPEN:
             if isinstance(answer, ServingError):
                 raise answer
             if isinstance(answer, Reload):
-                _catch_up(core, answer.configs)
+                wanted, applied = answer.configs, None
             else:
                 time.sleep(_SECONDS_BETWEEN_QUESTIONS)
+            # Again, as a version that a label names may have turned up meanwhile.
+            while (possible := _with_possible_labels(core, wanted)) != applied:
+                _catch_up(core, possible)
+                applied = possible
+        if applied != wanted:
+            log.warning("labels are left out whose versions are not available any more")
         return SharedModels(core, self._latest, self._versions, self._reload_all)
 
     def opened(self) -> None:
@@ -158,6 +168,9 @@ class SupervisedPeers:
             self._core.check(configs)
         except ServingError as error:
             answer(error)
+        except Exception:
+            log.exception("a configuration can not be checked")
+            answer(_DEFECT)
         else:
             answer(None)
 
@@ -169,6 +182,35 @@ class SupervisedPeers:
             answer(error)
             log.error("can not serve what the other workers do, and ends: %s", error)
             _drain_and_end()
+        except Exception:
+            answer(_DEFECT)
+            log.exception("can not serve what the other workers do, and ends")
+            _drain_and_end()
+
+
+def _with_possible_labels(
+    core: ServerCore, configs: Sequence[ModelConfig]
+) -> Sequence[ModelConfig]:
+    """Without labels of versions that have gone since: the first time, they would be refused."""
+    return [
+        replace(
+            config,
+            version_labels={
+                label: version
+                for label, version in config.version_labels.items()
+                if _is_possible(core, replace(config, version_labels={label: version}))
+            },
+        )
+        for config in configs
+    ]
+
+
+def _is_possible(core: ServerCore, config: ModelConfig) -> bool:
+    try:
+        core.check([config])
+    except FailedPrecondition:
+        return False
+    return True
 
 
 def _catch_up(core: ServerCore, configs: Sequence[ModelConfig]) -> None:

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from channel_ends import WAIT_SECONDS, ChannelEnd, await_
 from serving.config.command_line import parse_command_line
 from serving.config.options import server_options
 from serving.core.clock import SystemClock
-from serving.core.errors import FailedPrecondition, Unavailable, Unknown
+from serving.core.errors import FailedPrecondition, Internal, Unavailable, Unknown
 from serving.core.model_config import ModelConfig
 from serving.core.models import Models
 from serving.core.servable_id import ServableId
@@ -26,6 +27,7 @@ from serving.server_core_options import LifecycleOptions
 from serving.workers.channel import Answer, Channel
 from serving.workers.messages import (
     Begin,
+    Check,
     Combined,
     Count,
     CountOthers,
@@ -173,6 +175,36 @@ def test_a_worker_asks_until_it_may_open_and_serves_what_it_is_told_meanwhile(
     assert len(joining.models) == 1
 
 
+def labelled(configs: list[ModelConfig], **labels: int) -> list[ModelConfig]:
+    return [replace(config, version_labels=labels) for config in configs]
+
+
+def test_a_replacement_leaves_out_labels_of_versions_that_have_gone(
+    supervisor: ChannelEnd, peers: SupervisedPeers, core: ServerCore, configs: list[ModelConfig]
+) -> None:
+    """Workers that had assigned them keep them; one that starts can not, and must not fail."""
+    begin(supervisor, peers, configs, is_replacement=True)
+    peers.start(core)
+    joining = Joining(peers, core)
+    answer_ready(supervisor, Reload(labelled(configs, stable=1, former=9)))
+    answer_ready(supervisor, Permission.OPEN)
+    joining.end()
+    assert joining.errors == []
+    assert core.configs() == labelled(configs, stable=1)
+
+
+def test_a_replacement_assigns_labels_of_versions_that_turn_up_while_it_waits(
+    supervisor: ChannelEnd, peers: SupervisedPeers, core: ServerCore, configs: list[ModelConfig]
+) -> None:
+    begin(supervisor, peers, [], is_replacement=True)
+    peers.start(core)
+    joining = Joining(peers, core)
+    answer_ready(supervisor, Reload(labelled(configs, stable=1)))
+    answer_ready(supervisor, Permission.OPEN)
+    joining.end()
+    assert core.configs() == labelled(configs, stable=1)
+
+
 def test_a_worker_that_may_not_open_says_why(
     supervisor: ChannelEnd, peers: SupervisedPeers, core: ServerCore
 ) -> None:
@@ -214,9 +246,24 @@ def test_a_worker_that_can_not_serve_what_the_others_do_ends(
 ) -> None:
     begin(supervisor, peers, configs)
     peers.start(core)
-    (config,) = configs
-    labelled = ModelConfig("m", config.base_path, "hashmap", version_labels={"stable": 9})
-    assert isinstance(supervisor.ask(Reload([labelled])), FailedPrecondition)
+    outcome = supervisor.ask(Reload(labelled(configs, stable=9)))
+    assert isinstance(outcome, FailedPrecondition)
+    await_(lambda: bool(signals))
+
+
+def test_a_worker_that_fails_over_a_configuration_answers_all_the_same(
+    supervisor: ChannelEnd,
+    peers: SupervisedPeers,
+    core: ServerCore,
+    configs: list[ModelConfig],
+    signals: list[int],
+) -> None:
+    begin(supervisor, peers, configs)
+    peers.start(core)
+    nonsense = [replace(configs[0], base_path=None)]  # type: ignore[arg-type]  # on purpose
+    assert isinstance(supervisor.ask(Check(nonsense)), Internal)
+    assert signals == []
+    assert isinstance(supervisor.ask(Reload(nonsense)), Internal)
     await_(lambda: bool(signals))
 
 
