@@ -47,7 +47,7 @@ class MonitoredServable:
 
 
 class _Found(NamedTuple):
-    """What lies under a base path: children, paths by name; versions, and those complete."""
+    """What lies under a base path: children, paths by name; versions, and those to be had."""
 
     children: Mapping[str, str]
     versions: list[tuple[int, str]]
@@ -186,10 +186,17 @@ class FileSystemStoragePathSource:
             found = versions_among(children)
             if self._failed:
                 self._look_again(base_path, found)
-            complete = [each for each in found if self._contents.is_complete(each[1])]
+            complete = self._complete(base_path, found)
         except Exception as error:  # noqa: BLE001  # becomes the problem of each servable there
             return error
         return _Found(children, found, complete)
+
+    def _complete(self, base_path: str, found: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Of those found, the complete ones that somebody wants: in a store, each look costs."""
+        wanted: set[tuple[int, str]] = set()
+        for servable in self._by_base_path.get(base_path, ()):
+            wanted.update(select(found, servable.version_policy, self._contents.is_complete))
+        return sorted(wanted)
 
     def _look_again(self, base_path: str, found: Sequence[tuple[int, str]]) -> None:
         names = [servable.name for servable in self._by_base_path.get(base_path, ())]

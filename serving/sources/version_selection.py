@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from serving.core.model_config import (
@@ -26,18 +26,29 @@ def versions_among(children: Mapping[str, str]) -> list[tuple[int, str]]:
     return sorted((number, path) for number, path in numbered if number in _INT64)
 
 
-def select(found: Sequence[tuple[int, str]], policy: VersionPolicy) -> list[tuple[int, str]]:
-    """The versions that the policy wants, out of those found in ascending order.
+def select(
+    found: Sequence[tuple[int, str]],
+    policy: VersionPolicy,
+    is_complete: Callable[[str], bool] = lambda _path: True,
+) -> list[tuple[int, str]]:
+    """The versions that the policy wants, out of those found in ascending order and complete.
 
-    Where two paths stand for one version, the last in string order is taken; under
-    :class:`AllVersions` both are, as in TensorFlow Serving, and managers keep the last.
+    No more of them are asked about than it takes. Where two paths stand for one version, the last
+    in string order is taken; under :class:`AllVersions` both are, as in TensorFlow Serving, and
+    managers keep the last.
     """
     if isinstance(policy, AllVersions):
-        return list(found)
-    unique = dict(found)
-    if isinstance(policy, LatestVersions):
-        return sorted(unique.items())[-policy.count :]
-    return sorted((number, path) for number, path in unique.items() if number in policy.versions)
+        return [each for each in found if is_complete(each[1])]
+    if isinstance(policy, SpecificVersions):
+        found = [each for each in found if each[0] in policy.versions]
+    most = policy.count if isinstance(policy, LatestVersions) else len(found)
+    taken: dict[int, str] = {}
+    for version, path in reversed(found):
+        if len(taken) == most:
+            break
+        if version not in taken and is_complete(path):
+            taken[version] = path
+    return sorted(taken.items())
 
 
 def oddities(

@@ -258,6 +258,38 @@ def test_specific_versions_of_which_none_is_complete_leave_what_serves_in_place(
     assert watched.poll() == [("m", [(2, "2")])]
 
 
+@pytest.mark.parametrize(
+    ("policy", "looked_into"),
+    [
+        (LatestVersions(), {"9", "8"}),
+        (LatestVersions(2), {"9", "8", "7"}),
+        (SpecificVersions(frozenset({2, 5})), {"2", "5"}),
+    ],
+)
+def test_no_more_versions_are_looked_into_than_the_policy_may_want(
+    tmp_path: Path, policy: VersionPolicy, looked_into: set[str]
+) -> None:
+    directories(tmp_path, *"123456789")
+    seen: set[str] = set()
+
+    class Contents(VersionContents):
+        def is_complete(self, path: str) -> bool:
+            seen.add(Path(path).name)
+            return not path.endswith("9")
+
+    Watched(model(tmp_path, policy), contents=Contents(FakeClock())).poll()
+    assert seen == looked_into
+
+
+def test_where_servables_share_a_base_path_each_gets_the_versions_it_wants(tmp_path: Path) -> None:
+    directories(tmp_path, "1", "2", "3")
+    old = model(tmp_path, SpecificVersions(frozenset({1})), name="old")
+    assert Watched(old, model(tmp_path, name="new")).poll() == [
+        ("old", [(1, "1")]),
+        ("new", [(3, "3")]),
+    ]
+
+
 def test_a_failed_version_is_emitted_with_a_higher_revision_once_its_files_change(
     tmp_path: Path,
 ) -> None:
