@@ -95,7 +95,12 @@ class _Poller:
     def _run(self) -> None:
         poll, backlog = self._poll, self._backlog
         while not (self.replaced or self.ended):
-            event = poll(not backlog)
+            try:
+                event = poll(not backlog)
+            except Exception:
+                # Such as a message that is too large for the memory there is: its call is lost.
+                log.exception("an event of gRPC could not be taken")
+                continue
             if event is None:
                 self._work_off()
             elif event.tag is None:

@@ -51,9 +51,12 @@ class Polled:
 
     def _poll(self, wait):
         try:
-            return self.events.get(block=wait)
+            event = self.events.get(block=wait)
         except Empty:
             return None
+        if isinstance(event, Exception):
+            raise event
+        return event
 
     def deal(self):
         """Have one event dealt with; returns the thread."""
@@ -160,6 +163,13 @@ def test_an_event_that_raises_is_logged_and_the_next_one_is_dealt_with(polled, c
 
     assert polled.deal().is_alive()
     assert "broken event" in caplog.text
+
+
+def test_an_event_that_can_not_be_taken_is_logged_and_the_next_one_is_dealt_with(polled, caplog):
+    polled.events.put(MemoryError("a large event"))
+
+    assert polled.deal().is_alive()
+    assert "a large event" in caplog.text
 
 
 def add_to_backlog(polled, *tasks):
