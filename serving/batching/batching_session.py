@@ -13,10 +13,10 @@ import numpy as np
 
 from serving.batching.batch import merged, rounded_size, row_count, split_outputs
 from serving.batching.batching_options import BatchingOptions
-from serving.batching.batching_task import BatchingTask, split_task
+from serving.batching.batching_task import BatchingTask, answer_expired, split_task
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler, SharedQueue
 from serving.core.clock import Clock
-from serving.core.errors import Internal, ResourceExhausted, ServingError
+from serving.core.errors import Internal, ServingError
 from serving.core.servable import (
     Outputs,
     RunCallback,
@@ -38,8 +38,9 @@ class BatchingServable:
 
     Each combination of tensors has a queue: those of the signatures from the start, others from
     their first run on. Clients choose outputs freely, so there is a bound to the others; beyond
-    it a combination runs by way of ``unbatched``. ``done`` is called on a batch thread. Every
-    error of a batch, from merging to running, is each of its tasks' error.
+    it a combination runs by way of ``unbatched``. ``done`` is called on a batch thread. Tasks
+    whose deadline passed in the queue are answered and left out. Every error of a batch, from
+    merging to running, is each of its tasks' error.
     """
 
     def __init__(
@@ -109,6 +110,9 @@ class BatchingServable:
         return self._queues[key]
 
     def _process(self, fetches: Sequence[str], tasks: Sequence[BatchingTask]) -> None:
+        tasks = answer_expired(tasks, self._clock.monotonic())
+        if not tasks:
+            return
         try:
             shares = self._run_batch(fetches, tasks)
         except ServingError as error:
@@ -126,13 +130,12 @@ class BatchingServable:
         self, fetches: Sequence[str], tasks: Sequence[BatchingTask]
     ) -> list[list[np.ndarray]]:
         """The rows of each task of every output. The batch runs as its first task asks for."""
-        deadline = _latest_deadline(tasks, self._clock.monotonic())
         sizes = [task.rows for task in tasks]
         size = rounded_size(sum(sizes), self._options.allowed_batch_sizes)
         feeds = merged(
             [task.feeds for task in tasks], size, pad=self._options.pad_variable_length_inputs
         )
-        options = replace(tasks[0].options, deadline=deadline)
+        options = replace(tasks[0].options, deadline=_latest_deadline(tasks))
         outputs = run_and_wait(self._servable, feeds, fetches, options)
         if len(outputs) != len(fetches):
             raise Internal("Wrong number of batched output tensors")
@@ -150,18 +153,13 @@ def _key(feeds: Mapping[str, np.ndarray] | set[str], fetches: Iterable[str]) -> 
     return tuple(sorted(feeds)), tuple(sorted(set(fetches)))
 
 
-def _latest_deadline(tasks: Sequence[BatchingTask], now: float) -> float | None:
-    """The latest of the tasks' deadlines, None where one has none.
-
-    Raises ResourceExhausted when all are past.
-    """
-    latest: float = -math.inf
+def _latest_deadline(tasks: Sequence[BatchingTask]) -> float | None:
+    """The latest of the tasks' deadlines, None where one has none."""
+    latest = -math.inf
     for task in tasks:
         if task.options.deadline is None:
             return None
         latest = max(latest, task.options.deadline)
-    if latest <= now:
-        raise ResourceExhausted("Run() timeout exceeded while waiting in batching queue")
     return latest
 
 

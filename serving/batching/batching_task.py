@@ -9,10 +9,12 @@ from functools import partial
 from typing import NamedTuple
 
 from serving.batching.batch import Feeds, joined_outputs, split_feeds
-from serving.core.errors import ServingError
+from serving.core.errors import DeadlineExceeded, ResourceExhausted, ServingError
 from serving.core.servable import Outputs, RunCallback, RunOptions
 
 log = logging.getLogger(__name__)
+
+_EXPIRED = "Run() timeout exceeded while waiting in batching queue"
 
 
 class BatchingTask(NamedTuple):
@@ -30,6 +32,24 @@ class BatchingTask(NamedTuple):
             self.done(result)
         except Exception:
             log.exception("the receiver of a batched run's result failed")
+
+
+def answer_expired(tasks: Sequence[BatchingTask], now: float) -> Sequence[BatchingTask]:
+    """Those of a batch's tasks that are to be run; the others' deadlines are past.
+
+    DEADLINE_EXCEEDED is the answer to the others. Where none is left it is RESOURCE_EXHAUSTED,
+    as from TensorFlow Serving, which otherwise runs expired tasks with the rest.
+    """
+    in_time: list[BatchingTask] = []
+    expired: list[BatchingTask] = []
+    for task in tasks:
+        deadline = task.options.deadline
+        (in_time if deadline is None or deadline > now else expired).append(task)
+    if expired:
+        error = DeadlineExceeded(_EXPIRED) if in_time else ResourceExhausted(_EXPIRED)
+        for task in expired:
+            task.answer(error)
+    return in_time
 
 
 def split_task(task: BatchingTask, sizes: Sequence[int]) -> list[BatchingTask]:

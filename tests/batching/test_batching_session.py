@@ -18,6 +18,7 @@ from serving.batching.shared_batch_scheduler import SharedBatchScheduler
 from serving.core.clock import SystemClock
 from serving.core.dtypes import DType
 from serving.core.errors import (
+    DeadlineExceeded,
     FailedPrecondition,
     Internal,
     InvalidArgument,
@@ -394,27 +395,42 @@ def test_too_few_outputs_are_an_internal_error():
 
 
 @pytest.mark.parametrize(
-    ("deadlines", "waited", "effective"),
-    [
-        ([1.0, 3.0, 2.0], 0.5, 3.0),
-        ([1.0, None, 2.0], 0.5, None),
-        ([1.0, 3.0], 2.0, 3.0),
-        ([1.0, None], 2.0, None),
-    ],
+    ("deadlines", "effective"), [([1.0, 3.0, 2.0], 3.0), ([1.0, None, 2.0], None)]
 )
 def test_a_batch_runs_with_the_latest_deadline(
-    deadlines: list[float | None], waited: float, effective: float | None
+    deadlines: list[float | None], effective: float | None
 ):
-    """Also for tasks whose own is past: they are computed with the others."""
     recorder = Recorder()
     batched = Batched(recorder)
     start = batched.clock.monotonic()
     points = [None if after is None else start + after for after in deadlines]
     tasks = [batched.send([0.0], deadline=point) for point in points]
-    batched.clock.advance(waited)
+    batched.clock.advance(0.5)
     batched.step()
     assert [values(task) for task in tasks] == [[[2.0]]] * len(tasks)
     assert recorder.options == [RunOptions(None if effective is None else start + effective)]
+
+
+EXPIRED = "Run() timeout exceeded while waiting in batching queue"
+
+
+@pytest.mark.parametrize("other", [3.0, None])
+def test_a_request_whose_deadline_passed_in_the_queue_is_left_out_of_its_batch(
+    other: float | None,
+):
+    """Whoever sent it has gone; TensorFlow Serving would still compute it for nobody."""
+    recorder = Recorder()
+    batched = Batched(recorder, max_batch_size=8, allowed_batch_sizes=(2, 8))
+    start = batched.clock.monotonic()
+    late = batched.send(np.ones(3), deadline=start + 1)
+    in_time = batched.send([0.0], deadline=other and start + other)
+    at_once = batched.send(np.ones((2, 5)), deadline=start + 2)
+    batched.clock.advance(2)
+    batched.step()
+    assert [error(task) for task in (late, at_once)] == [(DeadlineExceeded, EXPIRED)] * 2
+    assert values(in_time) == [[2.0]]
+    assert recorder.feeds[0]["x:0"].tolist() == [0.0, 0.0]
+    assert recorder.options == [RunOptions(other and start + other)]
 
 
 def test_a_batch_of_which_every_deadline_is_past_is_not_run():
@@ -424,8 +440,7 @@ def test_a_batch_of_which_every_deadline_is_past_is_not_run():
     tasks = [batched.send([0.0], deadline=start + after) for after in (1.0, 2.0)]
     batched.clock.advance(2.0)
     batched.step()
-    text = "Run() timeout exceeded while waiting in batching queue"
-    assert [error(task) for task in tasks] == [(ResourceExhausted, text)] * 2
+    assert [error(task) for task in tasks] == [(ResourceExhausted, EXPIRED)] * 2
     assert recorder.rows == []
 
 
@@ -477,6 +492,19 @@ def test_the_first_error_of_a_part_is_the_requests():
     batched.step()
     assert runs == [0, 1, 2]
     assert error(large) == (InvalidArgument, "run 2")
+
+
+def test_a_large_request_that_expires_between_its_batches_runs_no_further():
+    recorder = Recorder()
+    batched = splitting(recorder)
+    large = batched.send(np.arange(3.0), deadline=batched.clock.monotonic() + 1)
+    other = batched.send([2.0])
+    assert batched.scheduler.run_once()
+    batched.clock.advance(1)
+    batched.step()
+    assert recorder.rows == [2, 1]
+    assert error(large) == (DeadlineExceeded, EXPIRED)
+    assert values(other) == [[3.0]]
 
 
 def test_parts_whose_outputs_differ_in_shape_are_an_internal_error():
