@@ -125,7 +125,7 @@ class Step:
             if array.dtype is not dtype and array.dtype != dtype:
                 array = array.view(dtype)  # quantized types come back as plain integers
             # The array may be the memory of a constant in the graph; a write would change it.
-            array.setflags(False)  # not to be written; by keyword it takes twice as long
+            array.setflags(write=False)
             arrays.append(array)
         return arrays if self._order is None else [arrays[index] for index in self._order]
 

@@ -22,10 +22,10 @@ from serving.core.errors import Unavailable, Unimplemented
 from serving.transport.completion_queue_calls import (
     OpenCalls,
     RefusedCall,
-    StreamingCall,
     UnaryCall,
     UnaryMethod,
 )
+from serving.transport.completion_queue_streams import StreamingCall
 from serving.transport.grpc_engine import GrpcMethods
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.health import HEALTH
@@ -131,8 +131,9 @@ class CompletionQueueEngine:
         time.sleep(hold_seconds)
         self._server.shutdown(self._queue, self._is_shut_down)
         refusal.release()
-        for stream in self._calls.streams():
-            stream.end(_STOPPING)
+        for call in list(self._calls):
+            if isinstance(call, StreamingCall):
+                call.end(_STOPPING)
 
     def _is_shut_down(self, _event: Any) -> None:
         # An operation begun on a queue that is shut down would end the process.
