@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from serving.core.dtypes import dtype_of
-from serving.core.errors import FailedPrecondition, Internal, InvalidArgument
+from serving.core.errors import FailedPrecondition, Incompatible, Internal, InvalidArgument
 from serving.core.servable import Outputs
 
 Feeds = Mapping[str, np.ndarray]
@@ -54,7 +54,7 @@ def merged(tasks: Sequence[Feeds], size: int, *, pad: bool) -> dict[str, np.ndar
     end of each dimension with their own first element. Each element is copied once, and not at
     all where one task is the batch: the result must not be written to.
 
-    Raises FailedPrecondition for shapes that differ, Internal for element types that do,
+    Raises Incompatible for shapes that differ, Internal for element types that do,
     InvalidArgument for what cannot be padded.
     """
     row_shape = _padded_row_shape if pad else _equal_row_shape
@@ -108,7 +108,7 @@ def _equal_row_shape(name: str, tensors: Sequence[np.ndarray]) -> tuple[int, ...
     shape: tuple[int, ...] = tensors[0].shape[1:]
     for tensor in tensors:
         if tensor.shape[1:] != shape:
-            raise FailedPrecondition(
+            raise Incompatible(
                 f"Tensors with name '{name}' from different tasks have different shapes and "
                 "padding is turned off. Set pad_variable_length_inputs to true, or ensure that "
                 "all tensors with the same name have equal dimensions starting with the first dim."
@@ -122,7 +122,7 @@ def _padded_row_shape(name: str, tensors: Sequence[np.ndarray]) -> tuple[int, ..
     if max(ranks) > _MOST_DIMENSIONS_TO_PAD:
         raise InvalidArgument("Only tensors with rank from 1 to 6 can be padded.")
     if len(ranks) > 1:
-        raise FailedPrecondition(
+        raise Incompatible(
             f"Tensors with name '{name}' from different tasks have different ranks, which padding "
             "does not make equal."
         )

@@ -84,11 +84,14 @@ class BatchingOptions:
     A batch is filled up to the next of ``allowed_batch_sizes``, if there are any; the last must
     be the queue's ``max_batch_size``, else InvalidArgument is raised. With
     ``pad_variable_length_inputs`` tensors that differ beyond dimension 0 are padded to the largest.
+    With ``retry_failed_batch_in_halves``, which TensorFlow Serving does not have, a batch of n
+    requests that fails by what is in them is run in up to 2n - 1 runs, so that the others succeed.
     """
 
     queue: QueueOptions = field(default_factory=QueueOptions)
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
+    retry_failed_batch_in_halves: bool = False
 
     def __post_init__(self) -> None:
         sizes = self.allowed_batch_sizes

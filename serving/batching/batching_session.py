@@ -16,7 +16,7 @@ from serving.batching.batching_options import BatchingOptions
 from serving.batching.batching_task import BatchingTask, answer_expired, split_task
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler, SharedQueue
 from serving.core.clock import Clock
-from serving.core.errors import Internal, ServingError
+from serving.core.errors import Incompatible, Internal, InvalidArgument, OutOfRange, ServingError
 from serving.core.servable import (
     Outputs,
     RunCallback,
@@ -40,7 +40,7 @@ class BatchingServable:
     their first run on. Clients choose outputs freely, so there is a bound to the others; beyond
     it a combination runs by way of ``unbatched``. ``done`` is called on a batch thread. Tasks
     whose deadline passed in the queue are answered and left out. Every error of a batch, from
-    merging to running, is each of its tasks' error.
+    merging to running, is each of its tasks' error, unless the options have it retried in halves.
     """
 
     def __init__(
@@ -113,18 +113,34 @@ class BatchingServable:
         tasks = answer_expired(tasks, self._clock.monotonic())
         if not tasks:
             return
-        try:
-            shares = self._run_batch(fetches, tasks)
-        except ServingError as error:
+        result = self._shares_or_error(fetches, tasks)
+        if not isinstance(result, ServingError):
+            for task, share in zip(tasks, result, strict=True):
+                task.answer(_in_order_of(task.fetches, fetches, share))
+        elif len(tasks) > 1 and self._is_retried(result):
+            middle = len(tasks) // 2
+            self._process(fetches, tasks[:middle])
+            self._process(fetches, tasks[middle:])
+        else:
             for task in tasks:
-                task.answer(error)
+                task.answer(result)
+
+    def _shares_or_error(
+        self, fetches: Sequence[str], tasks: Sequence[BatchingTask]
+    ) -> list[list[np.ndarray]] | ServingError:
+        try:
+            return self._run_batch(fetches, tasks)
+        except ServingError as error:
+            return error
         except Exception:  # a defect of the servable, which must not leave anyone without an answer
             log.exception("a batch of %r failed", self._servable)
-            for task in tasks:
-                task.answer(Internal("the run failed unexpectedly"))
-        else:
-            for task, share in zip(tasks, shares, strict=True):
-                task.answer(_in_order_of(task.fetches, fetches, share))
+            return Internal("the run failed unexpectedly")
+
+    def _is_retried(self, error: ServingError) -> bool:
+        """Whether the requests are at fault for it, and some of them may succeed without others."""
+        return self._options.retry_failed_batch_in_halves and isinstance(
+            error, InvalidArgument | OutOfRange | Incompatible
+        )
 
     def _run_batch(
         self, fetches: Sequence[str], tasks: Sequence[BatchingTask]

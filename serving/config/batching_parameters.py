@@ -75,6 +75,7 @@ def _batching_options(parameters: BatchingParameters) -> BatchingOptions:
         queue=QueueOptions(**_values_set(parameters, _QUEUE_FIELDS)),
         allowed_batch_sizes=tuple(parameters.allowed_batch_sizes),
         pad_variable_length_inputs=parameters.pad_variable_length_inputs,
+        retry_failed_batch_in_halves=parameters.retry_failed_batch_in_halves,
     )
 
 

@@ -112,6 +112,10 @@ class FailedPrecondition(ServingError):
     code = Code.FAILED_PRECONDITION
 
 
+class Incompatible(FailedPrecondition):
+    """Requests that may each be right cannot be joined into one."""
+
+
 class Aborted(ServingError):
     code = Code.ABORTED
 

@@ -20,8 +20,10 @@ from serving.core.dtypes import DType
 from serving.core.errors import (
     DeadlineExceeded,
     FailedPrecondition,
+    Incompatible,
     Internal,
     InvalidArgument,
+    OutOfRange,
     ResourceExhausted,
     ServingError,
     Unavailable,
@@ -86,12 +88,16 @@ class Batched:
         *,
         allowed_batch_sizes: tuple[int, ...] = (),
         pad_variable_length_inputs: bool = False,
+        retry_failed_batch_in_halves: bool = False,
         **queue: int,
     ) -> None:
         self.clock = FakeClock()
         self.scheduler = SharedBatchScheduler(SchedulerOptions(1), self.clock)
         options = BatchingOptions(
-            QueueOptions(**queue), allowed_batch_sizes, pad_variable_length_inputs
+            QueueOptions(**queue),
+            allowed_batch_sizes,
+            pad_variable_length_inputs,
+            retry_failed_batch_in_halves,
         )
         self.servable = BatchingServable(servable, servable, self.scheduler, options, self.clock)
 
@@ -290,7 +296,7 @@ def test_shapes_that_differ_fail_every_task_of_the_batch():
     batched.step()
     for task in tasks:
         assert error(task) == (
-            FailedPrecondition,
+            Incompatible,
             "Tensors with name 'x:0' from different tasks have different shapes and padding is "
             "turned off. Set pad_variable_length_inputs to true, or ensure that all tensors with "
             "the same name have equal dimensions starting with the first dim.",
@@ -442,6 +448,99 @@ def test_a_batch_of_which_every_deadline_is_past_is_not_run():
     batched.step()
     assert [error(task) for task in tasks] == [(ResourceExhausted, EXPIRED)] * 2
     assert recorder.rows == []
+
+
+class Poisoned(Recorder):
+    """Fails every run that has a negative value in it."""
+
+    def __init__(
+        self, failure: ServingError, compute: Callable[[Feeds], Feeds] | None = None
+    ) -> None:
+        super().__init__(compute)
+        self.failure = failure
+
+    def run(
+        self, feeds: Feeds, fetches: Sequence[str], options: RunOptions, done: RunCallback
+    ) -> None:
+        poisoned = (feeds["x:0"] < 0).any()
+        super().run(feeds, fetches, options, lambda r: done(self.failure if poisoned else r))
+
+
+@pytest.mark.parametrize("failure", [InvalidArgument("x < 0"), OutOfRange("x < 0")])
+def test_a_batch_is_retried_in_halves_so_that_only_requests_at_fault_fail(failure: ServingError):
+    recorder = Poisoned(failure)
+    batched = Batched(recorder, retry_failed_batch_in_halves=True)
+    good = [batched.send([0.0]) for _ in range(5)]
+    bad = batched.send([-1.0])
+    good += [batched.send([0.0, 0.0]) for _ in range(2)]
+    batched.step()
+    assert error(bad) == (type(failure), "x < 0")
+    assert [values(task) for task in good] == [[[2.0]]] * 5 + [[[2.0, 2.0]]] * 2
+    assert recorder.rows == [10, 4, 6, 2, 1, 1, 4]
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=20))
+def test_retries_are_bounded_whoever_is_at_fault(at_fault: list[bool]):
+    recorder = Poisoned(InvalidArgument("x < 0"))
+    batched = Batched(recorder, retry_failed_batch_in_halves=True)
+    tasks = [batched.send([-1.0 if bad else 0.0]) for bad in at_fault]
+    batched.step()
+    assert [isinstance(result, ServingError) for (result,) in tasks] == at_fault
+    assert len(recorder.rows) <= 2 * len(at_fault) - 1
+    depth = (len(at_fault) - 1).bit_length()
+    assert len(recorder.rows) <= 1 + 2 * depth * sum(at_fault)
+
+
+def test_a_failed_batch_is_not_retried_unless_that_is_wanted():
+    recorder = Poisoned(InvalidArgument("x < 0"))
+    batched = Batched(recorder)
+    tasks = [batched.send([x]) for x in (0.0, -1.0)]
+    batched.step()
+    assert [error(task) for task in tasks] == [(InvalidArgument, "x < 0")] * 2
+    assert recorder.rows == [2]
+
+
+@pytest.mark.parametrize("failure", [Internal("no"), Unavailable("no"), FailedPrecondition("no")])
+def test_an_error_of_the_models_own_is_not_retried(failure: ServingError):
+    recorder = Poisoned(failure)
+    batched = Batched(recorder, retry_failed_batch_in_halves=True)
+    tasks = [batched.send([x]) for x in (0.0, -1.0)]
+    batched.step()
+    assert [error(task) for task in tasks] == [(type(failure), "no")] * 2
+    assert recorder.rows == [2]
+
+
+def test_halves_are_retried_with_allowed_sizes_and_until_their_deadlines():
+    def slow(feeds: Feeds) -> Feeds:
+        batched.clock.advance(1)
+        return {"y:0": feeds["x:0"]}
+
+    recorder = Poisoned(InvalidArgument("x < 0"), slow)
+    batched = Batched(
+        recorder,
+        retry_failed_batch_in_halves=True,
+        max_batch_size=8,
+        allowed_batch_sizes=(2, 8),
+    )
+    bad = batched.send([-1.0])
+    good = batched.send([0.0])
+    late = batched.send([0.0], deadline=batched.clock.monotonic() + 1)
+    last = batched.send([0.0])
+    batched.step()
+    assert recorder.rows == [8, 2, 2, 2, 2]
+    assert error(bad)[0] is InvalidArgument
+    assert values(good) == values(last) == [[0.0]]
+    assert error(late) == (DeadlineExceeded, EXPIRED)
+
+
+def test_requests_of_different_shapes_are_retried_apart():
+    recorder = Recorder()
+    batched = Batched(recorder, retry_failed_batch_in_halves=True)
+    tasks = [batched.send(np.zeros((1, width))) for width in (1, 1, 2, 1)]
+    batched.step()
+    assert [values(task) for task in tasks] == [[[[2.0] * width]] for width in (1, 1, 2, 1)]
+    assert recorder.rows == [2, 1, 1]
 
 
 def test_a_receiver_that_raises_costs_nobody_else_the_answer(caplog: pytest.LogCaptureFixture):

@@ -24,6 +24,7 @@ allowed_batch_sizes: 128
 pad_variable_length_inputs: true
 enable_large_batch_splitting { value: true }
 max_execution_batch_size { value: 64 }
+retry_failed_batch_in_halves: true
 """
 
 
@@ -43,7 +44,7 @@ def test_every_field_of_the_file_counts(tmp_path: Path):
     assert made is not None
     assert made.scheduler == SchedulerOptions(3, "pool")
     assert made.options_for("/m/1") == BatchingOptions(
-        QueueOptions(128, 5000, 7, True, 64), (32, 128), True
+        QueueOptions(128, 5000, 7, True, 64), (32, 128), True, True
     )
 
 

@@ -61,6 +61,8 @@ PARAMETERS = {
     "sevens": (models.main_op, PAIRS),
     "half": (models.half_plus_two, "max_batch_size { value: 8 }"),
     "matmul": (models.matmul, "max_batch_size { value: 8 }"),
+    "numbers": (models.numbers, f"{PAIRS} retry_failed_batch_in_halves: true"),
+    "all_or_none": (models.numbers, PAIRS),
     "unbatched": (rows_of_run, None),
 }
 """Models by name: what they compute, and their own parameters; None: they have none."""
@@ -225,6 +227,21 @@ def test_shapes_that_differ_are_padded_where_the_model_asks_for_it(client: Clien
         lambda: identity(client, "padded", int32=np.array([[4]], np.int32)),
     )
     assert answers == [[[1, 2, 3]], [[4, 4, 4]]]
+
+
+def test_one_request_at_fault_fails_alone_where_the_model_asks_for_retries(client: Client):
+    def y(model: str, text: str) -> float | str:
+        try:
+            return client.predict(spec(model), text=np.array([text], np.object_))["y"].item()
+        except grpc.RpcError as error:
+            return error.code().name
+
+    calls = [
+        lambda model=model, text=text: y(model, text)
+        for model in ("numbers", "all_or_none")
+        for text in ("1.5", "none")
+    ]
+    assert together(*calls) == [1.5, "INVALID_ARGUMENT"] + ["INVALID_ARGUMENT"] * 2
 
 
 def test_strings_are_batched_and_padded(client: Client):
