@@ -55,8 +55,8 @@ class RemoteLoader:
         """Before the load, 1.2 times the files in their store, as platforms estimate from disk;
         afterwards the platform's own word.
 
-        A store that cannot be reached now counts as nothing: the load that follows meets the same
-        outage, and has retries.
+        The store is asked once, and anew after a load that failed. One that cannot be reached now
+        counts as nothing: the load that follows meets the same outage, and has retries.
         """
         if self._loader is not None:
             return self._loader.estimate_resources()
@@ -74,6 +74,7 @@ class RemoteLoader:
 
         Raises Gone when the store does not have the version any more.
         """
+        self._estimate = None
         with _noticing_absence():
             copy = self._copies.lease(self._uri)
         try:

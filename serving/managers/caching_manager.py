@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 _NUM_LENDING_THREADS = 8
 """How many of those who waited may run at once; a run that hangs must not hold up the others."""
 
+_NUM_ESTIMATING_THREADS = 64
+"""How many may look at once how much they need; a store that is away keeps each for seconds."""
+
 _MAX_NEW_ESTIMATES = 3
 """How often a load that turns out to need more room than was made for it gets more made."""
 
@@ -82,6 +85,7 @@ class CachingManager:
         self._stopped = False
         self._deadlines = Deadlines(clock)
         self._lending = make_executor(_NUM_LENDING_THREADS, "lend", clock)
+        self._estimating = make_executor(_NUM_ESTIMATING_THREADS, "estimate", clock)
         steps: EventBus[ServableState] = EventBus()
         steps.subscribe(self._relay)
         self._basic = BasicManager(
@@ -177,6 +181,7 @@ class CachingManager:
         _do(todo)
         self._deadlines.stop()
         self._basic.stop()
+        self._estimating.close()
         self._lending.close()
 
     def _wait(self, waiting: WaitingLookUp, deadline: float | None) -> None:
@@ -215,11 +220,13 @@ class CachingManager:
             return []
         version.phase = Phase.ESTIMATING
         estimate = partial(self._estimate, version, version.data)
-        submit = partial(self._lending.submit, version.id, estimate)
+        submit = partial(self._estimating.submit, version.id, estimate)
         return [partial(self._begin_or_fail, version, submit)]
 
     def _estimate(self, version: CachedVersion, data: ServableData[Loader]) -> None:
-        """Not on the thread of a look-up: a loader may have to look at a remote store."""
+        """Not on the thread of a look-up, nor on those that tell who waited: a loader may have to
+        look at a remote store that does not answer.
+        """
         needs = _needs(data)
         with self._lock:
             if version.phase is not Phase.ESTIMATING:

@@ -23,11 +23,12 @@ class Copies:
         self.fetched: list[str] = []
         self.held = 0
         self.path = "/cache/copy"
+        self.stored_bytes = 1000
 
     def size_bytes(self, uri: str) -> int:
         if self.failures:
             raise self.failures[0]
-        return 1000
+        return self.stored_bytes
 
     def lease(self, uri: str) -> Copies:
         self.fetched.append(uri)
@@ -74,6 +75,18 @@ def test_a_version_that_is_gone_fails_at_its_estimate_and_its_load():
         loader.estimate_resources()
     with pytest.raises(Gone):
         loader.load(ID)
+
+
+def test_the_estimate_is_made_once_and_anew_after_a_load_that_failed():
+    copies = Copies()
+    loader = remote(copies, FakeLoader(resources=NEEDS))
+    assert loader.estimate_resources() == ResourceAllocation.ram(1200)
+    copies.stored_bytes = 2000
+    assert loader.estimate_resources() == ResourceAllocation.ram(1200)
+    copies.failures = [Unavailable("half of it was there")]
+    with pytest.raises(Unavailable):
+        loader.load(ID)
+    assert loader.estimate_resources() == ResourceAllocation.ram(2400)
 
 
 def test_the_copy_is_fetched_then_loaded_and_held_until_the_unload():

@@ -563,6 +563,24 @@ def test_a_version_that_turns_into_an_error_while_it_waits_for_room_is_the_answe
         again.get(timeout=10).release()
 
 
+def test_estimates_that_hang_keep_nobody_from_being_told() -> None:
+    gate = Gate()
+
+    class Silent(FakeLoader):
+        def estimate_resources(self) -> ResourceAllocation:
+            gate()
+            return super().estimate_resources()
+
+    with threaded(limit=100) as cache:
+        cache.offer("away", {version: Silent() for version in range(20)})
+        for version in range(20):
+            cache.begin("away", version)
+        assert gate.begun.wait(10)
+        cache.offer("m", {1: sized(10)})
+        assert cache.ask("m") == 1
+        gate.go_on.set()
+
+
 def test_a_version_that_turns_into_an_error_while_it_is_estimated_is_the_answer() -> None:
     gate = Gate()
 
