@@ -207,9 +207,9 @@ class ModelCache:
             raise Unavailable(f"{shown} changed while it was downloaded")
         content = begun / CONTENT
         if is_archive(uri):
-            packed_bytes = arriving.stat().st_size
+            packed = arriving.stat().st_size
             unpack(
-                arriving, uri, content, lambda more: self._reserve(key, uri, packed_bytes + more)
+                arriving, uri, content, lambda more: self._reserve(key, uri, packed + more, packed)
             )
             arriving.unlink()
         self._directory.commit(key, shown, content_root(content) if is_archive(uri) else content)
@@ -220,26 +220,29 @@ class ModelCache:
         if self._stopping.is_set():
             raise Cancelled("the download was cancelled: the server stops")
 
-    def _reserve(self, key: str, uri: str, size_bytes: int) -> None:
-        """See that there is room for ``size_bytes`` in all for this copy; evict others for it."""
+    def _reserve(self, key: str, uri: str, size_bytes: int, here_bytes: int = 0) -> None:
+        """See that there is room for ``size_bytes`` in all for this copy; evict others for it.
+
+        ``here_bytes`` of them are on the disk already.
+        """
         with self._lock:
             self._reserved[key] = size_bytes
         if 0 < self._options.max_bytes < size_bytes:
             raise self._no_room(uri, size_bytes)
         for entry in self._directory.entries():
-            if self._has_room(size_bytes):
+            if self._has_room(size_bytes - here_bytes):
                 return
             if self._directory.evict(entry.key):
                 log.info("evicted %d bytes from the model cache", entry.size_bytes)
-        if not self._has_room(size_bytes):
+        if not self._has_room(size_bytes - here_bytes):
             raise self._no_room(uri, size_bytes)
 
-    def _has_room(self, size_bytes: int) -> bool:
+    def _has_room(self, missing_bytes: int) -> bool:
         with self._lock:
             arriving = sum(self._reserved.values())
         kept = sum(entry.size_bytes for entry in self._directory.entries())
         within_limit = not self._options.max_bytes or kept + arriving <= self._options.max_bytes
-        return within_limit and size_bytes <= shutil.disk_usage(self._directory.root).free
+        return within_limit and missing_bytes <= shutil.disk_usage(self._directory.root).free
 
     def _no_room(self, uri: str, size_bytes: int) -> ResourceExhausted:
         limit = f"limit {self._options.max_bytes} bytes" if self._options.max_bytes else "no limit"

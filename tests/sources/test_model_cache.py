@@ -397,6 +397,23 @@ class TestRoom:
         assert stores["s3://b/m/2"].reads == 0
         assert not Path(old.path).exists()
 
+    def test_what_has_arrived_of_an_archive_needs_no_room_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        content = os.urandom(500)
+        archive = zipped({"f": content})
+        disk_bytes = len(archive) + 600
+        store = MemoryStore({"": archive})
+
+        real = shutil.disk_usage(tmp_path)
+
+        def usage(root: Path) -> Any:
+            used = sum(path.stat().st_size for path in Path(root).rglob("archive"))
+            return real._replace(free=disk_bytes - used)
+
+        monkeypatch.setattr(model_cache.shutil, "disk_usage", usage)
+        assert contents(cache(tmp_path, store).lease("s3://b/7.zip").path) == {"f": content}
+
     def test_a_disk_that_becomes_full_is_resource_exhausted_and_leaves_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
