@@ -10,7 +10,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from serving.core.dtypes import dtype_of
-from serving.core.errors import FailedPrecondition, Incompatible, Internal, InvalidArgument
+from serving.core.errors import (
+    FailedPrecondition,
+    IncompatibleShapes,
+    IncompatibleTypes,
+    Internal,
+    InvalidArgument,
+)
 from serving.core.servable import Outputs
 
 Feeds = Mapping[str, np.ndarray]
@@ -54,8 +60,8 @@ def merged(tasks: Sequence[Feeds], size: int, *, pad: bool) -> dict[str, np.ndar
     end of each dimension with their own first element. Each element is copied once, and not at
     all where one task is the batch: the result must not be written to.
 
-    Raises Incompatible for shapes that differ, Internal for element types that do,
-    InvalidArgument for what cannot be padded.
+    Raises IncompatibleShapes or IncompatibleTypes for tasks that differ, InvalidArgument for
+    what cannot be padded.
     """
     row_shape = _padded_row_shape if pad else _equal_row_shape
     columns = {name: [task[name] for task in tasks] for name in sorted(tasks[0])}
@@ -108,7 +114,7 @@ def _equal_row_shape(name: str, tensors: Sequence[np.ndarray]) -> tuple[int, ...
     shape: tuple[int, ...] = tensors[0].shape[1:]
     for tensor in tensors:
         if tensor.shape[1:] != shape:
-            raise Incompatible(
+            raise IncompatibleShapes(
                 f"Tensors with name '{name}' from different tasks have different shapes and "
                 "padding is turned off. Set pad_variable_length_inputs to true, or ensure that "
                 "all tensors with the same name have equal dimensions starting with the first dim."
@@ -122,7 +128,7 @@ def _padded_row_shape(name: str, tensors: Sequence[np.ndarray]) -> tuple[int, ..
     if max(ranks) > _MOST_DIMENSIONS_TO_PAD:
         raise InvalidArgument("Only tensors with rank from 1 to 6 can be padded.")
     if len(ranks) > 1:
-        raise Incompatible(
+        raise IncompatibleShapes(
             f"Tensors with name '{name}' from different tasks have different ranks, which padding "
             "does not make equal."
         )
@@ -160,7 +166,7 @@ def _check_same_dtype(tensors: Sequence[np.ndarray]) -> None:
     first = tensors[0].dtype
     for tensor in tensors:
         if tensor.dtype != first:
-            raise Internal(
+            raise IncompatibleTypes(
                 "Tensor concat operation failed: INVALID_ARGUMENT: Cannot concatenate tensors that "
                 f"have different data types. Got {dtype_of(tensors[0]).label} and "
                 f"{dtype_of(tensor).label}."

@@ -16,7 +16,14 @@ from serving.batching.batching_options import BatchingOptions
 from serving.batching.batching_task import BatchingTask, answer_expired, split_task
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler, SharedQueue
 from serving.core.clock import Clock
-from serving.core.errors import Incompatible, Internal, InvalidArgument, OutOfRange, ServingError
+from serving.core.errors import (
+    IncompatibleShapes,
+    IncompatibleTypes,
+    Internal,
+    InvalidArgument,
+    OutOfRange,
+    ServingError,
+)
 from serving.core.servable import (
     Outputs,
     RunCallback,
@@ -139,7 +146,7 @@ class BatchingServable:
     def _is_retried(self, error: ServingError) -> bool:
         """Whether the requests are at fault for it, and some of them may succeed without others."""
         return self._options.retry_failed_batch_in_halves and isinstance(
-            error, InvalidArgument | OutOfRange | Incompatible
+            error, InvalidArgument | OutOfRange | IncompatibleShapes | IncompatibleTypes
         )
 
     def _run_batch(

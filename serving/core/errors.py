@@ -112,8 +112,8 @@ class FailedPrecondition(ServingError):
     code = Code.FAILED_PRECONDITION
 
 
-class Incompatible(FailedPrecondition):
-    """Requests that may each be right cannot be joined into one."""
+class IncompatibleShapes(FailedPrecondition):
+    """Requests that may each be right have shapes that cannot be joined into one."""
 
 
 class Aborted(ServingError):
@@ -130,6 +130,10 @@ class Unimplemented(ServingError):
 
 class Internal(ServingError):
     code = Code.INTERNAL
+
+
+class IncompatibleTypes(Internal):
+    """Requests, not all of them wrong, have element types that cannot be joined into one."""
 
 
 class Unavailable(ServingError):

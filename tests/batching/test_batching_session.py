@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from serving.core.dtypes import DType
 from serving.core.errors import (
     DeadlineExceeded,
     FailedPrecondition,
-    Incompatible,
+    IncompatibleShapes,
+    IncompatibleTypes,
     Internal,
     InvalidArgument,
     OutOfRange,
@@ -296,7 +298,7 @@ def test_shapes_that_differ_fail_every_task_of_the_batch():
     batched.step()
     for task in tasks:
         assert error(task) == (
-            Incompatible,
+            IncompatibleShapes,
             "Tensors with name 'x:0' from different tasks have different shapes and padding is "
             "turned off. Set pad_variable_length_inputs to true, or ensure that all tensors with "
             "the same name have equal dimensions starting with the first dim.",
@@ -320,7 +322,7 @@ def test_element_types_that_differ_fail_every_task_of_the_batch():
     batched.step()
     for task in tasks:
         assert error(task) == (
-            Internal,
+            IncompatibleTypes,
             "Tensor concat operation failed: INVALID_ARGUMENT: Cannot concatenate tensors that "
             "have different data types. Got float and double.",
         )
@@ -534,6 +536,15 @@ def test_halves_are_retried_with_allowed_sizes_and_until_their_deadlines():
     assert error(late) == (DeadlineExceeded, EXPIRED)
 
 
+def test_requests_of_different_element_types_are_retried_apart():
+    recorder = Recorder()
+    batched = Batched(recorder, retry_failed_batch_in_halves=True)
+    tasks = [batched.send(np.zeros(1, dtype)) for dtype in ("f4", "f4", "f4", "f8")]
+    batched.step()
+    assert [values(task) for task in tasks] == [[[2.0]]] * 4
+    assert recorder.rows == [2, 1, 1]
+
+
 def test_requests_of_different_shapes_are_retried_apart():
     recorder = Recorder()
     batched = Batched(recorder, retry_failed_batch_in_halves=True)
@@ -675,6 +686,55 @@ def test_a_servable_that_answers_on_another_thread_holds_the_batch_thread():
     batched.close()
     scheduler.stop()
     assert [values([result]) for result in results] == [[[2.0]]] * 2
+
+
+class Hanging(FakeServable):
+    """Answers nothing before :meth:`go_on`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hangs, self._gate = threading.Event(), threading.Event()
+
+    def run(self, *arguments: Any) -> None:
+        self.hangs.set()
+        assert self._gate.wait(30)
+        super().run(*arguments)
+
+    def go_on(self) -> None:
+        self._gate.set()
+
+
+def test_a_model_that_hangs_keeps_other_models_from_nothing():
+    """It holds a batch thread, and its own queue alone fills up behind it."""
+    clock = SystemClock()
+    scheduler = SharedBatchScheduler(SchedulerOptions(2), clock)
+    scheduler.start()
+
+    def batched(servable: Servable, **queue: int) -> BatchingServable:
+        options = BatchingOptions(QueueOptions(**queue))
+        return BatchingServable(servable, servable, scheduler, options, clock)
+
+    hanging = Hanging()
+    stuck = batched(hanging, max_enqueued_batches=1, max_batch_size=2, batch_timeout_micros=10**9)
+    other, leaving = batched(FakeServable()), batched(FakeServable())
+    feeds = {"x:0": np.zeros(2)}
+    results: list[Result] = []
+    refused: list[Result] = []
+    stuck.run(feeds, ["y:0"], RunOptions(), results.append)
+    assert hanging.hangs.wait(30)
+    stuck.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(), results.append)
+    stuck.run(feeds, ["y:0"], RunOptions(), refused.append)
+    assert error(refused)[0] is Unavailable
+    for _ in range(20):
+        (y,) = run_and_wait(other, feeds, ["y:0"])
+        assert y.tolist() == [2.0, 2.0]
+    leaving.close()
+    assert results == []
+    hanging.go_on()
+    stuck.close()
+    assert [values([result]) for result in results] == [[[2.0, 2.0]], [[2.0]]]
+    other.close()
+    scheduler.stop()
 
 
 def test_lookup_tables_are_batched_too(tmp_path: Path):

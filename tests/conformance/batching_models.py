@@ -18,6 +18,14 @@ def rows_of_run(directory: Path) -> None:
         _save(directory, session, {"serving_default": _signature({"x": x}, outputs)})
 
 
+def total(directory: Path) -> None:
+    """``x`` [rows] floats → ``sum`` [], over all rows of the run."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None], name="x")
+        outputs = {"sum": tf.reduce_sum(x, name="sum")}
+        _save(directory, session, {"serving_default": _signature({"x": x}, outputs)})
+
+
 def gated_rows(directory: Path) -> None:
     """``gate`` [rows], paths → the same, once there is a file at the first of them.
 

@@ -15,7 +15,7 @@ import exported_models as models
 import grpc
 import numpy as np
 import pytest
-from batching_models import gated_rows, rows_of_run
+from batching_models import gated_rows, rows_of_run, total
 from exported_models import Exported
 from stock_clients import (
     Client,
@@ -63,6 +63,8 @@ PARAMETERS = {
     "matmul": (models.matmul, "max_batch_size { value: 8 }"),
     "numbers": (models.numbers, f"{PAIRS} retry_failed_batch_in_halves: true"),
     "all_or_none": (models.numbers, PAIRS),
+    "apart": (models.identities, f"{PAIRS} retry_failed_batch_in_halves: true"),
+    "total": (total, f"{PAIRS} retry_failed_batch_in_halves: true"),
     "unbatched": (rows_of_run, None),
 }
 """Models by name: what they compute, and their own parameters; None: they have none."""
@@ -250,6 +252,31 @@ def test_strings_are_batched_and_padded(client: Client):
         lambda: identity(client, "padded", string=np.array([["ü\0"]], np.object_)),
     )
     assert answers == [[[b"a", b"b"]], [["ü\0".encode()] * 2]]
+
+
+def test_element_types_that_differ_fail_all_requests_of_the_batch_or_the_wrong_one(client: Client):
+    calls = [
+        lambda model=model, dtype=dtype: identity(client, model, float32=np.ones(1, dtype))
+        for model in ("pairs", "apart")
+        for dtype in ("f4", "f8")
+    ]
+    right, wrong, right_apart, wrong_apart = together(*calls)
+    assert right == wrong
+    assert right[0] == "INTERNAL"
+    assert right[1].startswith("Tensor concat operation failed: INVALID_ARGUMENT: ")
+    assert right_apart == [1.0]
+    assert wrong_apart[0] == "INVALID_ARGUMENT"
+
+
+def test_an_output_without_rows_fails_all_requests_of_the_batch(client: Client):
+    request = predict_request(spec("total"), x=floats(1))
+    answers = together(*[lambda: client.failure("Predict", request)] * 2)
+    assert answers == [("FAILED_PRECONDITION", "Batched output tensor has 0 dimensions")] * 2
+
+
+def test_rows_without_elements_are_answered_so(client: Client):
+    calls = [lambda: identity(client, "pairs", float32=np.ones((1, 0), np.float32))] * 2
+    assert together(*calls) == [[[]]] * 2
 
 
 def test_outputs_that_a_request_leaves_out_are_batches_of_their_own(client: Client):
