@@ -718,21 +718,22 @@ def test_a_model_that_hangs_keeps_other_models_from_nothing():
     stuck = batched(hanging, max_enqueued_batches=1, max_batch_size=2, batch_timeout_micros=10**9)
     other, leaving = batched(FakeServable()), batched(FakeServable())
     feeds = {"x:0": np.zeros(2)}
-    results: list[Result] = []
+    running: list[Result] = []
+    queued: list[Result] = []
     refused: list[Result] = []
-    stuck.run(feeds, ["y:0"], RunOptions(), results.append)
+    stuck.run(feeds, ["y:0"], RunOptions(), running.append)
     assert hanging.hangs.wait(30)
-    stuck.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(), results.append)
+    stuck.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(), queued.append)
     stuck.run(feeds, ["y:0"], RunOptions(), refused.append)
     assert error(refused)[0] is Unavailable
     for _ in range(20):
         (y,) = run_and_wait(other, feeds, ["y:0"])
         assert y.tolist() == [2.0, 2.0]
     leaving.close()
-    assert results == []
+    assert running == queued == []
     hanging.go_on()
     stuck.close()
-    assert [values([result]) for result in results] == [[[2.0, 2.0]], [[2.0]]]
+    assert (values(running), values(queued)) == ([[2.0, 2.0]], [[2.0]])
     other.close()
     scheduler.stop()
 
