@@ -40,15 +40,12 @@ def answer_expired(tasks: Sequence[BatchingTask], now: float) -> Sequence[Batchi
     DEADLINE_EXCEEDED is the answer to the others. Where none is left it is RESOURCE_EXHAUSTED,
     as from TensorFlow Serving, which otherwise runs expired tasks with the rest.
     """
-    in_time: list[BatchingTask] = []
-    expired: list[BatchingTask] = []
-    for task in tasks:
-        deadline = task.options.deadline
-        (in_time if deadline is None or deadline > now else expired).append(task)
-    if expired:
+    in_time = [task for task in tasks if (until := task.options.deadline) is None or until > now]
+    if len(in_time) < len(tasks):
         error = DeadlineExceeded(_EXPIRED) if in_time else ResourceExhausted(_EXPIRED)
-        for task in expired:
-            task.answer(error)
+        for task in tasks:
+            if (until := task.options.deadline) is not None and until <= now:
+                task.answer(error)
     return in_time
 
 
