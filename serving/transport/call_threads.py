@@ -8,6 +8,7 @@ from typing import Any
 
 _NUM_CONTROL_THREADS = 16  # a waiting call costs a thread's stack and nothing else
 _NUM_HEALTH_THREADS = 2  # a check never waits for anything but its own request
+_NUM_SENDERS = 32  # a client that watches and takes nothing holds one
 _NUM_REFLECTION_THREADS = 4  # each stream holds one for as long as its client keeps it open
 
 
@@ -18,12 +19,14 @@ class CallThreads:
         self.calls = ThreadPoolExecutor(max_threads, "grpc")
         self.control = ThreadPoolExecutor(_NUM_CONTROL_THREADS, "grpc-control")
         self.health = ThreadPoolExecutor(_NUM_HEALTH_THREADS, "grpc-health")
+        self.senders = ThreadPoolExecutor(_NUM_SENDERS, "grpc-send")
         self.reflection = ThreadPoolExecutor(_NUM_REFLECTION_THREADS, "grpc-reflection")
         self.refusal = ThreadPoolExecutor(1, "grpc-refusal")
 
     def shutdown(self) -> None:
         """Take no more calls; do not wait for those that run."""
-        for pool in (self.calls, self.control, self.health, self.reflection, self.refusal):
+        pools = (self.calls, self.control, self.health)
+        for pool in (*pools, self.senders, self.reflection, self.refusal):
             pool.shutdown(wait=False)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import suppress
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -13,7 +16,7 @@ import grpc
 from serving.core.call import CallContext, UnaryHandler
 from serving.core.errors import ServingError
 from serving.transport.call_threads import CallThreads, OnPool
-from serving.transport.grpc_engine import GrpcMethods, StreamMethod
+from serving.transport.grpc_engine import GrpcMethods, GrpcStream, StreamMethod
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.health import HEALTH
 from serving.transport.open_streams import OpenStreams
@@ -89,7 +92,7 @@ class ThreadedEngine:
         return {path: self._stream(method) for path, method in methods.items()}
 
     def _stream(self, method: StreamMethod) -> _Method:
-        behavior = _StreamBehavior(method, self._streams)
+        behavior = _StreamBehavior(method, self._streams, self._threads.senders)
         if method.one_request:
             pool = self._threads.health
             return grpc.unary_stream_rpc_method_handler(
@@ -173,17 +176,20 @@ _Send = Callable[[bytes | None], None]
 class _StreamBehavior:
     """A StreamMethod as grpcio calls it; a stream of requests holds its thread until it ends."""
 
-    def __init__(self, method: StreamMethod, streams: OpenStreams) -> None:
+    def __init__(self, method: StreamMethod, streams: OpenStreams, senders: Executor) -> None:
         self._method = method
         self._streams = streams
+        self._senders = senders
 
     def one(self, request: bytes, context: grpc.ServicerContext, send: _Send) -> None:
+        """What follows the request comes at any time and must not wait for the client."""
         self._streams.add(context)
-        stream = _ThreadedStream(context, send)
+        stream = _QueuedStream(context, send, self._senders)
         self._method.requested(stream, request)
         self._call_when_over(context, stream)
 
     def many(self, requests: Iterator[bytes], context: grpc.ServicerContext, send: _Send) -> None:
+        """Waits until answers are taken, so that a client that does not read fills no memory."""
         self._streams.add(context)
         stream = _ThreadedStream(context, send)
         for request in requests:
@@ -191,7 +197,7 @@ class _StreamBehavior:
         stream.end()
         self._call_when_over(context, stream)
 
-    def _call_when_over(self, context: grpc.ServicerContext, stream: _ThreadedStream) -> None:
+    def _call_when_over(self, context: grpc.ServicerContext, stream: GrpcStream) -> None:
         if not context.add_callback(partial(self._method.over, stream)):
             self._method.over(stream)
 
@@ -212,3 +218,33 @@ class _ThreadedStream:
             self._context.set_code(code)
             self._context.set_details(details)
         self._send(None)
+
+
+class _QueuedStream(_ThreadedStream):
+    """A GrpcStream; what waits until the client takes it does so on a thread of ``senders``."""
+
+    def __init__(self, context: grpc.ServicerContext, send: _Send, senders: Executor) -> None:
+        super().__init__(context, self._put)
+        self._send_now = send
+        self._senders = senders
+        self._lock = Lock()
+        self._unsent: deque[bytes | None] = deque()
+        self._sending = False
+
+    def _put(self, response: bytes | None) -> None:
+        with self._lock:
+            self._unsent.append(response)
+            is_first = not self._sending
+            self._sending = True
+        if is_first:
+            with suppress(RuntimeError):  # the server has stopped
+                self._senders.submit(self._send_all)
+
+    def _send_all(self) -> None:
+        while True:
+            with self._lock:
+                self._sending = bool(self._unsent)
+                if not self._sending:
+                    return
+                response = self._unsent.popleft()
+            self._send_now(response)

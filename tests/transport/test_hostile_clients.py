@@ -6,10 +6,13 @@ import time
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from h2.settings import SettingCodes
 from hyperframe.frame import ContinuationFrame, HeadersFrame
 
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.grpc_server import GrpcServer
+from serving.transport.health import HEALTH
 from tests.transport.http2_client import WAIT_SECONDS, raw_client
 
 ECHO = "/test.Echo/Say"
@@ -195,5 +198,29 @@ def test_clients_that_leave_while_a_stop_holds_their_calls(grpc_engine):
         time.sleep(0.01)  # that much has come
         for client in clients:
             client.vanish()
+        stopping.join(WAIT_SECONDS)
+        assert not stopping.is_alive()
+
+
+def test_clients_that_watch_health_and_take_nothing_hold_up_nobody(grpc_engine):
+    options = GrpcOptions(engine=grpc_engine, address="127.0.0.1:0", health_service=True)
+    server = GrpcServer(options, {})
+    server.start()
+    with raw_client(server.port) as client:
+        client.http2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        for _ in range(4):
+            client.send(client.open(f"/{HEALTH}/Watch"), b"")
+        client.flush()
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            empty = health_pb2.HealthCheckRequest()
+            watch = health.Watch(empty, timeout=WAIT_SECONDS)
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            server.set_serving(True)
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            answer = health.Check(empty, timeout=WAIT_SECONDS)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        stopping = threading.Thread(target=server.stop, args=(1,), daemon=True)
+        stopping.start()
         stopping.join(WAIT_SECONDS)
         assert not stopping.is_alive()
