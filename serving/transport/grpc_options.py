@@ -12,9 +12,15 @@ THREADED = "threaded"
 ENGINES = (COMPLETION_QUEUE, THREADED)
 
 _INT32_MAX = 2**31 - 1
+_MOST_PENDING = 10_000
+"""Calls that may wait to be looked at. By default gRPC cancels some above 1,000, which clients do
+not retry: a busy server that is held up for 50 ms would lose them.
+"""
 _CHANNEL_ARGUMENTS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_send_message_length", _INT32_MAX),
     ("grpc.max_receive_message_length", _INT32_MAX),
+    ("grpc.server.max_pending_requests", _MOST_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", 2 * _MOST_PENDING),
 )
 
 

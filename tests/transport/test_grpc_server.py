@@ -257,6 +257,25 @@ def test_max_threads_calls_run_at_the_same_time(serving):
         assert [one.result() for one in pending] == [b"ok"] * 3
 
 
+def test_of_thousands_of_calls_that_come_at_once_none_is_cancelled(serving):
+    """A server that is held up for a moment finds them waiting; gRPC would keep a thousand."""
+    held, go_on = threading.Semaphore(0), threading.Event()
+
+    def hold(request, context, reply):
+        held.release()
+        go_on.wait(WAIT_SECONDS)
+        reply(request)
+
+    with serving(hold, max_threads=1) as (_, channel):
+        method = channel.unary_unary(ECHO)
+        calls = [method.future(b"first", timeout=WAIT_SECONDS)]
+        assert held.acquire(timeout=WAIT_SECONDS)
+        calls += [method.future(b"hi", timeout=WAIT_SECONDS) for _ in range(4000)]
+        go_on.set()
+
+        assert {call.exception() for call in calls} == {None}
+
+
 def test_many_calls_from_many_threads_get_their_own_answers(serving):
     with serving() as (_, channel), futures.ThreadPoolExecutor(8) as pool:
         texts = [str(i).encode() for i in range(200)]
