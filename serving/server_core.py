@@ -202,8 +202,12 @@ class ServerCore:
         return self._manager.servable(ServableRequest(spec.name, spec.version))
 
     def versions(self, name: str) -> Sequence[ServableState]:
-        """The last state of every version of the model seen, highest version first."""
-        return self._monitor.versions(name)
+        """As :meth:`core.models.Models.versions`."""
+        states = self._monitor.versions(name)
+        problem = None if states else self._source.problems.get(name)
+        if problem:
+            raise NotFound(f"Could not find any versions of model {name}: {problem.message}")
+        return states
 
     def configs(self) -> Sequence[ModelConfig]:
         """The configuration in force."""

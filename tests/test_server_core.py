@@ -212,6 +212,20 @@ def test_a_missing_model_stops_no_other_and_is_served_when_it_appears(tmp_path: 
             write_version(tmp_path / "late", 4)
 
 
+def test_the_state_of_a_model_without_versions_is_the_reason(tmp_path: Path) -> None:
+    with core(table(tmp_path / "late", "late")) as served:
+        with pytest.raises(NotFound) as raised:
+            served.versions("late")
+        assert raised.value.message == (
+            "Could not find any versions of model late: Could not find base path "
+            f"{tmp_path}/late for servable late (No such file or directory)"
+        )
+        assert served.versions("unknown") == []
+        with state_reached(served, ServableId("late", 4), ManagerState.AVAILABLE):
+            write_version(tmp_path / "late", 4)
+        assert [state.id.version for state in served.versions("late")] == [4]
+
+
 def test_a_base_path_that_vanishes_unloads_nothing(tmp_path: Path) -> None:
     write_version(tmp_path / "base", 1)
     with core(table(tmp_path / "base")) as served:

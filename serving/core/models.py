@@ -41,7 +41,10 @@ class Models(Protocol):
         """
 
     def versions(self, name: str) -> Sequence[ServableState]:
-        """The last state of every version of the model seen, highest version first."""
+        """The last state of every version of the model seen, highest version first.
+
+        May raise NotFound, where none was, to say why.
+        """
 
     def begin_reload(
         self, configs: Sequence[ModelConfig], done: Callable[[ServingError | None], None]

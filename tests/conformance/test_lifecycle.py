@@ -385,7 +385,9 @@ def test_a_model_without_versions_is_served_once_there_is_one(tmp_path: Path, ex
     if exists:
         base.mkdir()
     with served(base) as client:
-        assert client.failure("GetModelStatus", status_request(spec())) == NONE_SEEN
+        code, text = client.failure("GetModelStatus", status_request(spec()))
+        why = "No versions of" if exists else "Could not find base path"
+        assert (code, text.startswith(f"{NONE_SEEN[1]}: {why}")) == (NONE_SEEN[0], True)
         assert client.failure("Predict", predict_request(spec(), x=[0.0])) == NONE_AVAILABLE
         publish(version_number, base, 1)
         client.await_states({1: AVAILABLE})
