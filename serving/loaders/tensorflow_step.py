@@ -37,7 +37,7 @@ class Step:
     A run on the runtime's inter-op threads can be ended by a deadline, but handing it over and
     back costs several times what a small graph computes; a run on the caller's thread costs
     nothing extra and cannot be ended. So a step starts on the pool, moves to the caller's thread
-    once its :class:`~serving.core.pace.Pace` is quick, and goes back after a slow run. In a graph
+    once its :class:`~serving.core.pace.Pace` is quick, and goes back after slow runs. In a graph
     that ``may_run_long`` quick runs promise nothing for the next one, so that runs with a deadline
     stay on the pool there.
 

@@ -24,6 +24,9 @@ class Backlog(Protocol):
     def complete(self) -> bool:
         """Whether it is to be done now, without looking for more events; asked after each."""
 
+    def steps_left(self) -> int:
+        """How many steps do all of it, where no more is added."""
+
     def step(self) -> None:
         """Do a part of it; nothing, where another thread has just done the last."""
 
@@ -117,16 +120,20 @@ class _Poller:
                 self.busy = False
                 if backlog.complete():
                     self._work_off()
-        # The thread that took over may have gone to wait before the last event was dealt with.
-        self._work_off()
+        # The thread that took over may have gone to wait before this one was done. What is added
+        # from now on is left to it.
+        for _ in range(self._backlog.steps_left()):
+            self._step()
 
     def _work_off(self) -> None:
-        backlog = self._backlog
-        while backlog:
-            self.events += 1
-            self.busy = True
-            try:
-                backlog.step()
-            except Exception:
-                log.exception("a call that was ready could not be dealt with")
-            self.busy = False
+        while self._backlog:
+            self._step()
+
+    def _step(self) -> None:
+        self.events += 1
+        self.busy = True
+        try:
+            self._backlog.step()
+        except Exception:
+            log.exception("a call that was ready could not be dealt with")
+        self.busy = False

@@ -16,7 +16,7 @@ from serving.core.clock import Clock
 
 _MOST = 64
 _MOST_EVENTS = 4 * _MOST  # each call of a full backlog has brought three
-_LONGEST_HOLD_SECONDS = 0.002  # an answer is not kept for longer than that by calls after it
+_LONGEST_HOLD_SECONDS = 0.002  # after that no further call is handled before the answers are sent
 
 
 class ReadyCall(Protocol):
@@ -55,6 +55,9 @@ class ReadyCalls:
             return False
         self._events += 1
         return num_ready >= _MOST or num_ready >= len(self._open) or self._events >= _MOST_EVENTS
+
+    def steps_left(self) -> int:
+        return 2 * len(self._ready) + len(self._answered)
 
     def step(self) -> None:
         answered = self._answered

@@ -588,15 +588,13 @@ class TestStep:
         self.run(step, 40)
         assert session.ways == ["pool"] * 40
 
-    def test_goes_back_to_the_pool_after_a_slow_run(
-        self, step: Step, session: TimedSession
-    ) -> None:
+    def test_goes_back_to_the_pool_after_slow_runs(self, step: Step, session: TimedSession) -> None:
         self.run(step, 16)
         session.seconds = 0.1
-        self.run(step, 1)
+        self.run(step, 4)
         session.seconds = 0.0
-        self.run(step, 17)
-        assert session.ways == ["pool"] * 16 + ["here"] + ["pool"] * 16 + ["here"]
+        self.run(step, 33)
+        assert session.ways == ["pool"] * 16 + ["here"] * 4 + ["pool"] * 32 + ["here"]
 
     def test_a_wait_for_the_interpreter_changes_nothing(
         self, step: Step, session: TimedSession

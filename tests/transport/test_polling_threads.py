@@ -34,6 +34,9 @@ class Tasks:
     def complete(self):
         return len(self.tasks) >= self.wanted
 
+    def steps_left(self):
+        return len(self.tasks)
+
     def step(self):
         with suppress(IndexError):
             self.tasks.popleft()()
@@ -233,6 +236,33 @@ def test_what_a_replaced_thread_leaves_behind_is_done_though_nothing_else_comes(
     go_on.set()
 
     assert done.get(timeout=WAIT_SECONDS) == "left"
+
+
+def test_a_replaced_thread_ends_though_there_is_always_more_to_be_done(polled):
+    """The thread that took over does it."""
+    first = polled.deal()
+    held, go_on, over = threading.Event(), threading.Event(), threading.Event()
+
+    def wait(_):
+        held.set()
+        go_on.wait(WAIT_SECONDS)
+        polled.backlog.tasks.append(again)
+
+    def again():
+        if not over.wait(0.001):
+            polled.backlog.tasks.append(again)
+
+    polled.events.put(Event(wait))
+    held.wait(WAIT_SECONDS)
+    polled.look_twice()
+    polled.deal()
+    polled.events.put(add_to_backlog(polled, again))
+    go_on.set()
+    first.join(WAIT_SECONDS)
+    is_alive = first.is_alive()
+    over.set()
+
+    assert not is_alive
 
 
 def test_a_step_that_raises_is_logged_and_the_next_one_is_done(polled, caplog):

@@ -94,6 +94,15 @@ def test_calls_that_are_ready_wait_for_256_events_at_most():
         assert not ready.calls.complete()
 
 
+def test_a_call_takes_two_steps(ready):
+    ready.add("a", "b")
+    assert ready.calls.steps_left() == 4
+    for _ in range(4):
+        ready.calls.step()
+    assert not ready.calls
+    assert ready.calls.steps_left() == 0
+
+
 def test_a_step_with_nothing_left_does_nothing(ready):
     ready.calls.step()
 
