@@ -109,31 +109,26 @@ class _Poller:
             elif event.tag is None:
                 self.ended = True
             else:
-                self.events += 1
-                self.busy = True
-                try:
-                    event.tag(event)
-                except Exception:
-                    log.exception("an event of gRPC could not be dealt with")
+                self._deal(event.tag, event)
                 # The event holds its call, and a call that is held keeps the server from stopping.
                 event = None
-                self.busy = False
                 if backlog.complete():
                     self._work_off()
         # The thread that took over may have gone to wait before this one was done. What is added
         # from now on is left to it.
-        for _ in range(self._backlog.steps_left()):
-            self._step()
+        for _ in range(backlog.steps_left()):
+            self._deal(backlog.step)
 
     def _work_off(self) -> None:
-        while self._backlog:
-            self._step()
+        backlog = self._backlog
+        while backlog:
+            self._deal(backlog.step)
 
-    def _step(self) -> None:
+    def _deal(self, action: Callable[..., None], *arguments: Any) -> None:
         self.events += 1
         self.busy = True
         try:
-            self._backlog.step()
+            action(*arguments)
         except Exception:
-            log.exception("a call that was ready could not be dealt with")
+            log.exception("an event of gRPC could not be dealt with")
         self.busy = False
