@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from queue import Empty, SimpleQueue
+from contextlib import ExitStack
+from queue import SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -28,6 +28,7 @@ from serving.config.options import ServerOptions
 from serving.core.call import UnaryHandler
 from serving.core.clock import SystemClock
 from serving.core.errors import ServingError
+from serving.core.main_thread import next_of
 from serving.core.models import Models
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
@@ -43,8 +44,6 @@ log = logging.getLogger(__name__)
 
 _NUM_CONTROL_THREADS = 4
 """How many reload calls may wait for models at the same time."""
-
-_SECONDS_TO_HEAR_SIGNALS = 0.5
 
 _UNLOAD_SECONDS = 5.0
 """How long loads and runs that nobody waits for any more may hold up the end of the process."""
@@ -239,7 +238,7 @@ def run(options: ServerOptions, peers: Peers | None = None) -> int:
         memory.set_up()
         with ModelServer(options, peers):
             started = True
-            _wait_for(stop)
+            next_of(stop)
     except _StopRequested:
         pass
     finally:
@@ -247,17 +246,6 @@ def run(options: ServerOptions, peers: Peers | None = None) -> int:
             signal.signal(handled, handler)
     log.info("stopped")
     return 0
-
-
-def _wait_for(stop: SimpleQueue[None]) -> None:
-    """Return once there is something in the queue.
-
-    A signal may come between the moment this thread lets the interpreter go and the moment it
-    sleeps; nothing would wake it then, so it wakes by itself.
-    """
-    while True:
-        with suppress(Empty):
-            return stop.get(timeout=_SECONDS_TO_HEAR_SIGNALS)
 
 
 def _leave(in_seconds: SimpleQueue[float]) -> None:

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import cast
 
 from serving.core.errors import FailedPrecondition, Internal, ServingError, Unknown
+from serving.core.main_thread import result_of
 from serving.core.model_config import ModelConfig
 from serving.core.models import Models
 from serving.core.servable_id import ServableId
@@ -42,7 +43,6 @@ from serving.workers.shared_models import SharedModels
 
 log = logging.getLogger(__name__)
 
-_SECONDS_TO_HEAR_SIGNALS = 0.5
 _SECONDS_TO_TELL = 5.0
 _SECONDS_TO_COUNT = 5.0
 _SECONDS_BETWEEN_QUESTIONS = 0.1
@@ -95,7 +95,7 @@ class SupervisedPeers:
         running.callback(self._channel.tell, Leaving())
         wanted: Sequence[ModelConfig] = []
         applied: Sequence[ModelConfig] | None = []
-        while (answer := _outcome(self._channel.ask(Ready()))) is not Permission.OPEN:
+        while (answer := result_of(self._channel.ask(Ready()))) is not Permission.OPEN:
             if isinstance(answer, ServingError):
                 raise answer
             if isinstance(answer, Reload):
@@ -217,15 +217,8 @@ def _catch_up(core: ServerCore, configs: Sequence[ModelConfig]) -> None:
     """Take the configuration in force, of which models may fail here as in the others."""
     outcome: Future[object] = Future()
     core.begin_reload(configs, outcome.set_result)
-    if error := _outcome(outcome):
+    if error := result_of(outcome):
         log.error("%s", error)
-
-
-def _outcome(future: Future[object]) -> object:
-    """On the main thread: a signal may come without waking a thread that waits."""
-    while not future.done():
-        concurrent.futures.wait([future], timeout=_SECONDS_TO_HEAR_SIGNALS)
-    return future.result()
 
 
 def _drain_and_end() -> None:

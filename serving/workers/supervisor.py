@@ -10,9 +10,9 @@ import logging
 import os
 import signal
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import FrameType
 
 from serving.config.config_file_watcher import watch_config_file
@@ -20,14 +20,13 @@ from serving.config.model_config import configured_models
 from serving.config.options import ServerOptions
 from serving.core.clock import SystemClock
 from serving.core.errors import Internal, ServingError, Unavailable
+from serving.core.main_thread import next_of
 from serving.transport import tcp_port
 from serving.workers.back_off import BackOff
 from serving.workers.fleet import Fleet
 from serving.workers.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
-
-_SECONDS_TO_HEAR_SIGNALS = 0.5
 
 _SECONDS_BEYOND_GRACE = 10.0
 """What workers get to unload and end after the grace, before they are killed."""
@@ -178,12 +177,9 @@ def _reserve_ports(options: ServerOptions, running: ExitStack) -> ServerOptions:
 
 
 def _wait_for(events: SimpleQueue[ServingError | None]) -> None:
-    """Return at the next event, or raise it; wakes by itself, as a signal may not wake a thread."""
-    while True:
-        with suppress(Empty):
-            if error := events.get(timeout=_SECONDS_TO_HEAR_SIGNALS):
-                raise error
-            return
+    """Return at the next event, or raise it."""
+    if error := next_of(events):
+        raise error
 
 
 def _ending(status: int) -> str:
