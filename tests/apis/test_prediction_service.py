@@ -200,16 +200,23 @@ class TestPredict:
         assert (models.leases, models.releases) == (1, 1)
 
     def test_leaves_no_reference_cycles_behind(self, service):
-        """The collector would stop every call for them, and hold requests in memory until then."""
+        """The collector would stop every call for them, and hold requests in memory until then.
+
+        Other threads leave garbage too, but not every time.
+        """
+
+        def garbage_of_calls(request: bytes) -> int:
+            gc.collect()
+            for _ in range(100):
+                call(service, f"{SERVICE}/Predict", request)
+            return gc.collect()
+
         good = predict_request().SerializeToString()
         for request in (good, predict_request(model_spec("no such")).SerializeToString()):
             call(service, f"{SERVICE}/Predict", request)
-            gc.collect()
             gc.disable()
             try:
-                for _ in range(100):
-                    call(service, f"{SERVICE}/Predict", request)
-                assert gc.collect() == 0
+                assert min(garbage_of_calls(request) for _ in range(5)) == 0
             finally:
                 gc.enable()
 
