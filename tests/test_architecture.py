@@ -79,6 +79,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
 """The packages from elsewhere that each part may import."""
 
 PLATFORM_FILES: dict[str, frozenset[str]] = {
+    "serving/loaders/onnx_*.py": frozenset({"onnxruntime"}),
     "serving/loaders/tensorflow_*.py": frozenset({"tensorflow", "google.protobuf"}),
 }
 """The files that may import a machine-learning framework: they run its models."""

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Protocol, cast
 
-from serving.core.errors import InvalidArgument
+from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
@@ -15,6 +15,7 @@ from serving.core.servable_id import ServableId
 PLATFORMS: Mapping[str, str] = {
     "tensorflow": "serving.loaders.tensorflow_loader:TensorFlowPlatform",
     "hashmap": "serving.loaders.hashmap_loader:HashmapPlatform",
+    "onnx": "serving.loaders.onnx_loader:OnnxPlatform",
 }
 """Platform name, as model configurations spell it → module and class."""
 
@@ -47,7 +48,8 @@ class Platforms:
     def get(self, name: str) -> Platform:
         """The platform; imports its framework the first time, which may take seconds.
 
-        Raises InvalidArgument for a name that is not in the table.
+        Raises InvalidArgument for a name that is not in the table, FailedPrecondition where the
+        framework is not installed.
         """
         with self._lock:
             if name not in self._made:
@@ -59,6 +61,12 @@ class Platforms:
             known = ", ".join(sorted(PLATFORMS))
             raise InvalidArgument(f"there is no platform {name!r}; there are: {known}")
         module, _, attribute = PLATFORMS[name].partition(":")
-        make = getattr(importlib.import_module(module), attribute)
+        try:
+            make = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            raise FailedPrecondition(
+                f"platform {name!r} needs {error.name}, which is not installed: "
+                f"pip install 'model-server[{name}]'"
+            ) from error
         options = self._options.get(name)
         return cast(Platform, make() if options is None else make(options))

@@ -1,0 +1,183 @@
+"""The ``onnx`` platform: ONNX models, run by onnxruntime."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state
+
+from serving.core.errors import (
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    ServingError,
+)
+from serving.core.resources import ResourceAllocation
+from serving.core.servable import (
+    DEFAULT_SIGNATURE,
+    Outputs,
+    RunCallback,
+    RunOptions,
+    Signature,
+)
+from serving.core.servable_id import ServableId
+from serving.loaders.onnx_signature import checked, encoded, signature_of
+
+log = logging.getLogger(__name__)
+
+_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    *(
+        member
+        for member in vars(onnxruntime_pybind11_state).values()
+        if isinstance(member, type) and issubclass(member, Exception)
+    ),
+)
+"""What onnxruntime raises: a class for each of its codes, without a common one."""
+
+_MODEL = "model.onnx"
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_RAM_PER_BYTE_ON_DISK = 2.5  # weights that convolutions have reordered for themselves stay twice
+_FATAL = 4  # of onnxruntime's log levels: what fails a load or a run comes as an exception
+_ORIGIN = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ .*?\) ")
+"""Where in its own program onnxruntime found an error, which it says inside the text."""
+
+
+class OnnxPlatform:
+    """Loads the ``model.onnx`` of a version directory, or the one ``*.onnx`` file there.
+
+    Runs on a CUDA device where onnxruntime has one, else on the processor. Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        available = onnxruntime.get_available_providers()
+        self._providers = [provider for provider in _PROVIDERS if provider in available]
+        if _PROVIDERS[0] in self._providers:
+            onnxruntime.preload_dlls()  # those that NVIDIA's own packages bring
+
+    def estimate(self, path: str) -> ResourceAllocation:
+        """Main memory the model is expected to need: 2.5 times its files, weights included.
+
+        Raises InvalidArgument for files that can not be looked at.
+        """
+        try:
+            _model_file(path)
+            size_bytes = sum(
+                (Path(folder) / file).stat().st_size
+                for folder, _, files in os.walk(path)
+                for file in files
+            )
+        except OSError as error:
+            raise InvalidArgument(f"the model can not be read: {error.strerror}") from error
+        return ResourceAllocation.ram(int(_RAM_PER_BYTE_ON_DISK * size_bytes))
+
+    def load(self, servable_id: ServableId, path: str) -> OnnxServable:
+        """The model, ready to run. Weights in files of their own lie in the same directory.
+
+        Raises NotFound without a model, InvalidArgument for one that onnxruntime does not take.
+        """
+        try:
+            file = _model_file(path)
+            session = onnxruntime.InferenceSession(
+                str(file), _session_options(), providers=self._providers
+            )
+        except OSError as error:
+            raise InvalidArgument(f"the model can not be read: {error.strerror}") from error
+        except _ERRORS as error:
+            text = _text(error).replace(f"{os.path.realpath(path)}/", "").replace(f"{path}/", "")
+            raise InvalidArgument(f"the ONNX model can not be loaded: {text}") from error
+        log.info("%s runs on %s", servable_id, ", ".join(session.get_providers()))
+        return OnnxServable(servable_id, session, signature_of(session))
+
+
+class OnnxServable:
+    """An ONNX model in memory; implements Servable. ``done`` is called on the caller's thread."""
+
+    def __init__(self, servable_id: ServableId, session: Any, signature: Signature) -> None:
+        self._id = servable_id
+        self._session = session
+        self._inputs = {info.name: info for info in signature.inputs.values()}
+        self.signatures: Mapping[str, Signature] = {DEFAULT_SIGNATURE: signature}
+
+    def run(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        options: RunOptions,  # noqa: ARG002  # a run of onnxruntime has no time-out
+        done: RunCallback,
+    ) -> None:
+        """Compute while the calling thread waits, without the interpreter lock."""
+        done(self._result(feeds, fetches))
+
+    def close(self) -> None:
+        self._session = None
+
+    def _result(
+        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]
+    ) -> Outputs | ServingError:
+        try:
+            outputs = self._session.run(fetches, self._arguments(feeds))
+            return [encoded(output) for output in outputs]
+        except ServingError as error:
+            return error
+        except _ERRORS as error:
+            return _run_error(_text(error))
+        except Exception:  # a defect, which must not leave the caller without an answer
+            log.exception("a run of %s failed", self._id)
+            return Internal("the run failed unexpectedly")
+
+    def _arguments(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if feeds.keys() != self._inputs.keys():
+            wanted, given = ", ".join(self._inputs), ", ".join(feeds)
+            raise InvalidArgument(f"the model's inputs are {wanted}, not {given}")
+        return {name: checked(info, feeds[name]) for name, info in self._inputs.items()}
+
+    def __repr__(self) -> str:
+        return f"<OnnxServable {self._id}>"
+
+
+def _session_options() -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    # Threads of one model that wait busily would take the processors from all the others.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _model_file(path: str) -> Path:
+    # Not a glob, which passes over a directory that may not be read.
+    candidates = [child for child in Path(path).iterdir() if child.suffix == ".onnx"]
+    named = [child for child in candidates if child.name == _MODEL]
+    if named:
+        return named[0]
+    if len(candidates) != 1:
+        raise NotFound(
+            f"a version is one {_MODEL}, or one .onnx file of another name, "
+            f"but there are {len(candidates)}"
+        )
+    return candidates[0]
+
+
+def _text(error: Exception) -> str:
+    return _ORIGIN.sub("", str(error)).strip()
+
+
+def _run_error(text: str) -> ServingError:
+    """Operations judge the values they are given, and most of them say no more than that they fail.
+
+    So what neither memory nor a device is the reason of counts as the request's fault.
+    """
+    if "Failed to allocate memory" in text or "out of memory" in text:
+        return ResourceExhausted(text)
+    if re.search(r"\bCU(DA|DNN|BLAS)", text):
+        return Internal(text)
+    return InvalidArgument(text)

@@ -1,0 +1,247 @@
+"""ONNX models: loaded from real files, run by the real runtime."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_models as models
+import pytest
+from onnx_models import TensorProto, helper
+
+from serving.core.dtypes import DType, numpy_dtype
+from serving.core.errors import InvalidArgument, NotFound, ResourceExhausted
+from serving.core.servable import DEFAULT_SIGNATURE, Servable, TensorInfo, run_and_wait
+from serving.core.servable_id import ServableId
+from serving.loaders.onnx_loader import OnnxPlatform
+from serving.loaders.onnx_signature import _ELEMENT_TYPES
+
+M1 = ServableId("m", 1)
+STRINGS = np.array([b"", "ü".encode(), b"a\0b"], np.object_)
+
+
+def load(path: Path) -> Servable:
+    return OnnxPlatform().load(M1, str(path))
+
+
+def run(servable: Servable, *fetches: str, **feeds: Any) -> list[Any]:
+    return [output.tolist() for output in run_and_wait(servable, feeds, fetches)]
+
+
+def refusal(servable: Servable, **feeds: Any) -> str:
+    with pytest.raises(InvalidArgument) as raised:
+        run_and_wait(servable, feeds, ["y"])
+    return raised.value.message
+
+
+def floats(*values: Any) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+@pytest.fixture(scope="module")
+def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Servable:
+    return load(models.half_plus_two(tmp_path_factory.mktemp("half_plus_two")))
+
+
+def test_a_model_computes(half_plus_two: Servable):
+    assert run(half_plus_two, "y", x=floats([1], [2], [5])) == [[[2.5], [3.0], [4.5]]]
+
+
+def test_the_signature_is_the_models_inputs_and_outputs(half_plus_two: Servable):
+    assert half_plus_two.signatures.keys() == {DEFAULT_SIGNATURE}
+    signature = half_plus_two.signatures[DEFAULT_SIGNATURE]
+    assert signature.inputs == {"x": TensorInfo("x", DType.FLOAT, (None, 1))}
+    assert signature.outputs == {"y": TensorInfo("y", DType.FLOAT, (None, 1))}
+    assert signature.method_name == "tensorflow/serving/predict"
+
+
+def test_a_shape_may_be_unknown(tmp_path: Path):
+    """The runtime does not tell a scalar from a tensor of any rank."""
+    nodes = [helper.make_node("Add", ["x", "one"], ["y"])]
+    inputs = [models.value("x", shape=None), models.value("one", shape=())]
+    servable = load(models.save(tmp_path, nodes, inputs, [models.value("y", shape=None)]))
+    shapes = [info.shape for info in servable.signatures[DEFAULT_SIGNATURE].inputs.values()]
+    assert shapes == [None, None]
+    assert run(servable, "y", x=floats([1, 2]), one=floats(1).reshape(())) == [[[2, 3]]]
+    assert run(servable, "y", x=floats(1).reshape(()), one=floats(1).reshape(())) == [2]
+
+
+def values_of(dtype: DType) -> np.ndarray:
+    if dtype is DType.STRING:
+        return STRINGS
+    return np.array([0, 1, 2]).astype(numpy_dtype(dtype))
+
+
+@pytest.mark.parametrize("dtype", _ELEMENT_TYPES.values(), ids=lambda dtype: dtype.label)
+def test_every_element_type_goes_in_and_comes_out(tmp_path: Path, dtype: DType):
+    onnx_type = {DType.HALF: TensorProto.FLOAT16}.get(dtype) or TensorProto.DataType.Value(
+        dtype.name
+    )
+    servable = load(models.identity(tmp_path, onnx_type))
+    (output,) = run_and_wait(servable, {"x": values_of(dtype)}, ["y"])
+    assert output.dtype == numpy_dtype(dtype)
+    assert output.tolist() == values_of(dtype).tolist()
+
+
+def test_a_type_that_does_not_travel_is_refused_at_the_load(tmp_path: Path):
+    models.identity(tmp_path, TensorProto.BFLOAT16)
+    with pytest.raises(InvalidArgument) as raised:
+        load(tmp_path)
+    assert raised.value.message == "input 'x' is tensor(bfloat16), which is not supported"
+
+
+def test_an_output_that_is_no_tensor_is_refused_at_the_load(tmp_path: Path):
+    nodes = [helper.make_node("SequenceConstruct", ["x"], ["y"])]
+    sequence = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
+    models.save(tmp_path, nodes, [models.value("x")], [sequence])
+    with pytest.raises(InvalidArgument) as raised:
+        load(tmp_path)
+    assert raised.value.message == "output 'y' is seq(tensor(float)), which is not supported"
+
+
+def test_outputs_come_in_the_order_asked_for(tmp_path: Path):
+    nodes = [helper.make_node("Split", ["x"], ["a", "b"], num_outputs=2)]
+    outputs = [models.value("a"), models.value("b")]
+    servable = load(models.save(tmp_path, nodes, [models.value("x")], outputs))
+    assert run(servable, "b", "a", x=floats(1, 2)) == [[2], [1]]
+    assert run(servable, "b", x=floats(1, 2)) == [[2]]
+
+
+@pytest.mark.parametrize("offset", [1, 2, 4])
+def test_unaligned_inputs_arrive_unchanged(half_plus_two: Servable, offset: int):
+    values = floats(*([number] for number in range(1000)))
+    unaligned = np.ndarray(values.shape, values.dtype, bytes(offset) + values.tobytes(), offset)
+    assert run(half_plus_two, "y", x=unaligned) == [(values / 2 + 2).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("feeds", "text"),
+    [
+        ({"x": np.ones((1, 1))}, "input 'x' must be float, not double"),
+        ({"x": np.array([[b"1"]], np.object_)}, "input 'x' must be float, not string"),
+        ({"x": floats(1, 2)}, "input 'x' must have the shape [?,1], not [2]"),
+        ({"x": floats([1, 2])}, "input 'x' must have the shape [?,1], not [1,2]"),
+        ({}, "the model's inputs are x, not "),
+        ({"z": floats([1])}, "the model's inputs are x, not z"),
+        ({"x": floats([1]), "z": floats([1])}, "the model's inputs are x, not x, z"),
+    ],
+)
+def test_a_wrong_input_is_named_with_what_is_expected(
+    half_plus_two: Servable, feeds: Mapping[str, np.ndarray], text: str
+):
+    assert refusal(half_plus_two, **feeds) == text
+
+
+def test_strings_must_be_utf_8(tmp_path: Path):
+    servable = load(models.identity(tmp_path, TensorProto.STRING))
+    assert refusal(servable, x=np.array([b"\xff"], np.object_)) == "input 'x' must be UTF-8"
+
+
+def test_what_an_operation_refuses_is_the_requests_fault_in_its_own_words(tmp_path: Path):
+    """Without the places in onnxruntime's program that it puts into its texts."""
+    nodes = [helper.make_node("Add", ["x", "z"], ["y"])]
+    inputs = [models.value("x", shape=("n",)), models.value("z", shape=("m",))]
+    servable = load(models.save(tmp_path, nodes, inputs, [models.value("y", shape=None)]))
+    text = refusal(servable, x=floats(1, 2), z=floats(1, 2, 3))
+    assert text.startswith("Non-zero status code returned while running Add node.")
+    assert text.endswith("Attempting to broadcast an axis by a dimension other than 1. 2 by 3")
+    assert "/" not in text
+    assert "ONNXRuntimeError" not in text
+
+
+def test_an_output_that_memory_does_not_hold_exhausts_resources(tmp_path: Path):
+    nodes = [helper.make_node("Expand", ["x", "shape"], ["y"])]
+    inputs = [models.value("x"), models.value("shape", TensorProto.INT64)]
+    servable = load(models.save(tmp_path, nodes, inputs, [models.value("y", shape=None)]))
+    with pytest.raises(ResourceExhausted, match="Failed to allocate memory"):
+        run_and_wait(servable, {"x": floats(1), "shape": np.array([1 << 45])}, ["y"])
+
+
+def test_the_one_onnx_file_may_have_any_name(tmp_path: Path):
+    models.half_plus_two(tmp_path, file="half.onnx")
+    (tmp_path / "README.md").touch()
+    assert run(load(tmp_path), "y", x=floats([2])) == [[[3]]]
+
+
+def test_model_onnx_is_taken_among_others(tmp_path: Path):
+    models.half_plus_two(tmp_path)
+    (tmp_path / "another.onnx").write_bytes(b"not a model")
+    assert run(load(tmp_path), "y", x=floats([2])) == [[[3]]]
+
+
+@pytest.mark.parametrize("files", [[], ["a.onnx", "b.onnx"]])
+def test_it_must_be_clear_which_file_is_the_model(tmp_path: Path, files: list[str]):
+    for file in files:
+        (tmp_path / file).touch()
+    for attempt in (load, lambda path: OnnxPlatform().estimate(str(path))):
+        with pytest.raises(NotFound) as raised:
+            attempt(tmp_path)
+        assert raised.value.message == (
+            "a version is one model.onnx, or one .onnx file of another name, "
+            f"but there are {len(files)}"
+        )
+
+
+def test_weights_may_lie_in_files_of_their_own_and_count_in_the_estimate(tmp_path: Path):
+    models.half_plus_two(tmp_path, weights_file="weights.bin")
+    assert run(load(tmp_path), "y", x=floats([2])) == [[[3]]]
+    before = OnnxPlatform().estimate(str(tmp_path))
+    size_bytes = sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert before == before.ram(int(2.5 * size_bytes))
+    with (tmp_path / "weights.bin").open("ab") as weights:
+        weights.write(bytes(1000))
+    assert OnnxPlatform().estimate(str(tmp_path)) == before + before.ram(2500)
+
+
+BROKEN = {
+    "no model": lambda path: (path / "model.onnx").write_bytes(b"hello"),
+    "empty": lambda path: (path / "model.onnx").write_bytes(b""),
+    "too new": lambda path: models.half_plus_two(path, ir_version=99),
+    "without its weights": lambda path: (
+        models.half_plus_two(path, weights_file="weights.bin") / "weights.bin"
+    ).unlink(),
+    "a directory": lambda path: (path / "model.onnx").mkdir(),
+    "unknown operation": lambda path: models.save(
+        path, [helper.make_node("Nope", ["x"], ["y"])], [models.value("x")], [models.value("y")]
+    ),
+    "a circle": lambda path: (path / "model.onnx").symlink_to("model.onnx"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_bad_file_is_refused_without_the_servers_paths(tmp_path: Path, broken: str):
+    BROKEN[broken](tmp_path)
+    with pytest.raises(InvalidArgument) as raised:
+        load(tmp_path)
+    assert raised.value.message.startswith("the ONNX model can not be loaded: ")
+    assert str(tmp_path) not in raised.value.message
+    assert "/onnxruntime_src/" not in raised.value.message
+
+
+def test_the_path_behind_a_link_is_not_told_either(tmp_path: Path):
+    BROKEN["without its weights"](tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    with pytest.raises(InvalidArgument) as raised:
+        load(tmp_path / "link")
+    assert str(tmp_path) not in raised.value.message
+
+
+def test_a_version_that_can_not_be_looked_at_says_why(tmp_path: Path):
+    (tmp_path / "1").symlink_to("1")
+    for attempt in (load, lambda path: OnnxPlatform().estimate(str(path))):
+        with pytest.raises(InvalidArgument) as raised:
+            attempt(tmp_path / "1")
+        assert raised.value.message == (
+            "the model can not be read: Too many levels of symbolic links"
+        )
+
+
+def test_after_close_the_memory_is_free(tmp_path: Path):
+    servable = load(models.half_plus_two(tmp_path))
+    session = servable._session
+    held = sys.getrefcount(session)
+    servable.close()
+    assert sys.getrefcount(session) == held - 1
