@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from serving.core.cancellation import Cancellation
 from serving.core.errors import ServingError
 
 
 class CallContext(NamedTuple):
-    """What the transport knows of a call. ``deadline`` is a point in monotonic seconds, or None."""
+    """What the transport knows of a call. ``deadline`` is a point in monotonic seconds, or None.
+
+    ``cancellation`` comes when the call has ended without an answer: its client gave it up or is
+    gone, its deadline has passed, or the server stops. It does not come while the handler runs.
+    None where the transport cannot tell.
+    """
 
     deadline: float | None = None
     metadata: Sequence[tuple[str, str | bytes]] = ()
+    cancellation: Cancellation | None = None
 
 
 Reply = Callable[[bytes | ServingError], None]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
+from serving.core.cancellation import Cancellation
 from serving.core.dtypes import DType
 from serving.core.errors import ServingError
+from serving.core.priority import Priority
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -45,11 +47,18 @@ class Signature:
     plans: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+# Every call makes one, and to assign to what is frozen takes three times as long.
+@dataclass(slots=True)
 class RunOptions:
-    """How one run is to be done; ``deadline`` is a point on the clock's monotonic seconds."""
+    """How one run is to be done; ``deadline`` is a point on the clock's monotonic seconds.
 
-    deadline: float | None = None
+    ``cancellation`` comes when nobody waits for the outcome any more, which may be because the
+    deadline has passed; a run is free to end early then, and ``done`` is called all the same.
+    """
+
+    deadline: Final[float | None] = None
+    cancellation: Final[Cancellation | None] = None
+    priority: Final[Priority] = Priority.NORMAL
 
 
 Outputs = Sequence[np.ndarray]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from serving.core.call import CallContext, UnaryHandler
+from serving.core.cancellation import Cancellation
 from serving.core.errors import ServingError, Unimplemented
 from serving.transport.completion_queue_operations import (
     answer,
@@ -81,11 +82,12 @@ class UnaryMethod(NamedTuple):
     ready: ReadyCalls
 
 
-class UnaryCall:
+class UnaryCall(Cancellation):
     """One request, one answer. The handler is called when it is the call's turn among the ready.
 
     The usual call is answered by then: one batch more, and it is over. Only for one that is not,
-    gRPC is asked to tell when its client gives up.
+    gRPC is asked to tell when its client gives up. The call is the Cancellation that its handler
+    gets, so that nothing is made for those who never look at it.
     """
 
     __slots__ = (
@@ -137,7 +139,8 @@ class UnaryCall:
         if request is None:  # its client closed or broke the call without one
             self.reply(Unimplemented(f'Method "{method.path}" requires exactly one request'))
         else:
-            call_handler(method.path, method.handler, request, _context(arrival), self.reply)
+            context = _context(arrival, self)
+            call_handler(method.path, method.handler, request, context, self.reply)
         if self._result is not None:
             return True
         with self._lock:
@@ -154,9 +157,15 @@ class UnaryCall:
         start_batch(call, (*answer(self._result or b""), receive_close()), self._over)
 
     def _closed(self, _event: Any) -> None:
-        """The call has ended: before it is answered, because its client gave up or was too late."""
+        """The call has ended. Before it is answered, that is because its client gave up or is gone,
+        because its deadline has passed, or because the server stops: gRPC calls each of them
+        cancelled.
+        """
         with self._lock:
             self._call = None
+            is_answered = self._result is not None
+        if not is_answered:
+            self.cancel()
         self._sent(_event)
 
     def _sent(self, _event: Any) -> None:
@@ -170,8 +179,9 @@ class UnaryCall:
         self._method.open_calls.over(self)
 
 
-def _context(arrival: Any) -> CallContext:
+def _context(arrival: Any, cancellation: Cancellation) -> CallContext:
     deadline = arrival.call_details.deadline
     if deadline > _FAR_SECONDS:
-        return CallContext(None, arrival.invocation_metadata)
-    return CallContext(deadline - time.time() + time.monotonic(), arrival.invocation_metadata)
+        return CallContext(None, arrival.invocation_metadata, cancellation)
+    until = deadline - time.time() + time.monotonic()
+    return CallContext(until, arrival.invocation_metadata, cancellation)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from serving.core.call import CallContext, UnaryHandler
+from serving.core.cancellation import Cancellation
 from serving.core.errors import ServingError
 from serving.transport.call_threads import CallThreads, OnPool
 from serving.transport.grpc_engine import GrpcMethods, GrpcStream, StreamMethod
@@ -139,7 +140,7 @@ def _behavior(method: str, handler: UnaryHandler) -> _Behavior:
     def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
         outcome = _Outcome()
         call = UnaryCall(method, outcome.put)
-        call.run(handler, request, _call_context(context))
+        call.run(handler, request, _call_context(context, call))
         if not outcome.present():
             _wait(call, outcome, context)
         if isinstance(outcome.result, ServingError):
@@ -161,12 +162,13 @@ def _wait(call: UnaryCall, outcome: _Outcome, context: grpc.ServicerContext) -> 
     outcome.wait()
 
 
-def _call_context(context: grpc.ServicerContext) -> CallContext:
+def _call_context(context: grpc.ServicerContext, cancellation: Cancellation) -> CallContext:
     remaining = context.time_remaining()
     has_deadline = remaining is not None and remaining < _NO_DEADLINE_SECONDS
     return CallContext(
         deadline=time.monotonic() + remaining if has_deadline else None,
         metadata=context.invocation_metadata(),
+        cancellation=cancellation,
     )
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from serving.core.call import CallContext, Reply, UnaryHandler
+from serving.core.cancellation import Cancellation
 from serving.core.errors import Internal, ServingError
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,11 @@ def answered_twice(method: str) -> None:
     log.error("%s was answered twice; only the first answer counts", method)
 
 
-class UnaryCall:
+class UnaryCall(Cancellation):
     """One call in progress: the first reply goes to ``send``, whoever gives it; no other does.
 
-    Thread-safe. An engine abandons a call whose client is gone; replies are then dropped.
+    Thread-safe. An engine abandons a call whose client is gone; replies are then dropped. The call
+    is the Cancellation that its handler gets.
     """
 
     __slots__ = ("_abandoned", "_decided", "_method", "_send")
@@ -56,6 +58,9 @@ class UnaryCall:
             answered_twice(self._method)
 
     def abandon(self) -> bool:
-        """Nobody waits for a reply any more; whether that came before the reply."""
+        """Nobody waits for a reply any more; whether that came before the reply, and cancels it."""
         self._abandoned = True
-        return self._decided.acquire(blocking=False)
+        if not self._decided.acquire(blocking=False):
+            return False
+        self.cancel()
+        return True

@@ -66,13 +66,16 @@ class FakeModels:
         done(self.reload_error)
 
 
-def call(service, method: str, request, deadline: float | None = None) -> bytes | ServingError:
+_NO_CONTEXT = CallContext()
+
+
+def call(service, method: str, request, context=_NO_CONTEXT) -> bytes | ServingError:
     """The one answer to a call; errors that the handler raises count as answers."""
     data = request if isinstance(request, bytes) else request.SerializeToString()
     answers: list[bytes | ServingError] = []
     handler = service.methods()[method]
     try:
-        handler(data, CallContext(deadline), answers.append)
+        handler(data, context, answers.append)
     except ServingError as error:
         assert not answers, "raised after having replied"
         answers.append(error)

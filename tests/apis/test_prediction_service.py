@@ -23,9 +23,11 @@ from tensorflow_serving.apis import (
 from serving.apis.tensorflow_serving.prediction_service import PredictionOptions, PredictionService
 from serving.apis.tensorflow_serving.tensor_codec import encode_tensor
 from serving.core.call import CallContext
+from serving.core.cancellation import Cancellation
 from serving.core.dtypes import DType
 from serving.core.errors import Code, InvalidArgument, ServingError
 from serving.core.models import ModelSpec
+from serving.core.priority import Priority
 from serving.core.servable import RunOptions, Signature, TensorInfo
 from serving.metrics import Metrics, request_count
 
@@ -139,7 +141,8 @@ def check_error(answer, code: Code, message: str) -> None:
 
 class TestPredict:
     def test_answers_in_typed_fields_with_the_version_that_answered(self, service, model):
-        answer = call(service, f"{SERVICE}/Predict", predict_request(), deadline=12.5)
+        context = CallContext(12.5)
+        answer = call(service, f"{SERVICE}/Predict", predict_request(), context)
         response = predict_pb2.PredictResponse.FromString(answer)
         expected = predict_pb2.PredictResponse(model_spec=model_spec("serving_default", version=3))
         output = expected.outputs["y"]
@@ -496,3 +499,51 @@ def test_a_call_returns_while_its_model_loads_and_is_answered_later(service, mod
     models.loading.pop()()
     assert [type(answer) for answer in answers] == [bytes]
     assert (models.leases, models.releases) == (1, 1)
+
+
+RUNS = ["Predict", "Classify", "Regress", "MultiInference"]
+
+
+@pytest.fixture
+def prioritizing(models, metrics) -> PredictionService:
+    return PredictionService(models, metrics, PredictionOptions(honor_priorities=True))
+
+
+def answer_to(service, method, context):
+    return call(service, f"{SERVICE}/{method}", valid_request(method), context)
+
+
+@pytest.mark.parametrize("method", RUNS)
+def test_the_run_hears_of_deadline_and_cancellation_of_its_call(service, model, method):
+    cancellation = Cancellation()
+    answer_to(service, method, CallContext(7.0, cancellation=cancellation))
+    assert model.options.cancellation is cancellation
+    assert model.options == RunOptions(7.0, cancellation)
+
+
+@pytest.mark.parametrize("value", ["low", "urgent"])
+def test_priorities_are_not_even_read_unless_they_are_honored(service, model, value):
+    answer_to(service, "Predict", CallContext(metadata=[("x-request-priority", value)]))
+    assert model.options == RunOptions()
+
+
+@pytest.mark.parametrize("method", RUNS)
+def test_the_run_has_the_priority_that_its_call_asks_for(prioritizing, model, method):
+    cancellation = Cancellation()
+    asked = [("user-agent", "x"), ("x-request-priority", "Low")]
+    answer_to(prioritizing, method, CallContext(7.0, asked, cancellation))
+    assert model.options == RunOptions(7.0, cancellation, Priority.LOW)
+
+    answer_to(prioritizing, method, CallContext())
+    assert model.options == RunOptions()
+
+
+@pytest.mark.parametrize("method", RUNS)
+def test_a_priority_that_there_is_none_of_is_refused(prioritizing, models, method):
+    context = CallContext(metadata=[("x-request-priority", "urgent")])
+    check_error(
+        answer_to(prioritizing, method, context),
+        Code.INVALID_ARGUMENT,
+        "x-request-priority must be one of high, normal, low, not 'urgent'",
+    )
+    assert models.leases == 0

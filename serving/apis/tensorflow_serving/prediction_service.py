@@ -29,6 +29,7 @@ from serving.apis.tensorflow_serving.signature_codec import encode_signatures
 from serving.core.call import CallContext, Reply, UnaryHandler
 from serving.core.errors import Code, InvalidArgument, ServingError
 from serving.core.models import Models, ModelSpec
+from serving.core.priority import requested_priority
 from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle
 from serving.inference.attempt import attempt
@@ -43,7 +44,6 @@ from serving.metrics import Metrics, request_count
 _SERVICE: str = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 
 _OK = Code.OK.name
-_WITHOUT_DEADLINE = RunOptions()
 
 T = TypeVar("T")
 Done = Callable[[T | ServingError], None]
@@ -71,10 +71,14 @@ class PredictionOptions:
 
     ``check_method_name`` refuses signatures whose method_name does not fit the call.
     ``tensor_content`` writes the outputs of Predict there instead of in the typed fields.
+    ``honor_priorities`` runs calls with the priority that their metadata asks for, and refuses
+    with INVALID_ARGUMENT, before their model is looked up, those that ask for none that there is;
+    without it that metadata is not read.
     """
 
     check_method_name: bool = False
     tensor_content: bool = False
+    honor_priorities: bool = False
 
 
 class PredictionService:
@@ -90,6 +94,8 @@ class PredictionService:
         self._models = models
         self._request_count = request_count(metrics)
         self._options = options or PredictionOptions()
+        honors = self._options.honor_priorities
+        self._run_options = _prioritized_run_options if honors else _run_options
         self._requests = PredictRequestReader()
         self._responses = PredictResponseWriter(tensor_content=self._options.tensor_content)
 
@@ -106,6 +112,7 @@ class PredictionService:
     def _predict(self, data: bytes, context: CallContext, reply: Reply) -> None:
         """As :meth:`_answer` with a count, but in fewer steps: of this call there are very many."""
         model, request = self._requests.read(data)
+        options = self._run_options(context)
 
         def leased(handle: ServableHandle | ServingError) -> None:
             if isinstance(handle, ServingError):
@@ -121,7 +128,7 @@ class PredictionService:
                 self._count_and_reply(model, answer, reply)
 
             check = self._options.check_method_name
-            predict(handle, request, _run_options(context), done, check_method_name=check)
+            predict(handle, request, options, done, check_method_name=check)
 
         if model is None:
             self._count_and_reply(model, InvalidArgument(NO_MODEL_SPEC), reply)
@@ -145,6 +152,7 @@ class PredictionService:
         reply: Reply,
     ) -> None:
         """Classify or regress: the two requests have the same fields."""
+        options = self._run_options(context)
         examples = serialized_examples(message.input)
 
         def start(handle: ServableHandle, done: Done[T]) -> None:
@@ -152,7 +160,7 @@ class PredictionService:
                 handle,
                 message.model_spec.signature_name,
                 examples,
-                _run_options(context),
+                options,
                 done,
                 check_method_name=self._options.check_method_name,
             )
@@ -167,6 +175,7 @@ class PredictionService:
 
     def _multi_inference(self, data: bytes, context: CallContext, reply: Reply) -> None:
         message = parse(inference_pb2.MultiInferenceRequest, data)
+        options = self._run_options(context)
         examples = serialized_examples(message.input)
         tasks = [
             InferenceTask(task.model_spec.name, task.model_spec.signature_name, task.method_name)
@@ -175,7 +184,6 @@ class PredictionService:
 
         def start(handle: ServableHandle, done: Done[Sequence[TaskResult]]) -> None:
             check = self._options.check_method_name
-            options = _run_options(context)
             multi_inference(handle, tasks, examples, options, done, check_method_name=check)
 
         self._answer(
@@ -281,5 +289,10 @@ def _first_model(message: inference_pb2.MultiInferenceRequest) -> ModelSpec:
 
 
 def _run_options(context: CallContext) -> RunOptions:
-    deadline = context.deadline
-    return _WITHOUT_DEADLINE if deadline is None else RunOptions(deadline)
+    return RunOptions(context.deadline, context.cancellation)
+
+
+def _prioritized_run_options(context: CallContext) -> RunOptions:
+    """Raises InvalidArgument for a priority that there is none of."""
+    priority = requested_priority(context.metadata)
+    return RunOptions(context.deadline, context.cancellation, priority)
