@@ -43,7 +43,9 @@ class Connections:
 class Load:
     """What a generator has seen: complete answers, the time it took, latencies in µs.
 
-    ``busy`` is the share of one processor that the generator itself has used.
+    ``busy`` is the share of one processor that the generator itself has used. ``rejected`` and
+    ``missed`` are further requests, which the server refused or did not answer by their deadline.
+    ``late``: the generator could not send when it should have.
     """
 
     requests: int
@@ -51,6 +53,9 @@ class Load:
     p50_us: float
     p99_us: float
     busy: float
+    rejected: int = 0
+    missed: int = 0
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +176,13 @@ def _seconds_of_children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _load(latencies_us: Sequence[float], seconds: float, busy: float) -> Load:
+def percentiles(latencies_us: Sequence[float]) -> tuple[float, float]:
+    """The median and the 99th percentile; NaN where there are too few."""
     if len(latencies_us) < 2:
-        return Load(len(latencies_us), seconds, math.nan, math.nan, busy)
-    percentiles = statistics.quantiles(latencies_us, n=100)
-    return Load(len(latencies_us), seconds, percentiles[49], percentiles[98], busy)
+        return math.nan, math.nan
+    points = statistics.quantiles(latencies_us, n=100)
+    return points[49], points[98]
+
+
+def _load(latencies_us: Sequence[float], seconds: float, busy: float) -> Load:
+    return Load(len(latencies_us), seconds, *percentiles(latencies_us), busy)

@@ -143,6 +143,26 @@ CASES: Mapping[str, Callable[[Path], Case]] = {
 """Each exports its model below the directory it is given, and makes the request."""
 
 
+def predict_request(model: str, rows: np.ndarray) -> predict_pb2.PredictRequest:
+    """What asks the model for its answer to the input ``x``, in ``tensor_content``."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model
+    request.inputs["x"].CopyFrom(
+        TensorProto(
+            dtype=tf.as_dtype(rows.dtype).as_datatype_enum,
+            tensor_shape=tf.TensorShape(rows.shape).as_proto(),
+            tensor_content=rows.tobytes(),
+        )
+    )
+    return request
+
+
+def predicted(answer: bytes) -> np.ndarray:
+    """The output ``y`` of a serialized PredictResponse."""
+    response = predict_pb2.PredictResponse.FromString(answer)
+    return tf.make_ndarray(response.outputs["y"])
+
+
 def _image(name: str, models: Path) -> Case:
     @tf.function(input_signature=[tf.TensorSpec([None, *_IMAGE_SHAPE], tf.float32, name="x")])
     def predict(x: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -164,21 +184,8 @@ def _predict_case(
     version = models / model / "1"
     if not version.exists():
         tf.saved_model.save(module or tf.Module(), str(version), signatures=predict)
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = model
-    request.inputs["x"].CopyFrom(
-        TensorProto(
-            dtype=tf.float32.as_datatype_enum,
-            tensor_shape=tf.TensorShape(rows.shape).as_proto(),
-            tensor_content=rows.tobytes(),
-        )
-    )
+    request = predict_request(model, rows)
     return Case(name, model, "Predict", request, predict(rows)["y"].numpy(), rows)
-
-
-def _predicted(answer: bytes) -> np.ndarray:
-    response = predict_pb2.PredictResponse.FromString(answer)
-    return tf.make_ndarray(response.outputs["y"])
 
 
 def _scores(answer: bytes) -> np.ndarray:
@@ -186,4 +193,4 @@ def _scores(answer: bytes) -> np.ndarray:
     return np.array([row.classes[0].score for row in response.result.classifications])
 
 
-_VALUES: Mapping[str, Callable[[bytes], np.ndarray]] = {"Predict": _predicted, "Classify": _scores}
+_VALUES: Mapping[str, Callable[[bytes], np.ndarray]] = {"Predict": predicted, "Classify": _scores}

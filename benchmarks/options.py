@@ -14,6 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser, *, connections: str) -> None:
         "--server", action="append", metavar="NAME=FLAGS", help="a server with flags; repeatable"
     )
     parser.add_argument("--connections", default=connections, help="such as 1,64 or 8x8 streams")
+    add_method_arguments(parser)
+
+
+def add_method_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those that do not depend on what the servers and the load are."""
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each round")
     parser.add_argument("--warm_up_seconds", type=float, default=1.0, help="before each round")

@@ -35,9 +35,13 @@ def report(rows: Sequence[Row], svg: str | None) -> None:
 
 def table(rows: Iterable[Row]) -> str:
     """In Markdown, aligned. An asterisk: the load generator was the limit."""
-    cells = [_HEADS, *(_cells(row) for row in rows)]
+    return markdown(_HEADS, [_cells(row) for row in rows], names=3)
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]], *, names: int) -> str:
+    """A table, aligned; the first ``names`` columns are no numbers."""
+    cells = [heads, *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    names = 3  # columns that are no numbers
 
     def line(row: Sequence[str]) -> str:
         aligned = [
@@ -88,21 +92,30 @@ def _text(x: float, y: float, text: str, *, bold: bool = False) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     """As the table shows them: medians, with the smallest and largest of rates and ratios."""
     samples = row.samples
-    # Where the generator's own processor is full, the rate is the generator's.
-    full = "*" if max(sample.load.busy for sample in samples) > _FULL else ""
     return (
         row.case,
         str(row.connections),
         row.server,
-        _spread([sample.requests_per_second for sample in samples], 0) + full,
-        f"{statistics.median(sample.load.p50_us for sample in samples):,.0f}",
-        f"{statistics.median(sample.load.p99_us for sample in samples):,.0f}",
-        f"{statistics.median(sample.cpu_us for sample in samples):,.0f}",
-        _spread(row.ratios, 2),
+        *seen(row),
         f"{statistics.median(sample.others for sample in samples) * 100:.0f}",
     )
 
 
-def _spread(values: Sequence[float], digits: int) -> str:
+def seen(row: Row) -> tuple[str, ...]:
+    """Rate, p50, p99, CPU and ratio."""
+    samples = row.samples
+    # Where the generator's own processor is full, or it is late, the rate is the generator's.
+    full = any(sample.load.busy > _FULL or sample.load.late for sample in samples)
+    return (
+        spread([sample.requests_per_second for sample in samples], 0) + "*" * full,
+        f"{statistics.median(sample.load.p50_us for sample in samples):,.0f}",
+        f"{statistics.median(sample.load.p99_us for sample in samples):,.0f}",
+        f"{statistics.median(sample.cpu_us for sample in samples):,.0f}",
+        spread(row.ratios, 2),
+    )
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """The median, and in parentheses the smallest and the largest."""
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"

@@ -6,8 +6,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from load import Connections, Load
+from load import Load
 from servers import Server
 
 _LONGEST_SECONDS = 60
@@ -15,10 +16,13 @@ _LONGEST_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A server and the load that it gets. ``check`` raises where its answer is not right."""
+    """A server and the load that it gets. ``check`` raises where its answer is not right.
+
+    ``load`` is told how much there is to be (connections, for most) and for how many seconds.
+    """
 
     server: Server
-    load: Callable[[Connections, float], Load]
+    load: Callable[[Any, float], Load]
     check: Callable[[], None]
 
 
@@ -53,7 +57,7 @@ class Row:
     """All rounds of one server in one case. ``ratios``: its rates to the baseline's, by round."""
 
     case: str
-    connections: Connections
+    connections: Any
     server: str
     samples: Sequence[Sample]
     ratios: Sequence[float]
@@ -64,7 +68,7 @@ class Row:
 
 
 def compare(
-    case: str, connections: Connections, contenders: Sequence[Contender], method: Method
+    case: str, connections: Any, contenders: Sequence[Contender], method: Method
 ) -> list[Row]:
     """Measure all in turn, round by round; the first one is the baseline.
 
@@ -96,7 +100,7 @@ def compare(
     ]
 
 
-def _sample(contender: Contender, connections: Connections, method: Method) -> Sample:
+def _sample(contender: Contender, connections: Any, method: Method) -> Sample:
     contender.check()
     contender.load(connections, method.warm_up_seconds)
     seconds = method.seconds
@@ -108,7 +112,7 @@ def _sample(contender: Contender, connections: Connections, method: Method) -> S
     return sample
 
 
-def _measure(contender: Contender, connections: Connections, seconds: float) -> Sample | None:
+def _measure(contender: Contender, connections: Any, seconds: float) -> Sample | None:
     """None where there was no answer."""
     server = contender.server
     server.await_idle()
