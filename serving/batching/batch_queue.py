@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from serving.batching.batching_options import QueueOptions
+from serving.batching.run_times import RunTimes
 from serving.core.errors import InvalidArgument, Unavailable
 
 T = TypeVar("T")
@@ -19,45 +19,135 @@ Split = Callable[[T, Sequence[int]], Sequence[T]]
 _FULL = "The batch scheduling queue to which this task was submitted is full"
 
 
-@dataclass(slots=True)
 class Batch(Generic[T]):
-    """Tasks to be processed at once; ``size`` is the sum of theirs."""
+    """Tasks to be processed at once. Not thread-safe.
 
-    tasks: list[T] = field(default_factory=list)
-    size: int = 0
+    ``size`` is the sum of theirs, ``since`` when the first came, ``until`` the first deadline.
+    """
+
+    __slots__ = ("_tasks", "since", "size", "until")
+
+    def __init__(self) -> None:
+        self._tasks: dict[int, tuple[T, int]] = {}  # by ticket
+        self.size = 0
+        self.since = math.inf
+        self.until = math.inf
+
+    def add(self, entry: Entry[T], now: float) -> None:
+        if not self._tasks:
+            self.since = now
+        self._tasks[entry.ticket] = entry.task, entry.size
+        self.size += entry.size
+        self.until = min(self.until, entry.deadline)
+
+    def remove(self, ticket: int) -> list[T]:
+        """Take a task out; empty when it is not in here. ``until`` stays as it was."""
+        if ticket not in self._tasks:
+            return []
+        task, size = self._tasks.pop(ticket)
+        self.size -= size
+        return [task]
+
+    @property
+    def tasks(self) -> list[T]:
+        """In the order in which they came."""
+        return [task for task, _ in self._tasks.values()]
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+
+class Entry(NamedTuple, Generic[T]):
+    """A task on its way into a queue. ``ticket``: what it is told apart by, there and later."""
+
+    ticket: int
+    task: T
+    size: int
+    deadline: float = math.inf
+
+
+class TaskQueue(Protocol[T]):
+    """The rules by which one queue's tasks become batches. Not thread-safe; no time of its own.
+
+    Times are seconds on any one clock.
+    """
+
+    def add(self, entry: Entry[T], now: float) -> None:
+        """Raises InvalidArgument for a task that is too large, Unavailable when the queue is full
+        or takes no more tasks.
+        """
+
+    def withdraw(self, ticket: int) -> Sequence[T]:
+        """Give back the task, or what is here still of its parts; empty when all is taken."""
+
+    def take(self, now: float) -> Batch[T] | None:
+        """The next batch if one may be processed now."""
+
+    def processed(self, batch: Batch[T], seconds: float, now: float) -> None:
+        """Hear that a batch taken from here is done, and how long it took."""
+
+    def end(self) -> None:
+        """Take no more tasks; those that wait do so no longer than for a thread. Idempotent."""
+
+    @property
+    def ready_at(self) -> float:
+        """From when on :meth:`take` gives a batch: -inf is always, inf is not without a task."""
+
+    @property
+    def oldest_since(self) -> float:
+        """Since when the task waits that is taken next; inf without one."""
+
+    @property
+    def expected_seconds(self) -> float:
+        """How long all that waits here will run, as far as is known."""
+
+    def expected_run(self, size: int) -> float:
+        """Seconds that a batch of this size will run; 0 while nothing is known."""
+
+    @property
+    def is_empty(self) -> bool: ...
+
+    @property
+    def is_ending(self) -> bool: ...
 
 
 class BatchQueue(Generic[T]):
-    """A queue of batches of which only the last is open to more tasks. Not thread-safe.
+    """A queue of batches of which only the last is open to more tasks: TensorFlow Serving's rules.
 
-    Times are seconds on any one clock. ``split`` is called only with large batch splitting.
+    A :class:`TaskQueue`. ``split`` is called only with large batch splitting.
     """
 
-    def __init__(self, options: QueueOptions, split: Split[T]) -> None:
+    def __init__(self, options: QueueOptions, split: Split[T], run_times: RunTimes) -> None:
+        """``run_times`` are looked at only where the options have deadlines minded."""
         self._options = options
         self._split = split
+        self._run_times = run_times
         self._timeout_seconds = options.batch_timeout_micros / 1e6
         self._max_enqueued_batches = max(1, options.max_enqueued_batches)
         self._limit = options.execution_limit
         self._closed: deque[Batch[T]] = deque()
         self._open: Batch[T] = Batch()
-        self._open_since = 0.0
         self._ending = False
 
-    def add(self, task: T, size: int, now: float) -> None:
-        """Put the task into the open batch, or into a new one where it does not fit.
-
-        Raises InvalidArgument for a task larger than ``max_batch_size``, Unavailable when
-        the queue is full or takes no more tasks.
-        """
+    def add(self, entry: Entry[T], now: float) -> None:
+        """Put the task into the open batch, or into a new one where it does not fit."""
+        size = entry.size
         self._check_capacity(size)
         free = self._limit - self._open.size
         if size <= free or not self._options.enable_large_batch_splitting:
-            self._append(task, size, now)
+            self._append(entry, now)
             return
         sizes = self._part_sizes(size, free)
-        for part, part_size in zip(self._split(task, sizes), sizes, strict=True):
-            self._append(part, part_size, now)
+        for part, part_size in zip(self._split(entry.task, sizes), sizes, strict=True):
+            self._append(entry._replace(task=part, size=part_size), now)
+
+    def withdraw(self, ticket: int) -> Sequence[T]:
+        tasks = self._open.remove(ticket)
+        for batch in self._closed:
+            tasks += batch.remove(ticket)
+        if not all(self._closed):
+            self._closed = deque(filter(None, self._closed))
+        return tasks
 
     def take(self, now: float) -> Batch[T] | None:
         """The oldest batch if it may be processed now: closed, full, timed out, or the last."""
@@ -65,36 +155,56 @@ class BatchQueue(Generic[T]):
             self._close_batch()
         return self._closed.popleft() if self._closed else None
 
+    def processed(
+        self,
+        batch: Batch[T],
+        seconds: float,
+        now: float,  # noqa: ARG002  other rules depend on it
+    ) -> None:
+        self._run_times.learn(batch.size, seconds)
+
     @property
     def ready_at(self) -> float:
-        """From when on :meth:`take` gives a batch: -inf is always, inf is not without a task."""
         if self._closed:
             return -math.inf
-        if not self._open.tasks:
+        if not self._open:
             return math.inf
         if self._ending or self._open.size >= self._limit:
             return -math.inf
-        return self._open_since + self._timeout_seconds
+        timeout_at = self._open.since + self._timeout_seconds
+        if self._options.deadline_aware:
+            return min(timeout_at, self._open.until - self._run_times.expected(self._open.size))
+        return timeout_at
+
+    @property
+    def oldest_since(self) -> float:
+        if self._closed:
+            return self._closed[0].since
+        return self._open.since if self._open else math.inf
+
+    @property
+    def expected_seconds(self) -> float:
+        sizes = [batch.size for batch in (*self._closed, self._open) if batch]
+        return sum(map(self._run_times.expected, sizes))
+
+    def expected_run(self, size: int) -> float:
+        return self._run_times.expected(size)
 
     @property
     def is_empty(self) -> bool:
-        return not self._closed and not self._open.tasks
+        return not self._closed and not self._open
 
     @property
     def is_ending(self) -> bool:
         return self._ending
 
     def end(self) -> None:
-        """Take no more tasks; those that wait do so no longer than for a thread. Idempotent."""
         self._ending = True
 
-    def _append(self, task: T, size: int, now: float) -> None:
-        if self._open.size + size > self._limit:
+    def _append(self, entry: Entry[T], now: float) -> None:
+        if self._open.size + entry.size > self._limit:
             self._close_batch()
-        if not self._open.tasks:
-            self._open_since = now
-        self._open.tasks.append(task)
-        self._open.size += size
+        self._open.add(entry, now)
 
     def _close_batch(self) -> None:
         self._closed.append(self._open)

@@ -11,11 +11,14 @@ from serving.core.errors import InvalidArgument
 class SchedulerOptions:
     """The batch threads that all queues share.
 
-    Raises InvalidArgument, with TensorFlow Serving's text, unless there is a thread.
+    A thread whose batch has run for ``hung_batch_seconds`` is not counted among them until it comes
+    back: another takes its place. Raises InvalidArgument, with TensorFlow Serving's text, unless
+    there is a thread.
     """
 
     num_batch_threads: int
     thread_pool_name: str = "batch_threads"
+    hung_batch_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         if self.num_batch_threads < 1:
@@ -33,6 +36,9 @@ class QueueOptions:
     The open batch waits ``batch_timeout_micros`` after its first task came.
     ``max_enqueued_batches`` counts the open batch; without splitting, 0 means 1. Raises
     InvalidArgument, with TensorFlow Serving's texts, for what contradicts this.
+
+    With ``deadline_aware``, which TensorFlow Serving does not have, a batch closes early enough for
+    the deadlines of its tasks, by the run times seen so far.
     """
 
     max_batch_size: int = 1000
@@ -40,6 +46,7 @@ class QueueOptions:
     max_enqueued_batches: int = 10
     enable_large_batch_splitting: bool = False
     max_execution_batch_size: int | None = None
+    deadline_aware: bool = False
 
     def __post_init__(self) -> None:
         if self.max_batch_size < 1:
@@ -78,20 +85,50 @@ class QueueOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Admission:
+    """Refuse what would have to wait past its deadline, or for longer than ``max_wait_micros``.
+
+    None: for any time. Raises InvalidArgument for a time that is negative.
+    """
+
+    max_wait_micros: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_wait_micros is not None and self.max_wait_micros < 0:
+            raise InvalidArgument(
+                f"max_expected_wait_micros must be non-negative; was {self.max_wait_micros}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class BatchingOptions:
     """How the requests for one servable are queued and joined.
 
     A batch is filled up to the next of ``allowed_batch_sizes``, if there are any; the last must
     be the queue's ``max_batch_size``, else InvalidArgument is raised. With
     ``pad_variable_length_inputs`` tensors that differ beyond dimension 0 are padded to the largest.
-    With ``retry_failed_batch_in_halves``, which TensorFlow Serving does not have, a batch of n
-    requests that fails by what is in them is run in up to 2n - 1 runs, so that the others succeed.
+
+    The rest is not TensorFlow Serving's, and off by default. With ``retry_failed_batch_in_halves``
+    a batch of n requests that fails by what is in them is run in up to 2n - 1 runs, so that the
+    others succeed. ``adaptive`` finds the size of batches and the wait for them by measured run
+    times. ``honor_priorities`` gives requests of a higher priority the first turn, unless others
+    have waited for ``max_priority_wait_micros``; ``weight`` is how many turns in a row a queue has.
+    ``max_batches_in_progress`` bounds the batches of the servable that run at once; 0: by the
+    threads there are. ``instances``: how many runs at once the servable was made for. Raises
+    InvalidArgument for numbers that are out of their range.
     """
 
     queue: QueueOptions = field(default_factory=QueueOptions)
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
     retry_failed_batch_in_halves: bool = False
+    adaptive: bool = False
+    admission: Admission | None = None
+    honor_priorities: bool = False
+    max_priority_wait_micros: int = 1_000_000
+    weight: int = 1
+    max_batches_in_progress: int = 0
+    instances: int = 1
 
     def __post_init__(self) -> None:
         sizes = self.allowed_batch_sizes
@@ -100,3 +137,29 @@ class BatchingOptions:
                 "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
                 f"{sizes[-1]}; expected {self.queue.max_batch_size}"
             )
+        if self.adaptive and self.queue.enable_large_batch_splitting:
+            raise InvalidArgument(
+                "batching_mode ADAPTIVE does not split requests; enable_large_batch_splitting must "
+                "not be set with it"
+            )
+        self._check_at_least(1, weight=self.weight, instances_per_model=self.instances)
+        self._check_at_least(
+            0,
+            max_priority_wait_micros=self.max_priority_wait_micros,
+            max_batches_in_progress=self.max_batches_in_progress,
+        )
+
+    @property
+    def sizes_to_choose_from(self) -> tuple[int, ...]:
+        """The sizes of batches that are worth a trial, ascending: those allowed, or powers of 2."""
+        limit = self.queue.max_batch_size
+        sizes = {size for size in self.allowed_batch_sizes if 0 < size <= limit}
+        if not sizes:
+            sizes = {2**power for power in range(limit.bit_length())} | {limit}
+        return tuple(sorted(sizes))
+
+    def _check_at_least(self, least: int, **numbers: int) -> None:
+        for name, number in numbers.items():
+            if number < least:
+                kind = "positive" if least else "non-negative"
+                raise InvalidArgument(f"{name} must be {kind}; was {number}")

@@ -5,25 +5,40 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
+from serving.batching.adaptive_queue import AdaptiveQueue
 from serving.batching.batch import merged, rounded_size, row_count, split_outputs
+from serving.batching.batch_queue import BatchQueue, TaskQueue
 from serving.batching.batching_options import BatchingOptions
-from serving.batching.batching_task import BatchingTask, answer_expired, split_task
+from serving.batching.batching_task import (
+    GIVEN_UP,
+    BatchingTask,
+    answer_expired,
+    answer_given_up,
+    answer_late,
+    split_task,
+)
+from serving.batching.lane import Place, Share
+from serving.batching.run_times import RunTimes
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler, SharedQueue
 from serving.core.clock import Clock
 from serving.core.errors import (
+    Cancelled,
     IncompatibleShapes,
     IncompatibleTypes,
     Internal,
     InvalidArgument,
     OutOfRange,
     ServingError,
+    Unavailable,
 )
+from serving.core.priority import Priority
 from serving.core.servable import (
     Outputs,
     RunCallback,
@@ -36,18 +51,26 @@ from serving.core.servable import (
 
 log = logging.getLogger(__name__)
 
-_Key = tuple[tuple[str, ...], tuple[str, ...]]
+_Tensors = tuple[tuple[str, ...], tuple[str, ...]]
 _MOST_QUEUES_OF_REQUESTS = 256
+
+
+class _Key(NamedTuple):
+    """What the requests of one queue have in common."""
+
+    tensors: _Tensors
+    priority: Priority
 
 
 class BatchingServable:
     """Wraps a servable: runs with the same inputs and outputs are joined into batches.
 
-    Each combination of tensors has a queue: those of the signatures from the start, others from
-    their first run on. Clients choose outputs freely, so there is a bound to the others; beyond
-    it a combination runs by way of ``unbatched``. ``done`` is called on a batch thread. Tasks
-    whose deadline passed in the queue are answered and left out. Every error of a batch, from
-    merging to running, is each of its tasks' error, unless the options have it retried in halves.
+    Each combination of tensors has a queue, of each priority where those are honoured: the
+    signatures' from the start, others from their first run on. Clients choose outputs freely, so
+    there is a bound to the others; beyond it a combination runs by way of ``unbatched``. ``done``
+    is called on a batch thread, or where its call is given up. Tasks whose deadline passed in the
+    queue are answered and left out. Every error of a batch, from merging to running, is each of
+    its tasks' error, unless the options have it retried in halves.
     """
 
     def __init__(
@@ -64,9 +87,10 @@ class BatchingServable:
         self._options = options
         self._clock = clock
         self._lock = threading.Lock()
-        self._queues: dict[_Key, SharedQueue[BatchingTask]] = {}
-        for signature in servable.signatures.values():
-            self._queue(_key(set(_names(signature.inputs)), _names(signature.outputs)))
+        self._share = Share(options.max_batches_in_progress or None)
+        self._run_times: defaultdict[_Tensors, RunTimes] = defaultdict(RunTimes)
+        self._former: list[SharedQueue[BatchingTask]] = []
+        self._queues = self._queues_of_signatures()
         self._most_queues = len(self._queues) + _MOST_QUEUES_OF_REQUESTS
 
     @property
@@ -83,41 +107,105 @@ class BatchingServable:
         """Put the request into its queue; nothing waits here.
 
         Errors of TensorFlow Serving's batching, with its texts: INVALID_ARGUMENT for inputs
-        without a common number of rows or with too many, UNAVAILABLE for a full queue.
+        without a common number of rows or with too many, UNAVAILABLE for a full queue. Besides,
+        RESOURCE_EXHAUSTED for a wait that the options do not admit, CANCELLED for a call given up.
         """
         try:
-            rows = row_count(feeds)
-            key = _key(feeds, fetches)
-            queue = self._queues.get(key) or self._new_queue(key)
-            if queue is not None:
-                queue.enqueue(BatchingTask(feeds, fetches, rows, options, done), rows)
+            task = BatchingTask(feeds, fetches, row_count(feeds), options, done)
+            is_queued = self._enqueue(task)
         except ServingError as error:
             done(error)
         else:
-            if queue is None:
+            if not is_queued:
                 self._unbatched.run(feeds, fetches, options, done)
+
+    def reconfigure(self, options: BatchingOptions) -> None:
+        """Batch by these options from now on; what is queued is processed by those before."""
+        with self._lock:
+            if options == self._options:
+                return
+            self._options = options
+            self._share.most = options.max_batches_in_progress or None
+            former, self._queues = self._queues, self._queues_of_signatures()
+            self._former = [queue for queue in self._former if not queue.is_drained()]
+            self._former.extend(former.values())
+        for queue in former.values():
+            queue.end()
 
     def close(self) -> None:
         """Answer what is enqueued, then close the wrapped servable."""
-        for queue in self._queues.values():
+        for queue in (*self._former, *self._queues.values()):
             queue.close()
         self._servable.close()
 
+    def _enqueue(self, task: BatchingTask) -> bool:
+        """False where there is no queue for such a task and there can be no more."""
+        honored = self._options.honor_priorities
+        priority = task.options.priority if honored else Priority.NORMAL
+        key = _Key(_tensors(task.feeds, task.fetches), priority)
+        while True:
+            queue = self._queues.get(key) or self._new_queue(key)
+            if queue is None:
+                return False
+            try:
+                ticket = queue.enqueue(task, task.rows, task.deadline)
+            except Unavailable:
+                if self._queues.get(key) is queue:
+                    raise
+                continue  # the options have just changed, and with them the queue
+            if task.options.cancellation is not None:
+                # The ticket, not the task, which refers to the cancellation: that were a circle.
+                task.options.cancellation.when_cancelled(partial(_give_up, queue, ticket))
+            return True
+
+    def _queues_of_signatures(self) -> dict[_Key, SharedQueue[BatchingTask]]:
+        keys = {
+            _Key(_tensors(_names(signature.inputs), _names(signature.outputs)), Priority.NORMAL)
+            for signature in self._servable.signatures.values()
+        }
+        return {key: self._made_queue(key) for key in keys}
+
     def _new_queue(self, key: _Key) -> SharedQueue[BatchingTask] | None:
         with self._lock:
-            if key in self._queues or len(self._queues) < self._most_queues:
-                return self._queue(key)
-        return None
+            if key not in self._queues:
+                if len(self._queues) >= self._most_queues:
+                    return None
+                self._queues[key] = self._made_queue(key)
+            return self._queues[key]
 
-    def _queue(self, key: _Key) -> SharedQueue[BatchingTask]:
-        if key not in self._queues:
-            self._queues[key] = self._scheduler.add_queue(
-                self._options.queue, partial(self._process, key[1]), split_task
-            )
-        return self._queues[key]
+    def _made_queue(self, key: _Key) -> SharedQueue[BatchingTask]:
+        options = self._options
+        run_times = self._run_times[key.tensors]
+        queue: TaskQueue[BatchingTask]
+        if options.adaptive:
+            queue = AdaptiveQueue(options, run_times)
+        else:
+            queue = BatchQueue(options.queue, split_task, run_times)
+        place = Place(
+            self._share,
+            admission=options.admission,
+            weight=options.weight,
+            priority=key.priority,
+            max_wait_seconds=options.max_priority_wait_micros / 1e6,
+        )
+        process = partial(self._process, key.tensors[1])
+        if options.queue.deadline_aware:
+            process = partial(self._process_in_time, run_times, key.tensors[1])
+        return self._scheduler.add_queue(queue, process, place)
+
+    def _process_in_time(
+        self, run_times: RunTimes, fetches: Sequence[str], tasks: Sequence[BatchingTask]
+    ) -> None:
+        """Answer what cannot be done before its deadline, by the run times, and run the rest."""
+        size = sum(task.rows for task in tasks)
+        in_time = answer_late(tasks, self._clock.monotonic() + run_times.expected(size))
+        if in_time:
+            self._process(fetches, in_time)
+        else:
+            run_times.doubt()
 
     def _process(self, fetches: Sequence[str], tasks: Sequence[BatchingTask]) -> None:
-        tasks = answer_expired(tasks, self._clock.monotonic())
+        tasks = answer_given_up(answer_expired(tasks, self._clock.monotonic()))
         if not tasks:
             return
         result = self._shares_or_error(fetches, tasks)
@@ -158,7 +246,7 @@ class BatchingServable:
         feeds = merged(
             [task.feeds for task in tasks], size, pad=self._options.pad_variable_length_inputs
         )
-        options = replace(tasks[0].options, deadline=_latest_deadline(tasks))
+        options = tasks[0].options._replace(deadline=_latest_deadline(tasks), cancellation=None)
         outputs = run_and_wait(self._servable, feeds, fetches, options)
         if len(outputs) != len(fetches):
             raise Internal("Wrong number of batched output tensors")
@@ -172,8 +260,14 @@ def _names(tensors: Mapping[str, TensorInfo]) -> list[str]:
     return [info.name for info in tensors.values()]
 
 
-def _key(feeds: Mapping[str, np.ndarray] | set[str], fetches: Iterable[str]) -> _Key:
-    return tuple(sorted(feeds)), tuple(sorted(set(fetches)))
+def _tensors(feeds: Iterable[str], fetches: Iterable[str]) -> _Tensors:
+    return tuple(sorted(set(feeds))), tuple(sorted(set(fetches)))
+
+
+def _give_up(queue: SharedQueue[BatchingTask], ticket: int) -> None:
+    """Answer what nobody waits for any more, as far as no thread has taken it yet."""
+    for task in queue.withdraw(ticket):
+        task.answer(Cancelled(GIVEN_UP))
 
 
 def _latest_deadline(tasks: Sequence[BatchingTask]) -> float | None:

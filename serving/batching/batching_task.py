@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 from serving.batching.batch import Feeds, joined_outputs, split_feeds
-from serving.core.errors import DeadlineExceeded, ResourceExhausted, ServingError
+from serving.core.errors import Cancelled, DeadlineExceeded, ResourceExhausted, ServingError
 from serving.core.servable import Outputs, RunCallback, RunOptions
 
 log = logging.getLogger(__name__)
 
 _EXPIRED = "Run() timeout exceeded while waiting in batching queue"
+_LATE = "The request cannot be done before its deadline, by the times that others took"
+GIVEN_UP = "The call was given up while it waited in the batching queue"
 
 
 class BatchingTask(NamedTuple):
@@ -25,6 +28,18 @@ class BatchingTask(NamedTuple):
     rows: int
     options: RunOptions
     done: RunCallback
+
+    @property
+    def deadline(self) -> float:
+        """On the clock; inf where there is none."""
+        deadline = self.options.deadline
+        return math.inf if deadline is None else deadline
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        cancellation = self.options.cancellation
+        return cancellation is not None and cancellation.cancelled
 
     def answer(self, result: Outputs | ServingError) -> None:
         """Call ``done``; what it raises is logged, for the batch has other tasks to answer."""
@@ -40,13 +55,34 @@ def answer_expired(tasks: Sequence[BatchingTask], now: float) -> Sequence[Batchi
     DEADLINE_EXCEEDED is the answer to the others. Where none is left it is RESOURCE_EXHAUSTED,
     as from TensorFlow Serving, which otherwise runs expired tasks with the rest.
     """
-    in_time = [task for task in tasks if (until := task.options.deadline) is None or until > now]
+    in_time = [task for task in tasks if task.deadline > now]
     if len(in_time) < len(tasks):
         error = DeadlineExceeded(_EXPIRED) if in_time else ResourceExhausted(_EXPIRED)
         for task in tasks:
-            if (until := task.options.deadline) is not None and until <= now:
+            if task.deadline <= now:
                 task.answer(error)
     return in_time
+
+
+def answer_late(tasks: Sequence[BatchingTask], done_at: float) -> Sequence[BatchingTask]:
+    """Those of a batch's tasks whose deadlines leave them until ``done_at``; DEADLINE_EXCEEDED is
+    the answer to the others.
+    """
+    for task in tasks:
+        if task.deadline < done_at:
+            task.answer(DeadlineExceeded(_LATE))
+    return [task for task in tasks if task.deadline >= done_at]
+
+
+def answer_given_up(tasks: Sequence[BatchingTask]) -> Sequence[BatchingTask]:
+    """Those that somebody waits for still; CANCELLED is the answer to the others, parts mostly."""
+    wanted = []
+    for task in tasks:
+        if task.is_given_up:
+            task.answer(Cancelled(GIVEN_UP))
+        else:
+            wanted.append(task)
+    return wanted
 
 
 def split_task(task: BatchingTask, sizes: Sequence[int]) -> list[BatchingTask]:

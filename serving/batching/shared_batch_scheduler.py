@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from serving.batching.batch_queue import Batch, BatchQueue, Split
-from serving.batching.batching_options import QueueOptions, SchedulerOptions
+from serving.batching.batch_queue import Batch, Entry, TaskQueue
+from serving.batching.batching_options import SchedulerOptions
+from serving.batching.lane import Lane, Place, Turns
 from serving.core.clock import Clock
+from serving.core.errors import ResourceExhausted
+from serving.core.periodic import PeriodicThread
 
 log = logging.getLogger(__name__)
 
@@ -27,137 +30,255 @@ Process = Callable[[Sequence[T]], None]
 class SharedQueue(Generic[T]):
     """One queue of a scheduler, for those who put tasks into it. Thread-safe.
 
-    ``enqueue(task, size)`` has the task processed in some batch and returns at once; it raises
-    InvalidArgument for a task that is too large, Unavailable when the queue is full or closed.
-    ``close()`` takes no more tasks and returns when those enqueued are processed; idempotent.
+    ``enqueue(task, size, deadline)`` has the task processed in some batch and returns its ticket
+    at once. It raises InvalidArgument for a task that is too large, Unavailable when the queue is
+    full or closed, ResourceExhausted for one that is not admitted. ``withdraw(ticket)`` gives back
+    the task, or those of its parts that no thread has taken yet; they will not be processed.
+    ``end()`` takes no more tasks; ``close()`` does, and returns when those enqueued are processed.
+    Both are idempotent. ``is_drained()``: whether the queue has ended and holds nothing.
     """
 
-    enqueue: Callable[[T, int], None]
+    enqueue: Callable[[T, int, float], int]
+    withdraw: Callable[[int], Sequence[T]]
+    end: Callable[[], None]
     close: Callable[[], None]
+    is_drained: Callable[[], bool]
 
 
 class SharedBatchScheduler:
     """Takes batches from its queues in turn, one each, and processes them on its threads.
 
     What tasks are is the queues' users' business. Threads sleep until a batch is ready, and at
-    most one of them, the timekeeper, until the first open batch times out. Without
+    most one of them, the timekeeper, until the first batch will be. A thread whose batch does not
+    come back is replaced, so that one model that hangs leaves threads to the others. Without
     :meth:`start` there are no threads, and :meth:`run_once` does their work. Thread-safe.
     """
 
     def __init__(self, options: SchedulerOptions, clock: Clock) -> None:
+        self._options = options
         self._clock = clock
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._queues: dict[int, _Lane] = {}
-        self._waiting: dict[int, _Lane] = {}  # those of them that hold tasks
-        self._last_number = -1
+        self._tickets = itertools.count()
+        self._lanes: dict[int, Lane] = {}
+        self._waiting: dict[int, Lane] = {}  # those of them that hold tasks
+        self._turns = Turns()
+        self._num_threads = options.num_batch_threads
+        self._workers: set[_Worker] = set()
         self._idle: list[_Worker] = []
         self._timekeeper: _Worker | None = None
         self._timekeeper_until = math.inf
         self._stopping = False
-        self._workers = [
-            _Worker(self._work, f"{options.thread_pool_name}_{index}")
-            for index in range(options.num_batch_threads)
-        ]
+        self._watch = PeriodicThread(
+            f"{options.thread_pool_name}_watch",
+            self.replace_hung_threads,
+            options.hung_batch_seconds / 2,
+            clock,
+        )
 
     def start(self) -> None:
         """Start the threads, once."""
-        for worker in self._workers:
-            worker.thread.start()
+        self._start_missing_threads()
+        self._watch.start()
 
     def stop(self) -> None:
-        """End all queues, process what they hold, and end the threads. Idempotent."""
+        """End all queues, process what they hold, and end the threads, but for those whose batch
+        does not come back. Idempotent.
+        """
+        self._watch.stop()
         with self._lock:
             self._stopping = True
-            for lane in self._queues.values():
+            for lane in self._lanes.values():
                 lane.queue.end()
             self._idle.clear()
-        for worker in self._workers:
+            workers = [worker for worker in self._workers if not worker.lost]
+        for worker in workers:
             worker.wake.set()
-        for worker in self._workers:
-            if worker.thread.is_alive():
-                worker.thread.join()
+        for worker in workers:
+            worker.thread.join(self._options.hung_batch_seconds)
         while self.run_once():
             pass
 
-    def add_queue(
-        self, options: QueueOptions, process: Process[T], split: Split[T]
-    ) -> SharedQueue[T]:
-        """A new queue, last in turn. ``split`` cuts tasks where the options allow that."""
-        lane = _Lane(next(self._numbers), BatchQueue(options, split), process)
+    def resize(self, num_batch_threads: int) -> None:
+        """Have so many threads from now on; those too many end after their batch."""
         with self._lock:
-            self._queues[lane.number] = lane
-            if self._stopping:
-                lane.queue.end()
-        return SharedQueue(partial(self._enqueue, lane), partial(self._close, lane))
+            self._num_threads = num_batch_threads
+            for worker in self._workers:
+                worker.wake.set()
+        self._start_missing_threads()
 
-    def run_once(self) -> bool:
-        """Process the next batch on the calling thread; False when none is ready."""
+    def add_queue(
+        self, queue: TaskQueue[T], process: Process[T], place: Place | None = None
+    ) -> SharedQueue[T]:
+        """Serve a queue, which is the scheduler's from now on; the last in turn."""
+        lane = Lane(next(self._numbers), queue, process, place or Place())
         with self._lock:
-            taken, helper = self._take(self._clock.monotonic())
+            self._lanes[lane.number] = lane
+            if self._stopping:
+                queue.end()
+        return SharedQueue(
+            partial(self._enqueue, lane),
+            partial(self._withdraw, lane),
+            partial(self._end, lane),
+            partial(self._close, lane),
+            lane.drained.is_set,
+        )
+
+    def run_once(self, worker: _Worker | None = None) -> bool:
+        """Process the next batch on the calling thread; False when none is ready."""
+        now = self._clock.monotonic()
+        with self._lock:
+            taken, helper = self._take(now)
+            if taken is not None and worker is not None:
+                worker.busy(now, taken[0].queue.expected_run(taken[1].size))
         _wake(helper)
         if taken is None:
             return False
-        self._process(*taken)
+        self._process(*taken, now)
         return True
 
-    def _enqueue(self, lane: _Lane, task: Any, size: int) -> None:
-        now = self._clock.monotonic()
+    def replace_hung_threads(self) -> None:
+        """Start a thread for each whose batch has been running for too long."""
+        latest = self._clock.monotonic() - self._options.hung_batch_seconds
         with self._lock:
-            lane.queue.add(task, size, now)
+            for worker in self._workers:
+                if worker.busy_since <= latest and not worker.lost:
+                    worker.lost = True
+                    log.warning(
+                        "a batch has been running for over %g s; another thread takes the place "
+                        "of its own meanwhile",
+                        self._options.hung_batch_seconds,
+                    )
+        self._start_missing_threads()
+
+    def _start_missing_threads(self) -> None:
+        with self._lock:
+            missing = 0 if self._stopping else -self._surplus()
+            new = [self._new_worker() for _ in range(missing)]
+            self._workers.update(new)
+        for worker in new:
+            worker.thread.start()
+
+    def _new_worker(self) -> _Worker:
+        taken = {worker.number for worker in self._workers}
+        number = next(number for number in itertools.count() if number not in taken)
+        worker = _Worker(number, self._work, f"{self._options.thread_pool_name}_{number}")
+        self._workers.add(worker)
+        return worker
+
+    def _surplus(self) -> int:
+        """The threads that there are too many; negative: that are missing."""
+        return sum(not worker.lost for worker in self._workers) - self._num_threads
+
+    def _enqueue(self, lane: Lane, task: Any, size: int, deadline: float = math.inf) -> int:
+        now = self._clock.monotonic()
+        ticket = next(self._tickets)
+        with self._lock:
+            if lane.admission is not None:
+                self._admit(lane, size, deadline, now)
+            lane.queue.add(Entry(ticket, task, size, deadline), now)
             self._waiting[lane.number] = lane
-            ready_at = lane.queue.ready_at
+            ready_at = self._ready_at(lane)
             helper = None
             if ready_at > now or not lane.announced:
                 helper = self._helper_for(ready_at, now)
                 lane.announced = ready_at <= now and helper is not None
         _wake(helper)
+        return ticket
 
-    def _close(self, lane: _Lane) -> None:
+    def _admit(self, lane: Lane, size: int, deadline: float, now: float) -> None:
+        """Raise ResourceExhausted for a task that would have to wait for too long."""
+        wait = self._expected_wait(lane, now)
+        assert lane.admission is not None
+        most = lane.admission.max_wait_micros
+        if most is not None and wait > most / 1e6:
+            raise ResourceExhausted(
+                f"The request would have to wait for about {wait:.3g} s; the most is {most / 1e6:g}"
+            )
+        if now + wait + lane.queue.expected_run(size) > deadline:
+            raise ResourceExhausted(
+                f"The request would have to wait for about {wait:.3g} s, and its deadline is in "
+                f"{max(0.0, deadline - now):.3g} s"
+            )
+
+    def _expected_wait(self, lane: Lane, now: float) -> float:
+        """Seconds until what runs, and what waits and goes before the lane's next, is done."""
+        if self._idle and not self._waiting:
+            return 0.0
+        ahead = sum(
+            other.queue.expected_seconds
+            for other in self._waiting.values()
+            if other.priority <= lane.priority
+        )
+        running = sum(
+            max(0.0, worker.busy_until - now) for worker in self._workers if not worker.lost
+        )
+        return (ahead + running) / self._most_in_progress(lane)
+
+    def _withdraw(self, lane: Lane, ticket: int) -> Sequence[Any]:
+        with self._lock:
+            withdrawn = lane.queue.withdraw(ticket)
+            if lane.queue.is_empty:
+                self._waiting.pop(lane.number, None)
+                self._forget_if_drained(lane)
+        return withdrawn
+
+    def _end(self, lane: Lane) -> None:
         with self._lock:
             lane.queue.end()
             self._forget_if_drained(lane)
-            helper = self._helper_for(lane.queue.ready_at, self._clock.monotonic())
+            helper = self._helper_for(self._ready_at(lane), self._clock.monotonic())
         _wake(helper)
+
+    def _close(self, lane: Lane) -> None:
+        self._end(lane)
         lane.drained.wait()
 
-    def _take(self, now: float) -> tuple[tuple[_Lane, Batch[Any]] | None, _Worker | None]:
+    def _take(self, now: float) -> tuple[tuple[Lane, Batch[Any]] | None, _Worker | None]:
         """The next batch and its queue, if one is ready; and who has to look after the others."""
-        for lane in self._in_turn():
-            batch = lane.queue.take(now)
+        for lane in self._turns.order(self._waiting.values(), now):
+            batch = None if self._is_held(lane) else lane.queue.take(now)
             if batch is None:
                 continue
             lane.in_progress += 1
+            lane.share.in_progress += 1
             lane.announced = False
             if lane.queue.is_empty:
                 del self._waiting[lane.number]
-            self._last_number = lane.number
+            self._turns.taken(lane)
             return (lane, batch), self._helper_for(self._first_ready_at(), now)
         return None, None
 
-    def _in_turn(self) -> list[_Lane]:
-        """The queues that hold tasks, by age, beginning after the one that had its turn."""
-        lanes = list(self._waiting.values())
-        if len(lanes) > 1:
-            lanes.sort(key=lambda lane: (lane.number <= self._last_number, lane.number))
-        return lanes
+    def _is_held(self, lane: Lane) -> bool:
+        """Whether the lane's version has as many batches in progress as it may."""
+        return lane.share.in_progress >= self._most_in_progress(lane)
+
+    def _most_in_progress(self, lane: Lane) -> int:
+        return min(lane.share.most or self._num_threads, self._num_threads)
+
+    def _ready_at(self, lane: Lane) -> float:
+        return math.inf if self._is_held(lane) else lane.queue.ready_at
 
     def _first_ready_at(self) -> float:
-        return min((lane.queue.ready_at for lane in self._waiting.values()), default=math.inf)
+        return min(map(self._ready_at, self._waiting.values()), default=math.inf)
 
-    def _process(self, lane: _Lane, batch: Batch[Any]) -> None:
+    def _process(self, lane: Lane, batch: Batch[Any], started: float) -> None:
+        tasks = batch.tasks
         try:
-            lane.process(batch.tasks)
+            lane.process(tasks)
         except Exception:
-            log.exception("a batch of %d tasks was not processed", len(batch.tasks))
+            log.exception("a batch of %d tasks was not processed", len(tasks))
         finally:
+            now = self._clock.monotonic()
             with self._lock:
                 lane.in_progress -= 1
+                lane.share.in_progress -= 1
+                lane.queue.processed(batch, now - started, now)
                 self._forget_if_drained(lane)
 
-    def _forget_if_drained(self, lane: _Lane) -> None:
+    def _forget_if_drained(self, lane: Lane) -> None:
         if lane.queue.is_ending and lane.queue.is_empty and not lane.in_progress:
-            self._queues.pop(lane.number, None)
+            self._lanes.pop(lane.number, None)
             lane.drained.set()
 
     def _helper_for(self, ready_at: float, now: float) -> _Worker | None:
@@ -185,16 +306,27 @@ class SharedBatchScheduler:
             pass
 
     def _work_once(self, worker: _Worker) -> bool:
-        """Wait for a batch and process it; False when there will be none."""
-        while not self.run_once():
+        """Wait for a batch and process it; False when the thread is to end."""
+        while not self.run_once(worker):
             with self._lock:
-                if self._stopping and not self._waiting:
+                if self._is_to_end(worker):
                     return False
                 timeout = self._begin_to_sleep(worker)
             if timeout is None or timeout > 0:
                 self._clock.wait(worker.wake, timeout)
             with self._lock:
                 self._leave_idle(worker)
+        with self._lock:
+            worker.rest()
+            return not (self._surplus() > 0 and self._is_to_end(worker))
+
+    def _is_to_end(self, worker: _Worker) -> bool:
+        """Whether the scheduler stops, and others process what cannot be taken now; or there are
+        more threads than there should be. Then it is not counted any more.
+        """
+        if not self._stopping and self._surplus() <= 0:
+            return False
+        self._workers.discard(worker)
         return True
 
     def _begin_to_sleep(self, worker: _Worker) -> float | None:
@@ -211,28 +343,25 @@ class SharedBatchScheduler:
         return ready_at - now
 
 
-class _Lane:
-    """What the scheduler keeps for one queue."""
-
-    __slots__ = ("announced", "drained", "in_progress", "number", "process", "queue")
-
-    def __init__(self, number: int, queue: BatchQueue[Any], process: Process[Any]) -> None:
-        self.number = number
-        self.queue = queue
-        self.process = process
-        self.in_progress = 0
-        self.announced = False  # a thread was woken for the batch that is ready now
-        self.drained = threading.Event()
-
-
 class _Worker:
-    """A batch thread and what wakes it."""
+    """A batch thread and what wakes it. ``lost``: its batch does not come back."""
 
-    __slots__ = ("thread", "wake")
+    __slots__ = ("busy_since", "busy_until", "lost", "number", "thread", "wake")
 
-    def __init__(self, work: Callable[[_Worker], None], name: str) -> None:
+    def __init__(self, number: int, work: Callable[[_Worker], None], name: str) -> None:
+        self.number = number
         self.wake = threading.Event()
         self.thread = threading.Thread(target=work, args=(self,), name=name, daemon=True)
+        self.rest()
+
+    def busy(self, now: float, expected_seconds: float) -> None:
+        self.busy_since = now
+        self.busy_until = now + expected_seconds
+
+    def rest(self) -> None:
+        self.busy_since = math.inf
+        self.busy_until = -math.inf
+        self.lost = False
 
 
 def _wake(worker: _Worker | None) -> None:

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.batching.batching_options import BatchingOptions, QueueOptions, SchedulerOptions
+from serving.batching.batching_options import (
+    Admission,
+    BatchingOptions,
+    QueueOptions,
+    SchedulerOptions,
+)
 from serving.config.flags import CPUS
 from serving.config.text_proto import read_text_proto
+from serving.core.errors import InvalidArgument
 from serving.generated.session_bundle_config_pb2 import BatchingParameters
 
 _FILE_OF_A_VERSION = "batching_params.pbtxt"
@@ -21,6 +27,7 @@ _QUEUE_FIELDS = (
     "enable_large_batch_splitting",
     "max_execution_batch_size",
 )
+_SERVABLE_FIELDS = ("max_priority_wait_micros", "weight", "max_batches_in_progress")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +78,23 @@ def _scheduler_options(parameters: BatchingParameters) -> SchedulerOptions:
 
 
 def _batching_options(parameters: BatchingParameters) -> BatchingOptions:
+    admission = None
+    if parameters.admission_control:
+        longest = _values_set(parameters, ("max_expected_wait_micros",))
+        admission = Admission(longest.get("max_expected_wait_micros"))
+    elif parameters.HasField("max_expected_wait_micros"):
+        raise InvalidArgument("max_expected_wait_micros is set without setting admission_control")
     return BatchingOptions(
-        queue=QueueOptions(**_values_set(parameters, _QUEUE_FIELDS)),
+        queue=QueueOptions(
+            deadline_aware=parameters.deadline_aware, **_values_set(parameters, _QUEUE_FIELDS)
+        ),
         allowed_batch_sizes=tuple(parameters.allowed_batch_sizes),
         pad_variable_length_inputs=parameters.pad_variable_length_inputs,
         retry_failed_batch_in_halves=parameters.retry_failed_batch_in_halves,
+        adaptive=parameters.batching_mode == BatchingParameters.ADAPTIVE,
+        admission=admission,
+        honor_priorities=parameters.honor_priorities,
+        **_values_set(parameters, _SERVABLE_FIELDS),
     )
 
 

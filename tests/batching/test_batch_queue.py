@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import pytest
 
-from serving.batching.batch_queue import BatchQueue
+from serving.batching.batch_queue import BatchQueue, Entry
 from serving.batching.batching_options import QueueOptions
+from serving.batching.run_times import RunTimes
 from serving.core.errors import InvalidArgument, Unavailable
+
+tickets = itertools.count()
 
 
 def cut(task: str, sizes: Sequence[int]) -> list[str]:
@@ -19,12 +23,12 @@ def cut(task: str, sizes: Sequence[int]) -> list[str]:
 
 
 def queue_of(**options: int) -> BatchQueue[str]:
-    return BatchQueue(QueueOptions(**options), cut)
+    return BatchQueue(QueueOptions(**options), cut, RunTimes())
 
 
 def add(queue: BatchQueue[str], *tasks: str, now: float = 0.0) -> None:
     for task in tasks:
-        queue.add(task, len(task), now)
+        queue.add(Entry(next(tickets), task, len(task)), now)
 
 
 def take_all(queue: BatchQueue[str], now: float = 0.0) -> list[list[str]]:

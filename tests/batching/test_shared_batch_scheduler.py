@@ -16,8 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.batching.batch_queue import BatchQueue, Split
 from serving.batching.batching_options import QueueOptions, SchedulerOptions
-from serving.batching.shared_batch_scheduler import SharedBatchScheduler, SharedQueue
+from serving.batching.lane import Place
+from serving.batching.run_times import RunTimes
+from serving.batching.shared_batch_scheduler import Process, SharedBatchScheduler, SharedQueue
 from serving.core.clock import Clock, SystemClock
 from serving.core.errors import ServingError, Unavailable
 from serving.testing import FakeClock
@@ -25,6 +28,7 @@ from serving.testing import FakeClock
 Rows = tuple[int, int, int]
 """A task of the simulation: its number, and its rows from … to."""
 
+NEVER = math.inf
 WAIT_SECONDS = 30  # only a failure waits so long
 
 
@@ -39,6 +43,16 @@ def cut(task: Rows, sizes: Sequence[int]) -> list[Rows]:
 
 def not_split(task: object, sizes: Sequence[int]) -> list[object]:
     raise AssertionError(f"{task} should not be split into {sizes}")
+
+
+def add_queue(
+    scheduler: SharedBatchScheduler,
+    options: QueueOptions,
+    process: Process,
+    split: Split = not_split,
+    place: Place | None = None,
+) -> SharedQueue:
+    return scheduler.add_queue(BatchQueue(options, split, RunTimes()), process, place)
 
 
 @contextmanager
@@ -155,7 +169,7 @@ def test_the_same_batches_in_the_same_order_as_the_plainest_model(
             (index, [(number, row) for number, start, end in tasks for row in range(start, end)])
         )
 
-    added = [scheduler.add_queue(o, process(index), cut) for index, o in enumerate(queues)]
+    added = [add_queue(scheduler, o, process(index), cut) for index, o in enumerate(queues)]
     expected = []
     for number, (event, first, second) in enumerate(events):
         if event == "enqueue":
@@ -173,7 +187,7 @@ def test_the_same_batches_in_the_same_order_as_the_plainest_model(
 
 def is_accepted(queue: SharedQueue[Rows], task: Rows, size: int) -> bool:
     try:
-        queue.enqueue(task, size)
+        queue.enqueue(task, size, NEVER)
     except ServingError:
         return False
     return True
@@ -182,10 +196,10 @@ def is_accepted(queue: SharedQueue[Rows], task: Rows, size: int) -> bool:
 def test_queues_take_turns_one_batch_each():
     scheduler, processed = stepped(), []
     options = QueueOptions(max_batch_size=1)
-    a, b, c = (scheduler.add_queue(options, processed.extend, not_split) for _ in range(3))
+    a, b, c = (add_queue(scheduler, options, processed.extend) for _ in range(3))
     for queue, tasks in ((a, ["a1", "a2", "a3"]), (b, ["b1"]), (c, ["c1", "c2"])):
         for task in tasks:
-            queue.enqueue(task, 1)
+            queue.enqueue(task, 1, NEVER)
     step_all(scheduler)
     assert processed == ["a1", "b1", "c1", "a2", "c2", "a3"]
 
@@ -198,15 +212,11 @@ def test_threads_sleep_until_the_first_open_batch_times_out():
             processed.put(task)
 
     with threads(2, clock) as scheduler:
-        later = scheduler.add_queue(
-            QueueOptions(batch_timeout_micros=9_000_000), process, not_split
-        )
-        sooner = scheduler.add_queue(
-            QueueOptions(batch_timeout_micros=1_000_000), process, not_split
-        )
-        later.enqueue("later", 1)
+        later = add_queue(scheduler, QueueOptions(batch_timeout_micros=9_000_000), process)
+        sooner = add_queue(scheduler, QueueOptions(batch_timeout_micros=1_000_000), process)
+        later.enqueue("later", 1, NEVER)
         await_(lambda: any(math.isfinite(until) for until in clock._waits))
-        sooner.enqueue("sooner", 1)
+        sooner.enqueue("sooner", 1, NEVER)
         clock.advance(1)
         assert processed.get(timeout=WAIT_SECONDS) == "sooner"
         assert processed.empty()
@@ -217,10 +227,10 @@ def test_threads_sleep_until_the_first_open_batch_times_out():
 def test_a_thread_that_sleeps_again_is_woken_again():
     processed = fifo.Queue[Sequence[int]]()
     with threads(1, SystemClock()) as scheduler:
-        queue = scheduler.add_queue(QueueOptions(), processed.put, not_split)
+        queue = add_queue(scheduler, QueueOptions(), processed.put)
         for number in range(3):
             await_(lambda: bool(scheduler._idle))
-            queue.enqueue(number, 1)
+            queue.enqueue(number, 1, NEVER)
             assert processed.get(timeout=WAIT_SECONDS) == [number]
 
 
@@ -228,9 +238,9 @@ def test_as_many_batches_are_processed_at_once_as_there_are_threads():
     together = threading.Barrier(4)
     with threads(3, SystemClock()) as scheduler:
         options = QueueOptions(max_batch_size=1)
-        queue = scheduler.add_queue(options, lambda _: together.wait(WAIT_SECONDS), not_split)
+        queue = add_queue(scheduler, options, lambda _: together.wait(WAIT_SECONDS))
         for _ in range(3):
-            queue.enqueue("task", 1)
+            queue.enqueue("task", 1, NEVER)
         together.wait(WAIT_SECONDS)
         assert not together.broken
 
@@ -239,7 +249,8 @@ def test_every_task_of_many_submitters_is_processed_exactly_once():
     processed: list[tuple[int, int]] = []
     with threads(3, SystemClock()) as scheduler:
         queues = [
-            scheduler.add_queue(
+            add_queue(
+                scheduler,
                 QueueOptions(
                     max_batch_size=4, batch_timeout_micros=timeout, max_enqueued_batches=10_000
                 ),
@@ -251,7 +262,7 @@ def test_every_task_of_many_submitters_is_processed_exactly_once():
 
         def submit(submitter: int) -> None:
             for number in range(300):
-                queues[number % 3].enqueue((submitter, number), 1)
+                queues[number % 3].enqueue((submitter, number), 1, NEVER)
 
         submitters = [threading.Thread(target=submit, args=(index,)) for index in range(4)]
         for thread in submitters:
@@ -274,9 +285,9 @@ def test_what_processing_raises_is_logged_and_the_thread_goes_on(
         processed.set()
 
     with threads(1, SystemClock()) as scheduler:
-        queue = scheduler.add_queue(QueueOptions(max_batch_size=1), process, not_split)
-        queue.enqueue("bad", 1)
-        queue.enqueue("good", 1)
+        queue = add_queue(scheduler, QueueOptions(max_batch_size=1), process)
+        queue.enqueue("bad", 1, NEVER)
+        queue.enqueue("good", 1, NEVER)
         assert processed.wait(WAIT_SECONDS)
     assert "a batch of 1 tasks was not processed" in caplog.text
 
@@ -293,9 +304,9 @@ def test_closing_a_queue_returns_when_all_it_held_is_processed():
 
     with threads(1, clock) as scheduler:
         options = QueueOptions(max_batch_size=2, batch_timeout_micros=10**9)
-        queue = scheduler.add_queue(options, process, not_split)
+        queue = add_queue(scheduler, options, process)
         for task in ("a", "b", "c"):
-            queue.enqueue(task, 1)
+            queue.enqueue(task, 1, NEVER)
         assert entered.wait(WAIT_SECONDS)
         closing = threading.Thread(target=queue.close)
         closing.start()
@@ -311,7 +322,7 @@ def await_refusal(queue: SharedQueue[str]) -> None:
     """Return once the queue takes no more tasks; one it took counts as any other's."""
     while True:
         try:
-            queue.enqueue("too large", 3)
+            queue.enqueue("too large", 3, NEVER)
         except Unavailable:
             return
         except ServingError:
@@ -320,12 +331,12 @@ def await_refusal(queue: SharedQueue[str]) -> None:
 
 def test_closing_an_idle_queue_returns_at_once_and_others_go_on():
     scheduler, processed = stepped(), []
-    closed = scheduler.add_queue(QueueOptions(), processed.extend, not_split)
-    other = scheduler.add_queue(QueueOptions(), processed.extend, not_split)
+    closed = add_queue(scheduler, QueueOptions(), processed.extend)
+    other = add_queue(scheduler, QueueOptions(), processed.extend)
     closed.close()
     with pytest.raises(Unavailable):
-        closed.enqueue("a", 1)
-    other.enqueue("b", 1)
+        closed.enqueue("a", 1, NEVER)
+    other.enqueue("b", 1, NEVER)
     step_all(scheduler)
     assert processed == ["b"]
 
@@ -333,13 +344,13 @@ def test_closing_an_idle_queue_returns_at_once_and_others_go_on():
 def test_stopping_processes_what_waits_and_refuses_what_comes():
     scheduler, processed = stepped(), []
     options = QueueOptions(batch_timeout_micros=10**9)
-    queue = scheduler.add_queue(options, processed.extend, not_split)
-    queue.enqueue("a", 1)
+    queue = add_queue(scheduler, options, processed.extend)
+    queue.enqueue("a", 1, NEVER)
     scheduler.stop()
     assert processed == ["a"]
-    for refusing in (queue, scheduler.add_queue(options, processed.extend, not_split)):
+    for refusing in (queue, add_queue(scheduler, options, processed.extend)):
         with pytest.raises(Unavailable):
-            refusing.enqueue("b", 1)
+            refusing.enqueue("b", 1, NEVER)
         refusing.close()
 
 
@@ -349,10 +360,10 @@ def test_a_sleeping_thread_keeps_no_task_in_memory():
 
     clock, processed = FakeClock(), threading.Event()
     with threads(1, clock) as scheduler:
-        queue = scheduler.add_queue(QueueOptions(), lambda _: processed.set(), not_split)
+        queue = add_queue(scheduler, QueueOptions(), lambda _: processed.set())
         task = Task()
         gone = weakref.ref(task)
-        queue.enqueue(task, 1)
+        queue.enqueue(task, 1, NEVER)
         assert processed.wait(WAIT_SECONDS)
         del task
         queue.close()

@@ -1,0 +1,188 @@
+"""A queue whose batches are as large, and wait as long, as measured run times make worth while."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from typing import Generic, NamedTuple, TypeVar
+
+from serving.batching.adaptive_size import AdaptiveSize
+from serving.batching.batch_queue import Batch, Entry
+from serving.batching.batching_options import BatchingOptions
+from serving.batching.run_times import RunTimes
+from serving.core.errors import InvalidArgument, Unavailable
+
+T = TypeVar("T")
+
+_LATEST_BATCHES = 16
+_FIRST_SHARE_TO_WAIT = 0.25
+_LARGEST_SHARE_TO_WAIT = 0.5
+_SMALLEST_SHARE_TO_WAIT = 1 / 64
+_LEAST_SECONDS_TO_WAIT = 50e-6
+"""What it costs to wake a thread at a certain time."""
+
+
+class AdaptiveQueue(Generic[T]):
+    """Tasks in one row; how many make a batch is decided when a thread is there to run it.
+
+    A :class:`~serving.batching.batch_queue.TaskQueue`. Where larger batches take less time a row,
+    one batch runs at a time for each instance of the model, and what comes meanwhile makes up the
+    next. It waits for tasks that have come in such numbers lately, for a share of the time that
+    it will run: a share that grows while waiting pays, in rows a second, and shrinks while not.
+    """
+
+    def __init__(self, options: BatchingOptions, run_times: RunTimes) -> None:
+        self._options = options.queue
+        self._run_times = run_times
+        self._instances = options.instances
+        self._capacity = max(1, self._options.max_enqueued_batches) * self._options.max_batch_size
+        self._size = AdaptiveSize(options.sizes_to_choose_from, run_times)
+        self._waiting: dict[int, _Waiting[T]] = {}  # by ticket, in the order of arrival
+        self._rows = 0
+        self._until = math.inf
+        self._running = 0
+        self._running_rows = 0
+        self._populations: deque[int] = deque(maxlen=_LATEST_BATCHES)
+        self._most_lately = 0
+        self._share_to_wait = _FIRST_SHARE_TO_WAIT
+        self._free_since = -math.inf
+        self._rows_when_free = 0
+        self._ending = False
+
+    def add(self, entry: Entry[T], now: float) -> None:
+        self._check_capacity(entry.size)
+        self._waiting[entry.ticket] = _Waiting(entry, now)
+        self._rows += entry.size
+        self._until = min(self._until, entry.deadline)
+
+    def withdraw(self, ticket: int) -> Sequence[T]:
+        if ticket not in self._waiting:
+            return []
+        entry, _ = self._waiting.pop(ticket)
+        self._rows -= entry.size
+        return [entry.task]
+
+    def take(self, now: float) -> Batch[T] | None:
+        """As many of the oldest tasks as make a batch of the size in force, at least one."""
+        if self.ready_at > now:
+            return None
+        self._judge_the_wait(now)
+        self._populations.append(self._rows + self._running_rows)
+        self._most_lately = max(self._populations)
+        batch: Batch[T] = Batch()
+        for entry, since in self._fitting():
+            batch.add(entry, since)
+            del self._waiting[entry.ticket]
+        self._rows -= batch.size
+        if self._options.deadline_aware:
+            deadlines = (entry.deadline for entry, _ in self._waiting.values())
+            self._until = min(deadlines, default=math.inf)
+        self._running += 1
+        self._running_rows += batch.size
+        return batch
+
+    def processed(self, batch: Batch[T], seconds: float, now: float) -> None:
+        self._running -= 1
+        self._running_rows -= batch.size
+        self._run_times.learn(batch.size, seconds)
+        self._size.choose()
+        self._free_since = now
+        self._rows_when_free = self._rows
+
+    @property
+    def ready_at(self) -> float:
+        if not self._waiting:
+            return math.inf
+        if self._ending:
+            return -math.inf
+        if self._size.limit > 1 and self._running >= self._instances:
+            return math.inf
+        wait = self._seconds_to_wait()
+        if not wait:
+            return -math.inf
+        ready_at = self._wait_began() + wait
+        if self._options.deadline_aware:
+            ready_at = min(ready_at, self._until - self._run_times.expected(self._rows))
+        return ready_at
+
+    @property
+    def oldest_since(self) -> float:
+        return next((since for _, since in self._waiting.values()), math.inf)
+
+    @property
+    def expected_seconds(self) -> float:
+        whole, rest = divmod(self._rows, self._size.limit)
+        seconds = whole * self._run_times.expected(self._size.limit)
+        return seconds + self._run_times.expected(rest) if rest else seconds
+
+    def expected_run(self, size: int) -> float:
+        return self._run_times.expected(size)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._waiting
+
+    @property
+    def is_ending(self) -> bool:
+        return self._ending
+
+    def end(self) -> None:
+        self._ending = True
+
+    def _fitting(self) -> list[_Waiting[T]]:
+        """The oldest tasks that together are no larger than a batch should be; at least one."""
+        rows = count = 0
+        for waiting in self._waiting.values():
+            rows += waiting.entry.size
+            if count and rows > self._size.limit:
+                break
+            count += 1
+        return list(islice(self._waiting.values(), count))
+
+    def _seconds_to_wait(self) -> float:
+        """For a batch as large as there were tasks lately; 0 where it is, or nothing is known."""
+        enough = min(self._size.limit, self._most_lately)
+        if self._rows >= enough:
+            return 0.0
+        seconds = self._share_to_wait * self._run_times.expected(enough)
+        return seconds if seconds >= _LEAST_SECONDS_TO_WAIT else 0.0
+
+    def _wait_began(self) -> float:
+        return max(self.oldest_since, self._free_since)
+
+    def _judge_the_wait(self, now: float) -> None:
+        """Compare rows a second with what they would have been without the wait that ends now."""
+        began = self._wait_began()
+        rows = self._rows_when_free if began == self._free_since else self._first_rows()
+        if now <= began or not rows or self._ending:
+            return
+        at_once = rows / max(self._run_times.expected(rows), 1e-9)
+        waited = self._rows / (now - began + self._run_times.expected(self._rows))
+        if waited > at_once:
+            self._share_to_wait = min(_LARGEST_SHARE_TO_WAIT, self._share_to_wait * 1.25)
+        else:
+            self._share_to_wait = max(_SMALLEST_SHARE_TO_WAIT, self._share_to_wait / 2)
+
+    def _first_rows(self) -> int:
+        return next((entry.size for entry, _ in self._waiting.values()), 0)
+
+    def _check_capacity(self, size: int) -> None:
+        if self._ending:
+            raise Unavailable("The batch scheduling queue takes no more tasks")
+        if size > self._options.max_batch_size:
+            raise InvalidArgument(
+                f"Task size {size} is larger than maximum input batch size "
+                f"{self._options.max_batch_size}"
+            )
+        if self._rows + size > self._capacity:
+            raise Unavailable(
+                "The batch scheduling queue to which this task was submitted is full; currently "
+                f"{self._rows} rows enqueued and the capacity is {self._capacity}"
+            )
+
+
+class _Waiting(NamedTuple, Generic[T]):
+    entry: Entry[T]
+    since: float

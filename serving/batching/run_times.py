@@ -1,0 +1,86 @@
+"""How long batches take, learned from those that were run."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+_WEIGHT_OF_A_SHORTER = 0.5
+_WEIGHT_OF_A_LONGER = 0.125
+_MOST_GROWTH_AT_ONCE = 4.0
+
+
+class RunTimes:
+    """Seconds by rows of a batch. Thread-safe as far as it is used: a lost time does not matter.
+
+    Sizes are put together by powers of two, each with the weighted mean of its latest; what lies
+    between known sizes is interpolated. What delays a batch is mostly not the batch (the first run
+    of a shape, another process), so shorter times weigh more than longer ones.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[int, _Mean] = {}
+
+    def learn(self, size: int, seconds: float) -> None:
+        """Take in the time that one batch of ``size`` rows took."""
+        if size < 1:
+            return
+        known = self._known.get(_power(size))
+        if known is None:
+            self._known = dict(sorted({**self._known, _power(size): _Mean(size, seconds)}.items()))
+        else:
+            known.learn(size, seconds)
+
+    def doubt(self) -> None:
+        """Halve every time: what keeps anything from being run must not be believed for ever."""
+        for mean in self._known.values():
+            mean.seconds /= 2
+
+    def knows(self, size: int) -> bool:
+        """Whether a batch of about this size has been run."""
+        return _power(size) in self._known
+
+    def expected(self, size: int) -> float:
+        """Seconds that ``size`` rows will take; 0 while nothing is known.
+
+        Fewer rows than were ever run are taken to need as long as those; more, proportionally.
+        """
+        means = list(self._known.values())
+        if not means:
+            return 0.0
+        if size <= means[0].size:
+            return means[0].seconds
+        for low, high in pairwise(means):
+            if size <= high.size:
+                share = (size - low.size) / (high.size - low.size)
+                return low.seconds + share * (high.seconds - low.seconds)
+        return means[-1].seconds * size / means[-1].size
+
+
+class _Mean:
+    """The weighted mean of sizes that count as one, and of their times."""
+
+    __slots__ = ("_learned", "seconds", "size")
+
+    def __init__(self, size: int, seconds: float) -> None:
+        self.size: float = size
+        self.seconds = seconds
+        self._learned = 1
+
+    def learn(self, size: int, seconds: float) -> None:
+        if self._learned == 1 and seconds < self.seconds:
+            weight = 1.0  # the first run of a size may take many times what the others take
+        elif seconds < self.seconds:
+            weight = _WEIGHT_OF_A_SHORTER
+        else:
+            weight = _WEIGHT_OF_A_LONGER
+            seconds = min(seconds, self.seconds * _MOST_GROWTH_AT_ONCE)
+        self.size += weight * (size - self.size)
+        self.seconds += weight * (seconds - self.seconds)
+        self._learned += 1
+
+
+def _power(size: int) -> int:
+    """The exponent of the power of two that a batch counts as: the first that is not smaller."""
+    return max(0, size - 1).bit_length()
