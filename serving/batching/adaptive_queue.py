@@ -44,7 +44,8 @@ class AdaptiveQueue(Generic[T]):
         self._until = math.inf
         self._running = 0
         self._running_rows = 0
-        self._populations: deque[int] = deque(maxlen=_LATEST_BATCHES)
+        self._peak = 0  # most rows that waited or ran since the latest batch was taken
+        self._peaks: deque[int] = deque(maxlen=_LATEST_BATCHES)
         self._most_lately = 0
         self._share_to_wait = _FIRST_SHARE_TO_WAIT
         self._free_since = -math.inf
@@ -55,6 +56,7 @@ class AdaptiveQueue(Generic[T]):
         self._check_capacity(entry.size)
         self._waiting[entry.ticket] = _Waiting(entry, now)
         self._rows += entry.size
+        self._peak = max(self._peak, self._rows + self._running_rows)
         self._until = min(self._until, entry.deadline)
 
     def withdraw(self, ticket: int) -> Sequence[T]:
@@ -69,8 +71,8 @@ class AdaptiveQueue(Generic[T]):
         if self.ready_at > now:
             return None
         self._judge_the_wait(now)
-        self._populations.append(self._rows + self._running_rows)
-        self._most_lately = max(self._populations)
+        self._peaks.append(self._peak)
+        self._most_lately = max(self._peaks)
         batch: Batch[T] = Batch()
         for entry, since in self._fitting():
             batch.add(entry, since)
@@ -81,6 +83,7 @@ class AdaptiveQueue(Generic[T]):
             self._until = min(deadlines, default=math.inf)
         self._running += 1
         self._running_rows += batch.size
+        self._peak = self._rows + self._running_rows
         return batch
 
     def processed(self, batch: Batch[T], seconds: float, now: float) -> None:
