@@ -7,6 +7,7 @@ import math
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -246,7 +247,7 @@ class BatchingServable:
         feeds = merged(
             [task.feeds for task in tasks], size, pad=self._options.pad_variable_length_inputs
         )
-        options = tasks[0].options._replace(deadline=_latest_deadline(tasks), cancellation=None)
+        options = replace(tasks[0].options, deadline=_latest_deadline(tasks), cancellation=None)
         outputs = run_and_wait(self._servable, feeds, fetches, options)
         if len(outputs) != len(fetches):
             raise Internal("Wrong number of batched output tensors")
