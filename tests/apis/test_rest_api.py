@@ -182,7 +182,7 @@ async def asgi_exchange(api, method, target, body, headers) -> Response:
     sent: list[dict] = []
 
     async def receive():
-        return incoming.pop(0)
+        return incoming.pop(0) if incoming else await asyncio.Future()
 
     async def send(message):
         sent.append(message)

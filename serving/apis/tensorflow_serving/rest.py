@@ -17,14 +17,17 @@ from serving.apis.tensorflow_serving import json_writer
 from serving.apis.tensorflow_serving.json_document import JsonObject, read_object
 from serving.apis.tensorflow_serving.rest_body import inflate, receive_body
 from serving.apis.tensorflow_serving.rest_classify import classify, regress
+from serving.apis.tensorflow_serving.rest_client import WaitingClient
 from serving.apis.tensorflow_serving.rest_metadata import metadata_body
 from serving.apis.tensorflow_serving.rest_predict import predict
 from serving.apis.tensorflow_serving.rest_routes import Route, find_route, is_api
 from serving.apis.tensorflow_serving.rest_status import status_body
 from serving.apis.tensorflow_serving.rest_verb import Verb, WriteBody
+from serving.core.cancellation import Cancellation
 from serving.core.clock import Clock, SystemClock
 from serving.core.errors import Code, InvalidArgument, ServingError, Unavailable, Unimplemented
 from serving.core.models import Models, ModelSpec
+from serving.core.priority import Priority, requested_priority
 from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle
 from serving.inference.attempt import attempt
@@ -50,6 +53,19 @@ _Reply = Callable[[bytes | ServingError], None]
 
 
 @dataclass(frozen=True, slots=True)
+class _Request:
+    """``receive`` has given the body, and has nothing to give but the news of a disconnection."""
+
+    headers: Headers
+    body: bytes
+    receive: Receive
+
+    def content(self) -> bytes:
+        is_gzip = "gzip" in self.headers.get("content-encoding", "").lower()
+        return inflate(self.body) if is_gzip else self.body
+
+
+@dataclass(frozen=True, slots=True)
 class _Answer:
     code: Code
     body: bytes = b""
@@ -63,7 +79,11 @@ class RestApi:
     moves bytes. A request holds one lease, for its look-up of the signature and its run.
     ``timeout_seconds`` bounds the wait for a load and the run (None or 0: no bound). With
     ``cors``, pages of any origin may read the responses. ``check_method_name`` refuses signatures
-    whose method_name does not fit the call.
+    whose method_name does not fit the call. ``honor_priorities`` runs requests with the priority
+    that their header asks for; without it that header is not read.
+
+    A client that disconnects cancels the run it waits for, and so does the end of the time that a
+    stop leaves.
     """
 
     def __init__(
@@ -74,6 +94,7 @@ class RestApi:
         timeout_seconds: float | None = 30,
         cors: bool = False,
         check_method_name: bool = False,
+        honor_priorities: bool = False,
         metrics: Metrics | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -82,6 +103,7 @@ class RestApi:
         self._timeout_seconds = timeout_seconds
         self._headers = _CORS_HEADERS if cors else None
         self._check_method_name = check_method_name
+        self._honor_priorities = honor_priorities
         self._request_count = request_count(metrics or Metrics())
         self._clock = clock or SystemClock()
 
@@ -95,50 +117,62 @@ class RestApi:
         if not is_api(target):
             await Response(_NOT_FOUND_PAGE, 404, media_type="text/html")(scope, receive, send)
             return
-        model_name, answer = await self._answer(scope["method"], target, Headers(scope=scope), body)
+        request = _Request(Headers(scope=scope), body, receive)
+        model_name, answer = await self._answer(scope["method"], target, request)
         self._request_count.increment(model_name, answer.code.name)
         response = Response(answer.body, answer.code.http_status, self._headers, answer.media_type)
         await response(scope, receive, send)
 
-    async def _answer(
-        self, method: str, target: str, headers: Headers, body: bytes
-    ) -> tuple[str, _Answer]:
+    async def _answer(self, method: str, target: str, request: _Request) -> tuple[str, _Answer]:
         """The answer, and the name of the model that was asked, empty where none was."""
         if method == "OPTIONS":
-            return "", _preflight(headers.get("origin", ""))
+            return "", _preflight(request.headers.get("origin", ""))
         try:
             route = find_route(method, target)
         except InvalidArgument as error:
             return "", _Answer(error.code)  # as clients know it: a refusal without a text
         if route is None:
             return "", _error(InvalidArgument(f"Malformed request: {method} {target}"))
-        outcome = await self._outcome(route, headers, body)
+        outcome = await self._outcome(route, request)
         answer = _error(outcome) if isinstance(outcome, ServingError) else _Answer(Code.OK, outcome)
         return route.spec.name, answer
 
-    async def _outcome(self, route: Route, headers: Headers, body: bytes) -> bytes | ServingError:
+    async def _outcome(self, route: Route, request: _Request) -> bytes | ServingError:
         if route.verb in _VERBS:
-            is_gzip = "gzip" in headers.get("content-encoding", "").lower()
             return await self._on_executor(
-                lambda reply: self._run(route, inflate(body) if is_gzip else body, reply)
+                request, lambda client, reply: self._run(route, request, client, reply)
             )
         if not route.spec.name:
             return InvalidArgument("Missing model name in request.")
         if route.verb == "metadata":
-            return await self._on_executor(lambda reply: self._run_metadata(route.spec, reply))
+            return await self._on_executor(
+                request, lambda _client, reply: self._run_metadata(route.spec, reply)
+            )
         # A look at memory: it must answer even while every thread of the executor is taken.
         return attempt(lambda: status_body(self._models, route.spec))
 
-    async def _on_executor(self, work: Callable[[_Reply], None]) -> bytes | ServingError:
+    async def _on_executor(
+        self, request: _Request, work: Callable[[Cancellation, _Reply], None]
+    ) -> bytes | ServingError:
         """What ``work`` replies with, sooner or later, from whichever thread."""
+        client = WaitingClient(request.receive)
         reply: Future[bytes | ServingError] = Future()
         reply.set_running_or_notify_cancel()  # a reply may come although nobody waits any more
+
+        def begin() -> None:
+            work(client, reply.set_result)
+            if not reply.done():
+                client.watch()
+
         try:
-            self._executor.submit(work, reply.set_result)
+            self._executor.submit(begin)
             return await asyncio.wrap_future(reply)
         except (RuntimeError, asyncio.CancelledError):
             # No more work is taken, or the time to finish what was taken is over.
+            client.cancel()
             return Unavailable("the server is shutting down")
+        finally:
+            client.answered()
 
     def _run_metadata(self, spec: ModelSpec, reply: _Reply) -> None:
         def done(metadata: ModelMetadata | ServingError) -> None:
@@ -148,15 +182,20 @@ class RestApi:
                 else attempt(lambda: metadata_body(metadata))
             )
 
-        deadline = self._run_options().deadline
-        model_metadata(self._models, spec, [SIGNATURE_DEF], deadline, done)
+        model_metadata(self._models, spec, [SIGNATURE_DEF], self._deadline(), done)
 
-    def _run(self, route: Route, body: bytes, reply: _Reply) -> None:
-        document = attempt(lambda: read_object(body))
+    def _run(
+        self, route: Route, request: _Request, cancellation: Cancellation, reply: _Reply
+    ) -> None:
+        document = attempt(lambda: read_object(request.content()))
         if isinstance(document, ServingError):
             reply(document)
             return
-        options = self._run_options()
+        priority = attempt(self._priority, request.headers)
+        if isinstance(priority, ServingError):
+            reply(priority)
+            return
+        options = RunOptions(self._deadline(), cancellation, priority)
         starter = threading.get_ident()
 
         def start(handle: ServableHandle) -> None:
@@ -206,10 +245,11 @@ class RestApi:
         except RuntimeError:  # shutting down: late, but still owed
             work()
 
-    def _run_options(self) -> RunOptions:
-        if not self._timeout_seconds:
-            return RunOptions()
-        return RunOptions(deadline=self._clock.monotonic() + self._timeout_seconds)
+    def _deadline(self) -> float | None:
+        return self._clock.monotonic() + self._timeout_seconds if self._timeout_seconds else None
+
+    def _priority(self, headers: Headers) -> Priority:
+        return requested_priority(headers.items()) if self._honor_priorities else Priority.NORMAL
 
 
 def _target(scope: Scope) -> str:
