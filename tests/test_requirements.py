@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TOOLS = {"grpcio-tools", "pytest"}
-PLATFORMS_WITH_AN_EXTRA = {"onnx"}
+PLATFORMS_WITH_AN_EXTRA = {"onnx", "tensorflow"}
 
 
 def requirement_lines() -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 from google.protobuf import json_format
-from tensorflow_serving.config import model_server_config_pb2
 
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.model_server_config import decode_model_configs
 from serving.config.options import ServerOptions
 from serving.config.text_proto import parse_text_proto, read_text
@@ -38,13 +38,13 @@ def configured_models(options: ServerOptions) -> Sequence[ModelConfig]:
     return configs
 
 
-def _read(path: str) -> model_server_config_pb2.ModelServerConfig:
+def _read(path: str) -> protos.ModelServerConfig:
     text = read_text(path)
     if Path(path).suffix in (".yaml", ".yml"):
         return _from_document(path, _parse_yaml(path, text))
     if _JSON.match(text):
         return _from_document(path, _parse_json(path, text))
-    return parse_text_proto(path, text, model_server_config_pb2.ModelServerConfig)
+    return parse_text_proto(path, text, protos.ModelServerConfig)
 
 
 def _parse_json(path: str, text: str) -> Any:
@@ -73,10 +73,10 @@ def _parse_yaml(path: str, text: str) -> Any:
         raise InvalidArgument(f"Invalid YAML file: '{path}': {error}") from None
 
 
-def _from_document(path: str, document: Any) -> model_server_config_pb2.ModelServerConfig:
+def _from_document(path: str, document: Any) -> protos.ModelServerConfig:
     if not isinstance(document, dict):
         raise InvalidArgument(f"'{path}' has no model_config_list")
-    config = model_server_config_pb2.ModelServerConfig()
+    config = protos.ModelServerConfig()
     models = document.get("model_config_list")
     if isinstance(models, list):
         document = {**document, "model_config_list": {"config": [_full(model) for model in models]}}

@@ -12,7 +12,7 @@ from serving.config.batching_parameters import Batching, read_batching
 from serving.config.command_line import CommandLine
 from serving.config.flags import CPUS
 from serving.config.text_proto import read_text_proto
-from serving.core.errors import InvalidArgument
+from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.server_core_options import LifecycleOptions
 from serving.sources.model_cache import ModelCacheOptions
@@ -56,7 +56,8 @@ def server_options(flags: CommandLine) -> ServerOptions:
     """Check the flags against each other and sort them by the part they configure.
 
     Raises InvalidArgument, with TensorFlow Serving's texts where it has one, for flags that
-    contradict each other or name a file that does not parse, NotFound for a missing file.
+    contradict each other or name a file that does not parse, NotFound for a missing file, and
+    FailedPrecondition for what needs TensorFlow where that is not installed.
     """
     grpc_address = _grpc_address(flags)
     _check_models(flags)
@@ -206,8 +207,13 @@ def _batching(flags: CommandLine) -> Batching | None:
 
 def _session_config(path: str) -> bytes:
     # Only TensorFlow carries this message, and importing it takes seconds.
-    from tensorflow.core.protobuf.config_pb2 import ConfigProto  # noqa: PLC0415
-
+    try:
+        from tensorflow.core.protobuf.config_pb2 import ConfigProto  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise FailedPrecondition(
+            "tensorflow_session_config_file needs tensorflow, which is not installed: "
+            "pip install 'model-server[tensorflow]'"
+        ) from None
     config: bytes = read_text_proto(path, ConfigProto).SerializeToString()
     return config
 

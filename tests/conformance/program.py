@@ -7,22 +7,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from stock_clients import WAIT_SECONDS, await_
 
 PROGRAM = Path(__file__).parents[2] / "server.py"
+_COMMAND = (sys.executable, str(PROGRAM))
 _LOOPBACK = ("--grpc_bind_address=127.0.0.1:0", "--rest_bind_address=127.0.0.1:0")
 
 
 class RunningProgram:
     """One process, whose standard error is read as it comes."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, command: Sequence[str] = _COMMAND) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), *flags],
+            [*command, *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -83,9 +84,9 @@ class RunningProgram:
 
 
 @contextmanager
-def program(*flags: str) -> Iterator[RunningProgram]:
+def program(*flags: str, command: Sequence[str] = _COMMAND) -> Iterator[RunningProgram]:
     """The program on loopback ports that the system picks; later flags override these."""
-    running = RunningProgram(*_LOOPBACK, *flags)
+    running = RunningProgram(*_LOOPBACK, *flags, command=command)
     try:
         yield running
     finally:

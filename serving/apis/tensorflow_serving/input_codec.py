@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tensorflow_serving.apis import input_pb2
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 
 
-def serialized_examples(message: input_pb2.Input) -> Sequence[bytes]:
+def serialized_examples(message: protos.Input) -> Sequence[bytes]:
     """Each example as the bytes of a tensorflow.Example; none when the input holds no list.
 
     A context is put in front of every example: protobuf reads the two joined as one merged

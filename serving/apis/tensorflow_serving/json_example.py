@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableSequence
 from typing import Any
 
-from tensorflow.core.example import example_pb2, feature_pb2
-
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.json_document import Json, JsonObject, quote, type_name
 from serving.apis.tensorflow_serving.json_element import (
     decode_base64_object,
@@ -46,7 +45,7 @@ def serialized_examples(document: JsonObject) -> list[bytes]:
 def _serialized(value: Json) -> bytes:
     if not isinstance(value, dict):
         raise InvalidArgument(f"Example must be JSON object but got JSON {type_name(value)}")
-    example = example_pb2.Example()
+    example = protos.Example()
     example.features.SetInParent()
     for name, content in value.items():
         feature = example.features.feature[name]
@@ -56,7 +55,7 @@ def _serialized(value: Json) -> bytes:
     return serialized
 
 
-def _add(value: Json, name: str, feature: feature_pb2.Feature) -> None:
+def _add(value: Json, name: str, feature: protos.Feature) -> None:
     """Append to the one list that a feature has; its first element decides which."""
     if isinstance(value, str):
         _values(feature, "bytes", name).append(string_bytes(value))
@@ -77,7 +76,7 @@ def _add(value: Json, name: str, feature: feature_pb2.Feature) -> None:
         )
 
 
-def _values(feature: feature_pb2.Feature, kind: str, name: str) -> MutableSequence[Any]:
+def _values(feature: protos.Feature, kind: str, name: str) -> MutableSequence[Any]:
     """The list of this kind; raises InvalidArgument when the feature has begun another one."""
     chosen = feature.WhichOneof("kind")
     if chosen not in (None, f"{kind}_list"):

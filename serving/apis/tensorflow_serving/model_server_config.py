@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from tensorflow_serving.config import model_server_config_pb2
-
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.core.errors import InvalidArgument
 from serving.core.model_config import (
     AllVersions,
@@ -19,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def decode_model_configs(
-    config: model_server_config_pb2.ModelServerConfig,
+    config: protos.ModelServerConfig,
 ) -> list[ModelConfig] | None:
     """The models listed, in order; None when the message says nothing at all.
 
@@ -35,7 +34,7 @@ def decode_model_configs(
     return [_decode_model_config(model) for model in config.model_config_list.config]
 
 
-def _decode_model_config(model: model_server_config_pb2.ModelConfig) -> ModelConfig:
+def _decode_model_config(model: protos.ModelConfig) -> ModelConfig:
     if model.HasField("logging_config"):
         log.warning("model %s: logging_config is ignored", model.name)
     return ModelConfig(
@@ -47,10 +46,10 @@ def _decode_model_config(model: model_server_config_pb2.ModelConfig) -> ModelCon
     )
 
 
-def _platform(model: model_server_config_pb2.ModelConfig) -> str:
+def _platform(model: protos.ModelConfig) -> str:
     """The platform's name, also from the older ``model_type`` field."""
     kind, platform = model.model_type, str(model.model_platform)
-    if kind == model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
+    if kind == protos.MODEL_TYPE_UNSPECIFIED:
         if not platform:
             raise InvalidArgument(
                 "Illegal setting neither ModelServerConfig::model_type (deprecated) "
@@ -62,13 +61,13 @@ def _platform(model: model_server_config_pb2.ModelConfig) -> str:
             "Illegal setting both ModelServerConfig::model_type (deprecated) "
             "and ModelServerConfig::model_platform."
         )
-    if kind != model_server_config_pb2.TENSORFLOW:
+    if kind != protos.TENSORFLOW:
         raise InvalidArgument(f"ModelServerConfig::model_type choice {kind} not supported.")
     log.warning("model %s: model_type is deprecated, set model_platform", model.name)
     return "tensorflow"
 
 
-def _version_policy(model: model_server_config_pb2.ModelConfig) -> VersionPolicy:
+def _version_policy(model: protos.ModelConfig) -> VersionPolicy:
     policy = model.model_version_policy
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":

@@ -5,14 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import cast
 
-from tensorflow_serving.apis import (
-    get_model_status_pb2,
-    model_management_pb2,
-    model_service_pb2,
-)
-
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.messages import parse
 from serving.apis.tensorflow_serving.model_server_config import decode_model_configs
 from serving.apis.tensorflow_serving.model_spec import requested_model
@@ -25,7 +19,7 @@ from serving.inference.model_status import model_status
 from serving.metrics import Metrics
 
 # Asked of the descriptor so that it is loaded: reflection describes to clients what is.
-_SERVICE: str = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
+_SERVICE: str = protos.MODEL_SERVICE_FILE.services_by_name["ModelService"].full_name
 
 RELOAD = f"/{_SERVICE}/HandleReloadConfigRequest"
 """The method whose calls wait until models are loaded."""
@@ -53,12 +47,12 @@ class ModelService:
         }
 
     def _get_model_status(self, data: bytes, _context: CallContext, reply: Reply) -> None:
-        message = parse(get_model_status_pb2.GetModelStatusRequest, data)
+        message = parse(protos.GetModelStatusRequest, data)
         states = model_status(self._models, requested_model(message))
         reply(encode_model_status(states).SerializeToString())
 
     def _handle_reload_config(self, data: bytes, _context: CallContext, reply: Reply) -> None:
-        message = parse(model_management_pb2.ReloadConfigRequest, data)
+        message = parse(protos.ReloadConfigRequest, data)
 
         def answer(outcome: bytes | ServingError | None) -> None:
             if isinstance(outcome, ServingError):
@@ -70,7 +64,7 @@ class ModelService:
 
     def _begin_reload(
         self,
-        message: model_management_pb2.ReloadConfigRequest,
+        message: protos.ReloadConfigRequest,
         answer: Callable[[bytes | ServingError], None],
     ) -> None:
         """Raises for a configuration that is refused; ``answer`` hears how the others end."""
@@ -87,9 +81,9 @@ class ModelService:
         self._models.begin_reload(decode_model_configs(message.config) or [], done)
 
     def _reload_response(self, before: Mapping[str, int]) -> bytes:
-        response = model_management_pb2.ReloadConfigResponse()
+        response = protos.ReloadConfigResponse()
         fill_status(None, response.status)
         for name, value in before.items():
             increase = self._metrics.first_value(name) - value
             response.metric.add(name=name, int64_value_increase=increase)
-        return cast("bytes", response.SerializeToString())
+        return response.SerializeToString()

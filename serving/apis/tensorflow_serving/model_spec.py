@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from google.protobuf.message import Message
-from tensorflow_serving.apis import model_pb2
 
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.core.errors import InvalidArgument
 from serving.core.models import ModelSpec
 from serving.core.servable_id import ServableId
@@ -27,7 +27,7 @@ def model_of(request: Message) -> ModelSpec | None:
     return decode_model_spec(request.model_spec)  # type: ignore[attr-defined]  # generated class
 
 
-def decode_model_spec(proto: model_pb2.ModelSpec) -> ModelSpec:
+def decode_model_spec(proto: protos.ModelSpec) -> ModelSpec:
     """The version or label is None unless the message has it."""
     choice = proto.WhichOneof("version_choice")
     return ModelSpec(
@@ -38,7 +38,7 @@ def decode_model_spec(proto: model_pb2.ModelSpec) -> ModelSpec:
 
 
 def encode_model_spec(
-    servable_id: ServableId, proto: model_pb2.ModelSpec, signature_name: str = ""
+    servable_id: ServableId, proto: protos.ModelSpec, signature_name: str = ""
 ) -> None:
     """Say which version answered, through which signature; labels are not repeated."""
     proto.name = servable_id.name

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from tensorflow_serving.apis import predict_pb2
 
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.messages import parse
 from serving.apis.tensorflow_serving.model_spec import model_of
 from serving.apis.tensorflow_serving.tensor_codec import TensorMap
@@ -200,7 +200,7 @@ def _around_values(data: bytes, layout: PredictLayout) -> tuple[tuple[bytes, int
 
 
 def _parsed(data: bytes) -> tuple[ModelSpec | None, PredictRequest]:
-    message = parse(predict_pb2.PredictRequest, data)
+    message = parse(protos.PredictRequest, data)
     inputs = TensorMap(message.inputs)
     request = PredictRequest(
         message.model_spec.signature_name, inputs, tuple(message.output_filter)

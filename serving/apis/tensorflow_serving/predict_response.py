@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from tensorflow_serving.apis import model_pb2
 
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.model_spec import encode_model_spec
 from serving.apis.tensorflow_serving.tensor_writer import (
     is_memory,
@@ -68,7 +68,7 @@ class PredictResponseWriter:
         return head, memory(array)
 
     def _model_spec(self, servable_id: ServableId, signature_name: str) -> bytes:
-        message = model_pb2.ModelSpec()
+        message = protos.ModelSpec()
         encode_model_spec(servable_id, message, signature_name)
         encoded: bytes = message.SerializeToString()
         field = _MODEL_SPEC_TAG + varint(len(encoded)) + encoded

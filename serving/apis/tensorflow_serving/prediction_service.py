@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    inference_pb2,
-    prediction_service_pb2,
-    regression_pb2,
-)
-
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.input_codec import serialized_examples
 from serving.apis.tensorflow_serving.messages import parse
 from serving.apis.tensorflow_serving.model_spec import (
@@ -41,7 +34,7 @@ from serving.inference.regress import RegressResult, regress
 from serving.metrics import Metrics, request_count
 
 # Asked of the descriptor so that it is loaded: reflection describes to clients what is.
-_SERVICE: str = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
+_SERVICE: str = protos.PREDICTION_SERVICE_FILE.services_by_name["PredictionService"].full_name
 
 _OK = Code.OK.name
 
@@ -136,18 +129,18 @@ class PredictionService:
             self._models.lease(model, context.deadline, leased)
 
     def _classify(self, data: bytes, context: CallContext, reply: Reply) -> None:
-        message = parse(classification_pb2.ClassificationRequest, data)
+        message = parse(protos.ClassificationRequest, data)
         self._evaluate_examples(classify, _encode_classify, message, context, reply)
 
     def _regress(self, data: bytes, context: CallContext, reply: Reply) -> None:
-        message = parse(regression_pb2.RegressionRequest, data)
+        message = parse(protos.RegressionRequest, data)
         self._evaluate_examples(regress, _encode_regress, message, context, reply)
 
     def _evaluate_examples(
         self,
         verb: _ExampleVerb[T],
         encode: Callable[[T], bytes],
-        message: classification_pb2.ClassificationRequest | regression_pb2.RegressionRequest,
+        message: protos.ClassificationRequest | protos.RegressionRequest,
         context: CallContext,
         reply: Reply,
     ) -> None:
@@ -174,7 +167,7 @@ class PredictionService:
         )
 
     def _multi_inference(self, data: bytes, context: CallContext, reply: Reply) -> None:
-        message = parse(inference_pb2.MultiInferenceRequest, data)
+        message = parse(protos.MultiInferenceRequest, data)
         options = self._run_options(context)
         examples = serialized_examples(message.input)
         tasks = [
@@ -191,7 +184,7 @@ class PredictionService:
         )
 
     def _get_model_metadata(self, data: bytes, context: CallContext, reply: Reply) -> None:
-        message = parse(get_model_metadata_pb2.GetModelMetadataRequest, data)
+        message = parse(protos.GetModelMetadataRequest, data)
         fields = tuple(message.metadata_field)
 
         def done(result: ModelMetadata | ServingError) -> None:
@@ -247,30 +240,30 @@ class PredictionService:
 
 
 def _encode_classify(result: ClassifyResult) -> bytes:
-    response = classification_pb2.ClassificationResponse()
+    response = protos.ClassificationResponse()
     encode_model_spec(result.servable_id, response.model_spec, result.signature_name)
     response.result.SetInParent()
     encode_classification(result, response.result)
-    return cast("bytes", response.SerializeToString())
+    return response.SerializeToString()
 
 
 def _encode_regress(result: RegressResult) -> bytes:
-    response = regression_pb2.RegressionResponse()
+    response = protos.RegressionResponse()
     encode_model_spec(result.servable_id, response.model_spec, result.signature_name)
     response.result.SetInParent()
     encode_regression(result, response.result)
-    return cast("bytes", response.SerializeToString())
+    return response.SerializeToString()
 
 
 def _encode_metadata(metadata: ModelMetadata) -> bytes:
-    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response = protos.GetModelMetadataResponse()
     encode_model_spec(metadata.servable_id, response.model_spec)
     response.metadata[SIGNATURE_DEF].Pack(encode_signatures(metadata.signatures))
-    return cast("bytes", response.SerializeToString())
+    return response.SerializeToString()
 
 
 def _encode_multi_inference(results: Sequence[TaskResult]) -> bytes:
-    response = inference_pb2.MultiInferenceResponse()
+    response = protos.MultiInferenceResponse()
     for result in results:
         entry = response.results.add()
         encode_model_spec(result.servable_id, entry.model_spec, result.signature_name)
@@ -280,10 +273,10 @@ def _encode_multi_inference(results: Sequence[TaskResult]) -> bytes:
         else:
             entry.regression_result.SetInParent()
             encode_regression(result, entry.regression_result)
-    return cast("bytes", response.SerializeToString())
+    return response.SerializeToString()
 
 
-def _first_model(message: inference_pb2.MultiInferenceRequest) -> ModelSpec:
+def _first_model(message: protos.MultiInferenceRequest) -> ModelSpec:
     """The model and version of the first task, which answer for all; nameless without tasks."""
     return decode_model_spec(message.tasks[0].model_spec) if message.tasks else ModelSpec("")
 

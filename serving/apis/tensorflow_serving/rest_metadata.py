@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
-from tensorflow_serving.apis import model_pb2
 
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.model_spec import encode_model_spec
 from serving.apis.tensorflow_serving.signature_codec import encode_signatures
 from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata
@@ -16,7 +16,7 @@ def metadata_body(metadata: ModelMetadata) -> bytes:
 
     ``signature_def`` stands twice, as the field of the response and as that of the map in it.
     """
-    model_spec = model_pb2.ModelSpec()
+    model_spec = protos.ModelSpec()
     encode_model_spec(metadata.servable_id, model_spec)
     text = (
         f'{{\n"model_spec":{_printed(model_spec)}\n,\n'

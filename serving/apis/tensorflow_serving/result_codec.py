@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from tensorflow_serving.apis import classification_pb2, regression_pb2
-
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.inference.classify import ClassifyResult
 from serving.inference.regress import RegressResult
 
 
-def encode_classification(
-    result: ClassifyResult, proto: classification_pb2.ClassificationResult
-) -> None:
+def encode_classification(result: ClassifyResult, proto: protos.ClassificationResult) -> None:
     """A list of label and score for each row; the part that a model does not give stays empty.
 
     Labels are text on the wire: bytes that are not UTF-8 are replaced.
@@ -30,7 +27,7 @@ def encode_classification(
                 entry.score = scores[row][column]
 
 
-def encode_regression(result: RegressResult, proto: regression_pb2.RegressionResult) -> None:
+def encode_regression(result: RegressResult, proto: protos.RegressionResult) -> None:
     """One value for each row."""
     for value in result.values.tolist():
         proto.regressions.add(value=value)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2
-
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.tensor_codec import encode_tensor
 from serving.core.servable import Signature, TensorInfo
 
 
 def encode_signatures(
     signatures: Mapping[str, Signature],
-) -> get_model_metadata_pb2.SignatureDefMap:
+) -> protos.SignatureDefMap:
     """Every signature by name: the platform's own SignatureDef where it has one."""
-    encoded = get_model_metadata_pb2.SignatureDefMap()
+    encoded = protos.SignatureDefMap()
     for name, signature in signatures.items():
         entry = encoded.signature_def[name]
         if signature.encoded:
@@ -25,7 +23,7 @@ def encode_signatures(
     return encoded
 
 
-def _fill_signature(signature: Signature, proto: meta_graph_pb2.SignatureDef) -> None:
+def _fill_signature(signature: Signature, proto: protos.SignatureDef) -> None:
     proto.method_name = signature.method_name
     for alias, info in signature.inputs.items():
         _fill_tensor_info(info, proto.inputs[alias])
@@ -35,9 +33,9 @@ def _fill_signature(signature: Signature, proto: meta_graph_pb2.SignatureDef) ->
         encode_tensor(value, proto.defaults[alias])
 
 
-def _fill_tensor_info(info: TensorInfo, proto: meta_graph_pb2.TensorInfo) -> None:
+def _fill_tensor_info(info: TensorInfo, proto: protos.TensorInfo) -> None:
     proto.name = info.name
-    proto.dtype = int(info.dtype)
+    proto.dtype = int(info.dtype)  # type: ignore[assignment]  # enumerations are plain integers
     proto.tensor_shape.SetInParent()
     if info.shape is None:
         proto.tensor_shape.unknown_rank = True

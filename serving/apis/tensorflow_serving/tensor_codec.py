@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from tensorflow.core.framework import tensor_pb2
 
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.tensor_writer import write_tensor
 from serving.apis.tensorflow_serving.typed_fields import TYPED_FIELDS
 from serving.core.dtypes import DType, numpy_dtype
@@ -39,7 +39,7 @@ _FIELD_ELEMENTS: Mapping[str, type[np.generic]] = {
 """What numpy calls the elements of the numeric fields."""
 
 
-def decode_tensor(proto: tensor_pb2.TensorProto) -> np.ndarray:
+def decode_tensor(proto: protos.TensorProto) -> np.ndarray:
     """The array that a TensorProto holds, read-only where it shares the proto's bytes.
 
     Raises InvalidArgument when the type or shape is not one that can hold values, when
@@ -64,7 +64,7 @@ def decode_tensor(proto: tensor_pb2.TensorProto) -> np.ndarray:
 
 
 def encode_tensor(
-    array: np.ndarray, proto: tensor_pb2.TensorProto, *, as_content: bool = False
+    array: np.ndarray, proto: protos.TensorProto, *, as_content: bool = False
 ) -> None:
     """Write an array into an empty TensorProto: typed fields, or ``tensor_content`` if asked for.
 
@@ -80,8 +80,8 @@ class TensorMap(Mapping[str, np.ndarray]):
     Looking up a proto that cannot be decoded raises InvalidArgument with its alias.
     """
 
-    def __init__(self, protos: Mapping[str, tensor_pb2.TensorProto]) -> None:
-        self._protos = protos
+    def __init__(self, tensors: Mapping[str, protos.TensorProto]) -> None:
+        self._protos = tensors
 
     def __getitem__(self, alias: str) -> np.ndarray:
         if alias not in self._protos:  # a map of messages would make one
@@ -141,7 +141,7 @@ def _split_strings(content: bytes, count: int) -> np.ndarray:
     return values
 
 
-def _from_typed_field(dtype: DType, proto: tensor_pb2.TensorProto) -> np.ndarray:
+def _from_typed_field(dtype: DType, proto: protos.TensorProto) -> np.ndarray:
     """Every value of the field that holds elements of this type, in one dimension."""
     name = TYPED_FIELDS[dtype]
     field = getattr(proto, name)

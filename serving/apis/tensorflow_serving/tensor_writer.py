@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from tensorflow.core.framework import tensor_pb2
 
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.typed_fields import MEMORY_FIELDS, TYPED_FIELDS, tag_of
 from serving.apis.tensorflow_serving.wire import varint
 from serving.core.dtypes import DType, dtype_of
@@ -66,8 +66,9 @@ def write_tensor(array: np.ndarray, *, as_content: bool = False) -> bytes:
 
 
 def _field(dtype: DType, values: list[Any]) -> bytes:
-    message = tensor_pb2.TensorProto(**{TYPED_FIELDS[dtype]: values})
-    return cast("bytes", message.SerializeToString())
+    fields: dict[str, Any] = {TYPED_FIELDS[dtype]: values}
+    message = protos.TensorProto(**fields)
+    return message.SerializeToString()
 
 
 def _as_integers(array: np.ndarray) -> np.ndarray:

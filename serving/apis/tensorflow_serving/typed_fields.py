@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tensorflow.core.framework import tensor_pb2
-
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.core.dtypes import DType
 
 TYPED_FIELDS: Mapping[DType, str] = {
@@ -45,5 +44,5 @@ _LENGTH_DELIMITED = 2
 
 def tag_of(field: str) -> int:
     """The tag of a field's bytes or packed values."""
-    number: int = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name[field].number
+    number: int = protos.TensorProto.DESCRIPTOR.fields_by_name[field].number
     return number << 3 | _LENGTH_DELIMITED

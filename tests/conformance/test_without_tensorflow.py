@@ -1,0 +1,148 @@
+"""Where TensorFlow is not installed: the other platforms, and the same answers to stock clients.
+
+Once in a process that can not import it, and, with ``scripts/test --slow``, once more with the
+command that ``pip install 'model-server[onnx]'`` installs into an environment of its own:
+
+    scripts/test --slow tests/conformance/test_without_tensorflow.py
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import urllib.request
+import venv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_models as models
+import pytest
+from program import PROGRAM, RunningProgram, program
+from stock_clients import (
+    Client,
+    classify_request,
+    client_of,
+    example,
+    floats,
+    metadata_request,
+    spec,
+)
+from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+
+ROOT = PROGRAM.parent
+INSTALL_SECONDS = 900
+BLOCKED = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+sys.modules.update(tensorflow=None, tensorflow_serving=None)
+from serving.cli import main
+sys.exit(main())
+"""
+IN_A_PROCESS_WITHOUT = (sys.executable, "-c", BLOCKED)
+
+
+def installed(folder: Path) -> Sequence[str]:
+    """The command, in an environment that has the package and what it needs, and no more."""
+    source = folder / "source"  # a build writes beside what it builds
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"))
+    venv.create(folder / "venv", with_pip=True)
+    programs = folder / "venv" / "bin"
+    pip = (programs / "python", "-m", "pip", "install", "--quiet", f"{source}[onnx]")
+    subprocess.run(pip, check=True, timeout=INSTALL_SECONDS)
+    look = "import importlib.util as u; print(u.find_spec('tensorflow'))"
+    assert subprocess.check_output([programs / "python", "-c", look]) == b"None\n"
+    return (str(programs / "model_server"),)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "in a process without",
+        pytest.param(
+            "in an environment without",
+            marks=[pytest.mark.slow, pytest.mark.timeout(INSTALL_SECONDS + 120)],
+        ),
+    ],
+)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningProgram]:
+    """Serves ``half``, an ONNX model, and ``table``, a lookup table."""
+    folder = tmp_path_factory.mktemp("without")
+    models.half_plus_two(folder / "half" / "1")
+    (folder / "table" / "1").mkdir(parents=True)
+    (folder / "table" / "1" / "table.csv").write_text("one,1\n")
+    models_of = "".join(
+        f'config {{ name: "{name}" base_path: "{folder / name}" model_platform: "{platform}" }}\n'
+        for name, platform in (("half", "onnx"), ("table", "hashmap"))
+    )
+    config = folder / "models.config"
+    config.write_text(f"model_config_list {{\n{models_of}}}\n")
+    command = IN_A_PROCESS_WITHOUT if request.param == "in a process without" else installed(folder)
+    with program(f"--model_config_file={config}", command=command) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: RunningProgram) -> Iterator[Client]:
+    with client_of(server.grpc_port) as made:
+        yield made
+
+
+def test_predict_over_grpc(client: Client):
+    outputs = client.predict(spec("half"), x=floats([1], [2], [5]))
+    assert outputs["y"].tolist() == [[2.5], [3], [4.5]]
+    found = client.predict(spec("table"), keys=np.array([b"one", b"two"], np.object_))
+    assert found["values"].tolist() == [b"1", b""]
+
+
+def test_predict_over_rest(server: RunningProgram):
+    url = f"http://127.0.0.1:{server.rest_port}/v1/models/half:predict"
+    with urllib.request.urlopen(url, b'{"instances": [[1.0], [5.0]]}') as answer:
+        assert json.load(answer) == {"predictions": [[2.5], [4.5]]}
+
+
+def test_other_calls_are_understood(server: RunningProgram, client: Client):
+    client.await_states({1: ("AVAILABLE", "OK")}, "half")
+    response = client.call("GetModelMetadata", metadata_request(spec("half"), "signature_def"))
+    signatures = SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(signatures)
+    assert signatures.signature_def["serving_default"].inputs["x"].dtype == 1
+    code, text = client.failure("Classify", classify_request(spec("half"), example(x=1.0)))
+    assert code == "FAILED_PRECONDITION"
+    assert "tensorflow/serving/classify" in text
+    url = f"http://127.0.0.1:{server.rest_port}/v1/models/half/metadata"
+    with urllib.request.urlopen(url) as answer:
+        document = json.load(answer)["metadata"]["signature_def"]["signature_def"]
+    assert document["serving_default"]["outputs"]["y"]["dtype"] == "DT_FLOAT"
+
+
+def first_words(*flags: str) -> str:
+    """What a process without TensorFlow that does not start writes to standard output."""
+    command = [*IN_A_PROCESS_WITHOUT, *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def test_a_savedmodel_fails_with_what_to_install(tmp_path: Path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").touch()
+    flags = (f"--model_base_path={tmp_path}", "--max_num_load_retries=0", "--port=0")
+    words = first_words(*flags, "--grpc_bind_address=127.0.0.1:0")
+    assert words.startswith("Failed to start server. Error: UNKNOWN: 1 servable(s)")
+    assert (
+        "FAILED_PRECONDITION: platform 'tensorflow' needs tensorflow, which is not installed: "
+        "pip install 'model-server[tensorflow]'"
+    ) in words
+
+
+def test_a_session_configuration_is_refused_with_what_to_install(tmp_path: Path):
+    config = tmp_path / "session.config"
+    config.touch()
+    words = first_words("--model_base_path=/m", f"--tensorflow_session_config_file={config}")
+    assert words == (
+        "Failed to start server. Error: FAILED_PRECONDITION: tensorflow_session_config_file needs "
+        "tensorflow, which is not installed: pip install 'model-server[tensorflow]'\n"
+    )
