@@ -1,0 +1,192 @@
+"""How much of a device's own throughput arrives at clients who send one row each.
+
+    .venv/bin/python benchmarks/gpu_batching.py [--batch_sizes=1,8,32,128] [--connections=8x32]
+        [--parameters="batch_timeout_micros { value: 2000 }"] [--cache=FOLDER]
+
+Writes an ONNX model of ResNet-50's shape and measures onnxruntime alone, in a loop, at each batch
+size. Then serves the model with batching, sends requests of one image over gRPC, many in flight,
+and prints what is answered and its ratio to the best of the loop. Uses a CUDA device where there is
+one, else the processor, with smaller images and fewer requests. onnxruntime, and the server with
+it, run in a scratch environment that is made with pip the first time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import environments
+import grpc
+import load
+import numpy as np
+from load import Connections, Load, Target
+from servers import ROOT, Program, end_with_sigterm, running
+
+from serving.apis.tensorflow_serving import tensorflow_messages as protos
+from serving.core.dtypes import DType
+
+HERE = Path(__file__).parent
+_CHECK_SECONDS = 120
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_GENERATORS: Mapping[str, Callable[[Target, Connections, float], Load]] = {
+    "h2load": load.h2load,
+    "grpcio": load.grpc_clients,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What suits a device: its package, pixels along a side, rows in a batch, clients."""
+
+    runtime: str
+    image_size: int
+    batch_sizes: str
+    connections: str
+
+
+_CUDA = Scale("onnxruntime-gpu[cuda,cudnn]", 224, "1,2,4,8,16,32,64,128", "8x32")
+_CPU = Scale("onnxruntime", 64, "1,2,4,8", "2x8")
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """What onnxruntime does alone: rows a second by batch size, the outputs for the first row."""
+
+    provider: str
+    rates: Mapping[int, float]
+    first: np.ndarray
+
+    @property
+    def best(self) -> int:
+        """The batch size with the highest rate."""
+        return max(self.rates, key=self.rates.__getitem__)
+
+
+def bare(python: Path, model: Path, seconds: float, sizes: Sequence[str]) -> Bare:
+    """Measure in a process of its own, which has the device to itself."""
+    command = (str(python), str(HERE / "bare_onnxruntime.py"), str(model), str(seconds), *sizes)
+    answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    rates = {int(size): rate for size, rate in answer["rates"].items()}
+    return Bare(answer["provider"], rates, np.array(answer["first"], np.float32))
+
+
+def server(python: Path, base: Path, parameters: str) -> Program:
+    """The server of this project with the one model, batching as the parameters say."""
+    config, batching = base.with_suffix(".config"), base.with_suffix(".batching")
+    config.write_text(
+        f'model_config_list {{ config {{ name: "{base.name}" base_path: "{base}" '
+        'model_platform: "onnx" } }\n'
+    )
+    batching.write_text(parameters)
+    command = (
+        *(str(python), str(ROOT / "server.py"), f"--model_config_file={config}"),
+        *("--enable_batching", f"--batching_parameters_file={batching}"),
+        "--grpc_bind_address=127.0.0.1:0",
+    )
+    return Program("model_server", command, r"Running gRPC ModelServer at 127\.0\.0\.1:(\d+)")
+
+
+def request(name: str, image_size: int) -> bytes:
+    """The first of the images that the loop has run with."""
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, image_size, image_size), np.uint8)
+    message = protos.PredictRequest()
+    message.model_spec.name = name
+    tensor = message.inputs["images"]
+    tensor.dtype = int(DType.UINT8)
+    tensor.tensor_content = image.tobytes()
+    for size in image.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return message.SerializeToString()
+
+
+def target(port: int, body: bytes, expected: np.ndarray) -> Target:
+    """Where to send the request. Raises AssertionError where its answer is a wrong one."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        answer: bytes = channel.unary_unary(_PREDICT)(body, timeout=_CHECK_SECONDS)
+    scores = protos.PredictResponse.FromString(answer).outputs["scores"].float_val
+    np.testing.assert_allclose(np.array(scores), expected, rtol=0.05)
+    return Target(port, _PREDICT, body, len(answer))
+
+
+def print_bare(measured: Bare) -> None:
+    print(f"\nonnxruntime alone, {measured.provider}:\n")
+    print("| batch | rows/s | ms a batch |\n| ----: | -----: | ---------: |")
+    for size, rate in measured.rates.items():
+        print(f"| {size:>5} | {rate:>6,.0f} | {size / rate * 1e3:>10.1f} |")
+
+
+def print_served(loads: Sequence[Load], connections: Connections, measured: Bare) -> None:
+    """Medians of the rounds; the ratio with its smallest and largest."""
+    best = measured.rates[measured.best]
+    rates = [each.requests / each.seconds for each in loads]
+    ratios = [rate / best for rate in rates]
+    print(f"\nserved, requests of one row, {connections} in flight:\n")
+    print("| rows/s | p50 ms | p99 ms | x best of onnxruntime alone |")
+    print("| -----: | -----: | -----: | --------------------------: |")
+    print(
+        f"| {statistics.median(rates):>6,.0f} "
+        f"| {statistics.median(each.p50_us for each in loads) / 1e3:>6,.1f} "
+        f"| {statistics.median(each.p99_us for each in loads) / 1e3:>6,.1f} "
+        f"| {statistics.median(ratios):>13.2f} ({min(ratios):.2f}-{max(ratios):.2f}) |"
+    )
+
+
+def arguments_of(scale: Scale) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure batching against the bare device.")
+    parser.add_argument("--image_size", type=int, default=scale.image_size)
+    parser.add_argument("--batch_sizes", default=scale.batch_sizes, help="of the bare loop")
+    parser.add_argument("--connections", default=scale.connections, help="8x32: streams on each")
+    parser.add_argument("--load", choices=_GENERATORS, default="grpcio", help="which clients")
+    parser.add_argument("--parameters", default="", help="of batching, as text; added to its own")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    environments.add_argument(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    scale = _CUDA if shutil.which("nvidia-smi") else _CPU
+    arguments = arguments_of(scale)
+    if arguments.load == "h2load":
+        load.require("h2load")
+    end_with_sigterm()
+    connections = Connections.parse(arguments.connections)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    packages = ["onnx", scale.runtime, *project["dependencies"]]
+    python = environments.environment(arguments.cache, "gpu_batching", packages) / "python"
+
+    with tempfile.TemporaryDirectory() as directory:
+        base = Path(directory) / "resnet50"
+        model = base / "1" / "model.onnx"
+        model.parent.mkdir(parents=True)
+        size = arguments.image_size
+        subprocess.run([python, HERE / "resnet50.py", model, str(size)], check=True)
+        measured = bare(python, model, arguments.seconds, arguments.batch_sizes.split(","))
+        print_bare(measured)
+        parameters = (
+            f"max_batch_size {{ value: {measured.best} }} num_batch_threads {{ value: 2 }} "
+            f"max_enqueued_batches {{ value: 1000 }} {arguments.parameters}"
+        )
+        with running(server(python, base, parameters), os.sched_getaffinity(0)) as serving:
+            asked = target(serving.port, request(base.name, size), measured.first)
+            generate = _GENERATORS[arguments.load]
+            generate(asked, connections, arguments.seconds)  # warms up every batch size
+            loads = []
+            for _ in range(arguments.rounds):
+                loads.append(generate(asked, connections, arguments.seconds))
+                print(".", end="", file=sys.stderr, flush=True)
+    print_served(loads, connections, measured)
+
+
+if __name__ == "__main__":
+    main()
