@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -52,8 +53,7 @@ _NOT_FOUND_PAGE = (
 _Reply = Callable[[bytes | ServingError], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     """``receive`` has given the body, and has nothing to give but the news of a disconnection."""
 
     headers: Headers
@@ -191,7 +191,9 @@ class RestApi:
         if isinstance(document, ServingError):
             reply(document)
             return
-        priority = attempt(self._priority, request.headers)
+        priority: Priority | ServingError = Priority.NORMAL
+        if self._honor_priorities:
+            priority = attempt(requested_priority, request.headers.items())
         if isinstance(priority, ServingError):
             reply(priority)
             return
@@ -247,9 +249,6 @@ class RestApi:
 
     def _deadline(self) -> float | None:
         return self._clock.monotonic() + self._timeout_seconds if self._timeout_seconds else None
-
-    def _priority(self, headers: Headers) -> Priority:
-        return requested_priority(headers.items()) if self._honor_priorities else Priority.NORMAL
 
 
 def _target(scope: Scope) -> str:
