@@ -12,6 +12,7 @@ from pathlib import Path
 import load
 import numpy as np
 from load import Connections, Load, Target
+from report import digits_of
 
 PATH = "/tensorflow.serving.PredictionService/Predict"
 _CLIENT = Path(__file__).parent / "batching_client.py"
@@ -56,7 +57,7 @@ class OpenLoop:
     rate: float
 
     def __str__(self) -> str:
-        return f"{self.rate:,.0f}/s"
+        return f"{self.rate:,.{digits_of(self.rate)}f}/s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def _lines(axes: Axes, rows: list[dict]) -> None:
     axes.set_xlabel("requests per second offered")
     axes.set_ylabel("latency, ms")
     axes.set_yscale("log")
-    axes.legend(fontsize="x-small")
+    axes.legend(fontsize="x-small", handlelength=3)
 
 
 def _colour(row: dict) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import environments
 from batching_load import ClosedLoop, OpenLoop
 from batching_variants import ADAPTIVE, FIXED, UNBATCHED, rate
-from report import markdown, seen, spread, write_plot
+from report import digits_of, markdown, seen, spread, write_plot
 from rounds import Row
 
 _PLOT = Path(__file__).parent / "batching_plot.py"
@@ -58,7 +58,7 @@ def ratios_table(rows: Sequence[Row], bare: Mapping[str, Mapping[int, Sequence[f
 def bare_table(bare: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
     """Rows per second of loops without a server."""
     cells = [
-        (model, str(size), spread(rates, 0))
+        (model, str(size), spread(rates, digits_of(max(rates))))
         for model, by_size in bare.items()
         for size, rates in by_size.items()
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from rounds import Row
 
 _FULL = 0.9
+_FEW = 100
 _HEADS = (
     "case",
     "connections",
@@ -104,15 +105,21 @@ def _cells(row: Row) -> tuple[str, ...]:
 def seen(row: Row) -> tuple[str, ...]:
     """Rate, p50, p99, CPU and ratio."""
     samples = row.samples
+    rates = [sample.requests_per_second for sample in samples]
     # Where the generator's own processor is full, or it is late, the rate is the generator's.
     full = any(sample.load.busy > _FULL or sample.load.late for sample in samples)
     return (
-        spread([sample.requests_per_second for sample in samples], 0) + "*" * full,
+        spread(rates, digits_of(max(rates))) + "*" * full,
         f"{statistics.median(sample.load.p50_us for sample in samples):,.0f}",
         f"{statistics.median(sample.load.p99_us for sample in samples):,.0f}",
         f"{statistics.median(sample.cpu_us for sample in samples):,.0f}",
         spread(row.ratios, 2),
     )
+
+
+def digits_of(rate: float) -> int:
+    """How many decimals tell apart what differs by a hundredth or so."""
+    return 0 if rate >= _FEW else 1
 
 
 def spread(values: Sequence[float], digits: int) -> str:

@@ -205,6 +205,12 @@ def test_the_table_tells_what_share_of_the_requests_was_refused_or_too_late(modu
     assert cells(table)[0][-3:-1] == ["10.0", "30.0"]
 
 
+def test_low_rates_have_decimals(module: Import):
+    assert str(module("batching_load").OpenLoop(5.25)) == "5.2/s"
+    assert str(module("batching_load").OpenLoop(5250.4)) == "5,250/s"
+    assert module("report").seen(row(module, "a", [6, 7]))[0] == "6.5 (6.0-7.0)"
+
+
 def test_the_scheduler_answers_whatever_the_threads_and_sizes(module: Import):
     measured = module("scheduler_cost").costs(256, 1)
     assert [(one.num_threads, one.batch_size) for one in measured] == [
