@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,7 @@ import tensorflow as tf
 from serving.core.clock import Clock, SystemClock
 from serving.core.errors import Internal, InvalidArgument, ServingError
 from serving.core.resources import ResourceAllocation
-from serving.core.servable import Outputs, RunCallback, RunOptions, Signature
+from serving.core.servable import Outputs, RunCallback, RunOptions, Signature, TensorInfo
 from serving.core.servable_id import ServableId
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tensorflow_saved_model import check_saved_model
@@ -56,7 +56,13 @@ class TensorFlowPlatform:
             check_saved_model(path, self._tags)
             session = TensorFlowSession(self._config, self._clock)
             try:
-                signatures = signatures_of(session.load(self._tags, path).signature_def)
+                meta_graph = session.load(self._tags, path)
+                signatures = signatures_of(meta_graph.signature_def)
+                session.freeze(
+                    meta_graph.graph_def,
+                    _tensor_names(signature.inputs for signature in signatures.values()),
+                    _tensor_names(signature.outputs for signature in signatures.values()),
+                )
             except BaseException:
                 session.close()
                 raise
@@ -124,6 +130,10 @@ def _translating_errors() -> Iterator[None]:
     except (ValueError, TypeError, LookupError, RuntimeError, OSError) as error:
         # TensorFlow's Python raises these for graphs that do not hold together.
         raise InvalidArgument(f"the SavedModel cannot be loaded: {error}") from error
+
+
+def _tensor_names(sides: Iterable[Mapping[str, TensorInfo]]) -> set[str]:
+    return {info.name for tensors in sides for info in tensors.values()}
 
 
 def _files_below(path: str) -> Iterator[str]:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf.config_pb2 import CallableOptions, ConfigProto, RunOptions
+from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.core.protobuf.config_pb2 import (
+    CallableOptions,
+    ConfigProto,
+    OptimizerOptions,
+    RunOptions,
+)
 from tensorflow.python.client import pywrap_tf_session
 
 from serving.core.clock import Clock
-from serving.core.errors import InvalidArgument, ServingError, error_for
+from serving.core.errors import FailedPrecondition, InvalidArgument, ServingError, error_for
+from serving.loaders.tensorflow_freezing import FrozenGraph, frozen_graph
 from serving.loaders.tensorflow_graph import may_run_long
 from serving.loaders.tensorflow_step import Step
 
+log = logging.getLogger(__name__)
+
+_MOST_FROZEN_FUNCTIONS = 8  # of a version, each with a copy of the constants
 _CALLERS_THREAD = -1  # as RunOptions.inter_op_thread_pool: no pool
 
 
@@ -28,6 +40,7 @@ class TensorFlowSession:
     """
 
     def __init__(self, config: ConfigProto, clock: Clock, *, max_steps: int = 256) -> None:
+        self._config = config
         self._native = _NativeSession(graph=tf.Graph(), config=config)
         self._clock = clock
         self._max_steps = max_steps
@@ -45,6 +58,27 @@ class TensorFlowSession:
         meta_graph = tf.compat.v1.saved_model.load(self._native, list(tags), path)
         self._may_run_long = may_run_long(meta_graph.graph_def)
         return meta_graph
+
+    def freeze(self, graph: GraphDef, feeds: Iterable[str], fetches: Iterable[str]) -> None:
+        """Have quick runs use a graph without state, with constants for variables, if there is one.
+
+        ``graph`` is what was loaded; ``feeds`` and ``fetches`` name all tensors that will be asked
+        for. Where it is not possible, everything goes on as it was.
+        """
+        try:
+            self._check_plain()
+            frozen = frozen_graph(graph, feeds, fetches, self._native.values_of)
+            self._native.frozen = FrozenSession(frozen, self._config)
+        except Exception as error:  # noqa: BLE001 - the model can be served without, whatever it is
+            log.debug("variables stay variables: %s", error)
+
+    def _check_plain(self) -> None:
+        if self._may_run_long:
+            raise FailedPrecondition("runs may be long")
+        if self._config.graph_options.optimizer_options.global_jit_level != OptimizerOptions.OFF:
+            raise FailedPrecondition("XLA may compile the graph")
+        if any(device.device_type != "CPU" for device in self._native.list_devices()):
+            raise FailedPrecondition("there are other devices than the processor")
 
     def run(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: float | None
@@ -65,6 +99,8 @@ class TensorFlowSession:
         """Free the session's memory; runs fail from then on."""
         with self._lock:
             self._steps.clear()
+        if self._native.frozen is not None:
+            self._native.frozen.close()
         self._native.close()
 
     def _prepare(self, key: tuple[tuple[str, ...], tuple[str, ...]]) -> Step:
@@ -89,12 +125,55 @@ def _undecodable(error: UnicodeDecodeError) -> ServingError:
     return InvalidArgument(error.object.decode("utf-8", "replace"))
 
 
+class FrozenSession:
+    """Runs a graph without state, in its callers' threads, by TensorFlow's plainest executor.
+
+    That executor runs one operation after the other and takes constants as done. It has no inter-op
+    parallelism and ends no run early, as suits quick runs only. Thread-safe.
+    """
+
+    def __init__(self, frozen: FrozenGraph, config: ConfigProto) -> None:
+        plain = ConfigProto()
+        plain.CopyFrom(config)
+        plain.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
+        self._tensors = frozen.tensors
+        self._native = _NativeSession(graph=tf.Graph(), config=plain)
+        with self._native.graph.as_default():
+            tf.graph_util.import_graph_def(frozen.graph, name="")
+        self._functions: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+
+    def callable_here(
+        self, feeds: Sequence[str], fetches: Sequence[str]
+    ) -> Callable[..., Any] | None:
+        """A function of arrays that computes in its caller's thread; None where there is none.
+
+        So it is for tensors that are not in the graph, and when there are many of these functions
+        already: each holds a copy of the constants.
+        """
+        if len(self._functions) >= _MOST_FROZEN_FUNCTIONS:
+            return None
+        try:
+            function = self._native.callable_here(
+                [self._tensors[name] for name in feeds], [self._tensors[name] for name in fetches]
+            )
+        except (KeyError, tf.errors.OpError) as error:
+            log.debug("%s from %s: not from the frozen graph: %s", fetches, feeds, error)
+            return None
+        self._functions.add(function)
+        return function
+
+    def close(self) -> None:
+        self._native.close()
+
+
 class _NativeSession(tf.compat.v1.Session):  # type: ignore[misc]  # tensorflow has no types
     """Everything used here that TensorFlow keeps private, in one place.
 
     Session.run checks shapes that nobody else checks, costs 50 µs, and appends the place in the
     exporter's program to errors. These ways past it are as old as TensorFlow 1.8.
     """
+
+    frozen: FrozenSession | None = None
 
     def _do_call(self, fn: Callable[..., Any], *args: Any) -> Any:
         # Session.run, which the loader uses, would rewrite the runtime's error texts here.
@@ -119,10 +198,49 @@ class _NativeSession(tf.compat.v1.Session):  # type: ignore[misc]  # tensorflow 
 
     def callable_here(self, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[..., Any]:
         """A function of arrays that computes in its caller's thread; it has no time-out."""
+        frozen = self.frozen and self.frozen.callable_here(feeds, fetches)
+        if frozen:
+            return self._or_again(frozen, feeds, fetches)
         options = CallableOptions(feed=feeds, fetch=fetches)
         options.run_options.inter_op_thread_pool = _CALLERS_THREAD
         function: Callable[..., Any] = self._make_callable_from_options(options)
         return function
+
+    def _or_again(
+        self, frozen: Callable[..., Any], feeds: Sequence[str], fetches: Sequence[str]
+    ) -> Callable[..., Any]:
+        """``frozen``, and where it fails this session's run: its errors say in which operation.
+
+        That is no second effect of one call, as the frozen graph has none.
+        """
+        feed_endpoints, fetch_endpoints = (
+            [self.endpoint(self.graph.get_tensor_by_name(name)) for name in names]
+            for names in (feeds, fetches)
+        )
+
+        def run(*arguments: np.ndarray) -> Any:
+            try:
+                return frozen(*arguments)
+            except (tf.errors.OpError, UnicodeDecodeError):
+                inputs = dict(zip(feed_endpoints, arguments, strict=True))
+                return self.run_on_pool(inputs, fetch_endpoints, None)
+
+        return run
+
+    def values_of(self, variables: Sequence[str]) -> list[np.ndarray]:
+        """What variables hold, by the names of their nodes; raises OpError for one without."""
+        values: list[np.ndarray] = self.run([self._value_of(name) for name in variables])
+        return values
+
+    def _value_of(self, variable: str) -> tf.Tensor:
+        tensor = self.graph.get_tensor_by_name(f"{variable}:0")
+        if tensor.dtype != tf.resource:
+            return tensor
+        for reader in tensor.consumers():  # exports have one to save it by; new ones cost more
+            if reader.type == "ReadVariableOp" and not reader.control_inputs:
+                return reader.outputs[0]
+        with self.graph.as_default():
+            return tf.raw_ops.ReadVariableOp(resource=tensor, dtype=tensor.op.get_attr("dtype"))
 
     def _run_native(
         self, options: Any, feeds: dict[Any, np.ndarray], fetches: list[Any]
