@@ -19,6 +19,7 @@ from serving.core.servable_id import ServableId
 from serving.loaders.tensorflow_freezing import FrozenGraph, frozen_graph
 from serving.loaders.tensorflow_loader import TensorFlowPlatform
 from serving.loaders.tensorflow_options import TensorFlowOptions
+from serving.testing import FakeClock
 
 v1 = tf.compat.v1
 
@@ -218,11 +219,11 @@ class TestWhatIsNotFrozen:
 
 
 @pytest.fixture
-def load(exported: Exported, tmp_path: Path) -> Callable[..., Servable]:
-    def loaded(exporter: Callable[..., None]) -> Servable:
-        return TensorFlowPlatform(TensorFlowOptions()).load(
-            ServableId("m", 1), str(exported(exporter))
-        )
+def load(exported: Exported) -> Callable[..., Servable]:
+    def loaded(exporter: Callable[..., None], **options: object) -> Servable:
+        # On a clock that stands still every run is quick.
+        platform = TensorFlowPlatform(TensorFlowOptions(**options), FakeClock())
+        return platform.load(ServableId("m", 1), str(exported(exporter)))
 
     return loaded
 
@@ -375,8 +376,5 @@ class TestServables:
         assert "variables stay variables: something else" in caplog.text
         assert answers(servable, np.array([[1.0]], np.float32)) == [[[2.5]]] * _RUNS
 
-    def test_xla_has_the_graph_as_it_was(self, exported: Exported) -> None:
-        options = TensorFlowOptions(xla_cpu_compilation_enabled=True)
-        platform = TensorFlowPlatform(options)
-        servable = platform.load(ServableId("m", 1), str(exported(models.half_plus_two)))
-        assert not is_frozen(servable)
+    def test_xla_has_the_graph_as_it_was(self, load: Callable[..., Servable]) -> None:
+        assert not is_frozen(load(models.half_plus_two, xla_cpu_compilation_enabled=True))
