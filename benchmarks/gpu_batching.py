@@ -30,6 +30,7 @@ import grpc
 import load
 import numpy as np
 from load import Connections, Load, Target
+from report import markdown
 from servers import ROOT, Program, end_with_sigterm, running
 
 from serving.apis.tensorflow_serving import tensorflow_messages as protos
@@ -119,10 +120,12 @@ def target(port: int, body: bytes, expected: np.ndarray) -> Target:
 
 
 def print_bare(measured: Bare) -> None:
+    rows = [
+        (str(size), f"{rate:,.0f}", f"{size / rate * 1e3:.1f}")
+        for size, rate in measured.rates.items()
+    ]
     print(f"\nonnxruntime alone, {measured.provider}:\n")
-    print("| batch | rows/s | ms a batch |\n| ----: | -----: | ---------: |")
-    for size, rate in measured.rates.items():
-        print(f"| {size:>5} | {rate:>6,.0f} | {size / rate * 1e3:>10.1f} |")
+    print(markdown(("batch", "rows/s", "ms a batch"), rows, names=0))
 
 
 def print_served(loads: Sequence[Load], connections: Connections, measured: Bare) -> None:
@@ -130,15 +133,14 @@ def print_served(loads: Sequence[Load], connections: Connections, measured: Bare
     best = measured.rates[measured.best]
     rates = [each.requests / each.seconds for each in loads]
     ratios = [rate / best for rate in rates]
-    print(f"\nserved, requests of one row, {connections} in flight:\n")
-    print("| rows/s | p50 ms | p99 ms | x best of onnxruntime alone |")
-    print("| -----: | -----: | -----: | --------------------------: |")
-    print(
-        f"| {statistics.median(rates):>6,.0f} "
-        f"| {statistics.median(each.p50_us for each in loads) / 1e3:>6,.1f} "
-        f"| {statistics.median(each.p99_us for each in loads) / 1e3:>6,.1f} "
-        f"| {statistics.median(ratios):>13.2f} ({min(ratios):.2f}-{max(ratios):.2f}) |"
+    row = (
+        f"{statistics.median(rates):,.0f}",
+        f"{statistics.median(each.p50_us for each in loads) / 1e3:,.1f}",
+        f"{statistics.median(each.p99_us for each in loads) / 1e3:,.1f}",
+        f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})",
     )
+    print(f"\nserved, requests of one row, {connections} in flight:\n")
+    print(markdown(("rows/s", "p50 ms", "p99 ms", "x best of alone"), [row], names=0))
 
 
 def arguments_of(scale: Scale) -> argparse.Namespace:

@@ -88,3 +88,24 @@ def rows_of_run(directory: Path) -> Path:
     ]
     outputs = [value("x_again"), value("rows", TensorProto.INT64)]
     return save(directory, nodes, [value("x")], outputs)
+
+
+def endless(directory: Path) -> Path:
+    """The same as it was given, after more rounds of a loop than anybody waits for."""
+    scalar: tuple[int, ...] = ()
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going_on"], ["goes_on"]),
+            helper.make_node("Identity", ["before"], ["after"]),
+        ],
+        "body",
+        [
+            value("round", TensorProto.INT64, scalar),
+            value("going_on", TensorProto.BOOL, scalar),
+            value("before"),
+        ],
+        [value("goes_on", TensorProto.BOOL, scalar), value("after")],
+    )
+    nodes = [helper.make_node("Loop", ["rounds", "", "x"], ["y"], body=body)]
+    rounds = constant("rounds", np.array(2**62, np.int64))
+    return save(directory, nodes, [value("x")], [value("y")], [rounds])

@@ -13,7 +13,9 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 
+from serving.core.cancellation import Cancellation
 from serving.core.errors import (
+    Cancelled,
     Internal,
     InvalidArgument,
     NotFound,
@@ -112,28 +114,57 @@ class OnnxServable:
         self,
         feeds: Mapping[str, np.ndarray],
         fetches: Sequence[str],
-        options: RunOptions,  # noqa: ARG002  # a run of onnxruntime has no time-out
+        options: RunOptions,
         done: RunCallback,
     ) -> None:
-        """Compute while the calling thread waits, without the interpreter lock."""
-        done(self._result(feeds, fetches))
+        """Compute while the calling thread waits, without the interpreter lock.
+
+        A cancellation ends the run between two of the model's operations, with CANCELLED.
+        """
+        done(self._result(feeds, fetches, options.cancellation))
 
     def close(self) -> None:
         self._session = None
 
     def _result(
-        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]
+        self,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        cancellation: Cancellation | None,
     ) -> Outputs | ServingError:
         try:
-            outputs = self._session.run(fetches, self._arguments(feeds))
+            outputs = self._outputs(self._arguments(feeds), fetches, cancellation)
             return [encoded(output) for output in outputs]
         except ServingError as error:
             return error
         except _ERRORS as error:
+            if cancellation is not None and cancellation.cancelled:
+                return Cancelled("the run was cancelled")
             return _run_error(_text(error))
         except Exception:  # a defect, which must not leave the caller without an answer
             log.exception("a run of %s failed", self._id)
             return Internal("the run failed unexpectedly")
+
+    def _outputs(
+        self,
+        arguments: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        cancellation: Cancellation | None,
+    ) -> Sequence[np.ndarray]:
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = _FATAL
+
+        def terminate() -> None:
+            options.terminate = True
+
+        if cancellation is not None:
+            cancellation.when_cancelled(terminate)
+        try:
+            outputs: Sequence[np.ndarray] = self._session.run(fetches, arguments, options)
+        finally:
+            if cancellation is not None:
+                cancellation.forget(terminate)
+        return outputs
 
     def _arguments(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if feeds.keys() != self._inputs.keys():

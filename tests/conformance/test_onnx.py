@@ -19,6 +19,7 @@ model_config_list {{
   config {{ name: "pairs" base_path: "{folder}/pairs" model_platform: "onnx" }}
 }}
 """
+START_SECONDS = 100  # TensorFlow is imported first, which other work on the machine slows down
 _PAIRS = "max_batch_size { value: 2 } batch_timeout_micros { value: 30000000 }"
 
 
@@ -36,6 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProgram]
         "--enable_batching",
         "--enable_per_model_batching_parameters",
     ) as running:
+        running.await_log("Running gRPC ModelServer", START_SECONDS)
         yield running
 
 

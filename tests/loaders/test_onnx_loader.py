@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,10 @@ import onnx_models as models
 import pytest
 from onnx_models import TensorProto, helper
 
+from serving.core.cancellation import Cancellation
 from serving.core.dtypes import DType, numpy_dtype
-from serving.core.errors import InvalidArgument, NotFound, ResourceExhausted
-from serving.core.servable import DEFAULT_SIGNATURE, Servable, TensorInfo, run_and_wait
+from serving.core.errors import Cancelled, InvalidArgument, NotFound, ResourceExhausted
+from serving.core.servable import DEFAULT_SIGNATURE, RunOptions, Servable, TensorInfo, run_and_wait
 from serving.core.servable_id import ServableId
 from serving.loaders.onnx_loader import OnnxPlatform
 from serving.loaders.onnx_signature import _ELEMENT_TYPES
@@ -158,6 +162,31 @@ def test_an_output_that_memory_does_not_hold_exhausts_resources(tmp_path: Path):
     servable = load(models.save(tmp_path, nodes, inputs, [models.value("y", shape=None)]))
     with pytest.raises(ResourceExhausted, match="Failed to allocate memory"):
         run_and_wait(servable, {"x": floats(1), "shape": np.array([1 << 45])}, ["y"])
+
+
+def test_a_cancellation_ends_a_run(tmp_path: Path):
+    """Whether it comes before the run or while it goes on."""
+    servable = load(models.endless(tmp_path))
+    cancellation = Cancellation()
+    runs: SimpleQueue[object] = SimpleQueue()
+    feeds, options = {"x": floats(1)}, RunOptions(cancellation=cancellation)
+    run_once = partial(servable.run, feeds, ["y"], options, runs.put)
+    running = threading.Thread(target=run_once)
+    running.start()
+    while not cancellation._waiting():  # until the run has begun
+        pass
+    cancellation.cancel()
+    running.join()
+    run_once()
+    assert [(type(error), error.message) for error in (runs.get(), runs.get())] == [
+        (Cancelled, "the run was cancelled")
+    ] * 2
+
+
+def test_nothing_of_a_run_that_has_ended_waits_for_a_cancellation(half_plus_two: Servable):
+    cancellation = Cancellation()
+    run_and_wait(half_plus_two, {"x": floats([1])}, ["y"], RunOptions(cancellation=cancellation))
+    assert cancellation._waiting() == ()
 
 
 def test_the_one_onnx_file_may_have_any_name(tmp_path: Path):
