@@ -5,9 +5,10 @@
 
 Writes an ONNX model of ResNet-50's shape and measures onnxruntime alone, in a loop, at each batch
 size. Then serves the model with batching, sends requests of one image over gRPC, many in flight,
-and prints what is answered and its ratio to the best of the loop. Uses a CUDA device where there is
-one, else the processor, with smaller images and fewer requests. onnxruntime, and the server with
-it, run in a scratch environment that is made with pip the first time.
+and prints what is answered and its ratio to the best batch size of the loop, which takes turns with
+the server. Uses a CUDA device where there is one, else the processor, with smaller images and fewer
+requests. onnxruntime, and the server with it, run in a scratch environment that is made with pip
+the first time.
 """
 
 from __future__ import annotations
@@ -128,19 +129,21 @@ def print_bare(measured: Bare) -> None:
     print(markdown(("batch", "rows/s", "ms a batch"), rows, names=0))
 
 
-def print_served(loads: Sequence[Load], connections: Connections, measured: Bare) -> None:
+def print_served(
+    loads: Sequence[Load], alone: Sequence[float], connections: Connections, batch_size: int
+) -> None:
     """Medians of the rounds; the ratio with its smallest and largest."""
-    best = measured.rates[measured.best]
     rates = [each.requests / each.seconds for each in loads]
-    ratios = [rate / best for rate in rates]
+    ratios = [rate / bare_rate for rate, bare_rate in zip(rates, alone, strict=True)]
     row = (
+        f"{statistics.median(alone):,.0f}",
         f"{statistics.median(rates):,.0f}",
         f"{statistics.median(each.p50_us for each in loads) / 1e3:,.1f}",
         f"{statistics.median(each.p99_us for each in loads) / 1e3:,.1f}",
         f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})",
     )
-    print(f"\nserved, requests of one row, {connections} in flight:\n")
-    print(markdown(("rows/s", "p50 ms", "p99 ms", "x best of alone"), [row], names=0))
+    print(f"\nserved, requests of one row, {connections} in flight, batches of {batch_size}:\n")
+    print(markdown(("alone rows/s", "rows/s", "p50 ms", "p99 ms", "x alone"), [row], names=0))
 
 
 def arguments_of(scale: Scale) -> argparse.Namespace:
@@ -183,11 +186,15 @@ def main() -> None:
             asked = target(serving.port, request(base.name, size), measured.first)
             generate = _GENERATORS[arguments.load]
             generate(asked, connections, arguments.seconds)  # warms up every batch size
-            loads = []
+            alone, loads = [], []
             for _ in range(arguments.rounds):
+                serving.suspend()
+                again = bare(python, model, arguments.seconds, [str(measured.best)])
+                alone.append(again.rates[measured.best])
+                serving.resume()
                 loads.append(generate(asked, connections, arguments.seconds))
                 print(".", end="", file=sys.stderr, flush=True)
-    print_served(loads, connections, measured)
+    print_served(loads, alone, connections, measured.best)
 
 
 if __name__ == "__main__":
