@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from serving.batching.run_times import RunTimes
 
-_GOOD_ENOUGH = 0.95
-_BATCHES_BETWEEN_TRIALS = 16
+_GOOD_ENOUGH_TO_STAY = 0.95
+_GOOD_ENOUGH_TO_GO_BACK_TO = 0.98
+_BATCHES_BETWEEN_TRIALS = 64
 
 
 class AdaptiveSize:
@@ -23,22 +24,28 @@ class AdaptiveSize:
         self._run_times = run_times
         self._until_trial = _BATCHES_BETWEEN_TRIALS
         self._try_above = False
+        self._found = 0  # an index
         self.limit = candidates[0]
 
     def choose(self) -> None:
         """Set the limit of the next batch, by the run times known now."""
-        known = [
-            index for index, size in enumerate(self._candidates) if self._run_times.knows(size)
-        ]
+        candidates = enumerate(self._candidates)
+        known = [index for index, size in candidates if self._run_times.knows(size)]
         if not known:
             return
         rates = {index: self._rate(self._candidates[index]) for index in known}
-        good = _GOOD_ENOUGH * max(rates.values())
-        found = next(index for index in known if rates[index] >= good)
-        self.limit = self._candidates[self._with_trials(found, known)]
+        best = max(rates.values())
+        smallest = next(i for i in known if rates[i] >= best * self._least_share(i))
+        self._found = smallest
+        self.limit = self._candidates[self._with_trials(known)]
 
-    def _with_trials(self, found: int, known: Sequence[int]) -> int:
-        """The index to use now: ``found``, or a neighbour about which more should be known."""
+    def _least_share(self, index: int) -> float:
+        """Of the best rate, for a size to be chosen: more for one that is not the size in force."""
+        return _GOOD_ENOUGH_TO_STAY if index >= self._found else _GOOD_ENOUGH_TO_GO_BACK_TO
+
+    def _with_trials(self, known: Sequence[int]) -> int:
+        """The index to use now: what was found, or a neighbour that should be known better."""
+        found = self._found
         last = len(self._candidates) - 1
         if found == known[-1] and found < last:
             return found + 1

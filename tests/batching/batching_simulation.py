@@ -1,0 +1,100 @@
+"""A queue, threads that run its batches and clients, in simulated time: no thread, no clock."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from statistics import mean
+
+from serving.batching.batch_queue import Batch, Entry, TaskQueue
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of the requests answered in the second half of the time."""
+
+    rate: float
+    p50_seconds: float
+    p99_seconds: float
+    batch_size: float
+
+
+class Simulation:
+    """Runs single-row requests; ``run_seconds`` tells how long a batch of so many rows takes.
+
+    Runs vary by some percent, and answers take about ``client_seconds`` until the same client's
+    next request is there.
+    """
+
+    def __init__(
+        self, queue: TaskQueue[tuple[float, int]], run_seconds: Callable[[int], float]
+    ) -> None:
+        self._queue = queue
+        self._run_seconds = run_seconds
+        self._random = random.Random(7)
+        self._count = itertools.count()
+        self._arrivals: list[tuple[float, int]] = []
+        self._running: tuple[float, Batch[tuple[float, int]], float] | None = None
+        self._waits: list[float] = []
+        self._sizes: list[int] = []
+
+    def closed_loop(self, clients: int, seconds: float, client_seconds: float = 0.001) -> Outcome:
+        """So many clients, each of which sends its next request when it has its answer."""
+        self._arrivals = [
+            (self._random.random() * client_seconds, client) for client in range(clients)
+        ]
+        return self._run(seconds, client_seconds)
+
+    def open_loop(self, rate: float, seconds: float) -> Outcome:
+        """Requests that come at random, whatever becomes of those before."""
+        now = 0.0
+        while now < seconds:
+            now += self._random.expovariate(rate)
+            self._arrivals.append((now, -1))
+        return self._run(seconds, 0)
+
+    def _run(self, seconds: float, client_seconds: float) -> Outcome:
+        heapify(self._arrivals)
+        now = 0.0
+        while now < seconds:
+            arrival = self._arrivals[0][0] if self._arrivals else seconds
+            free = self._running[0] if self._running else max(now, self._queue.ready_at)
+            if arrival <= free:
+                now, client = arrival, heappop(self._arrivals)[1] if self._arrivals else -1
+                if now < seconds:
+                    self._queue.add(Entry(next(self._count), (now, client), 1), now)
+            elif self._running:
+                now = free
+                self._end_of_run(now, seconds / 2, client_seconds)
+            else:
+                now = free
+                self._begin_run(now)
+        waits = sorted(self._waits)
+        return Outcome(
+            len(waits) / (seconds / 2),
+            waits[len(waits) // 2],
+            waits[len(waits) * 99 // 100],
+            mean(self._sizes),
+        )
+
+    def _begin_run(self, now: float) -> None:
+        batch = self._queue.take(now)
+        assert batch is not None
+        takes = self._run_seconds(batch.size) * (1 + 0.1 * abs(self._random.gauss(0, 1)))
+        self._running = now + takes, batch, takes
+
+    def _end_of_run(self, now: float, counted_from: float, client_seconds: float) -> None:
+        assert self._running is not None
+        _, batch, took = self._running
+        self._running = None
+        self._queue.processed(batch, took, now)
+        if now > counted_from:
+            self._sizes.append(batch.size)
+            self._waits.extend(now - since for since, _ in batch.tasks)
+        for _, client in batch.tasks:
+            if client >= 0:
+                again = now + client_seconds * self._random.uniform(0.5, 1.5)
+                heappush(self._arrivals, (again, client))
