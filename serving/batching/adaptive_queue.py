@@ -86,10 +86,9 @@ class AdaptiveQueue(Generic[T]):
         self._peak = self._rows + self._running_rows
         return batch
 
-    def processed(self, batch: Batch[T], seconds: float, now: float) -> None:
+    def processed(self, batch: Batch[T], now: float) -> None:
         self._running -= 1
         self._running_rows -= batch.size
-        self._run_times.learn(batch.size, seconds)
         self._size.choose()
         self._free_since = now
         self._rows_when_free = self._rows

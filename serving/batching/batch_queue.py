@@ -83,8 +83,8 @@ class TaskQueue(Protocol[T]):
     def take(self, now: float) -> Batch[T] | None:
         """The next batch if one may be processed now."""
 
-    def processed(self, batch: Batch[T], seconds: float, now: float) -> None:
-        """Hear that a batch taken from here is done, and how long it took."""
+    def processed(self, batch: Batch[T], now: float) -> None:
+        """Hear that a batch taken from here is done."""
 
     def end(self) -> None:
         """Take no more tasks; those that wait do so no longer than for a thread. Idempotent."""
@@ -155,13 +155,8 @@ class BatchQueue(Generic[T]):
             self._close_batch()
         return self._closed.popleft() if self._closed else None
 
-    def processed(
-        self,
-        batch: Batch[T],
-        seconds: float,
-        now: float,  # noqa: ARG002  other rules depend on it
-    ) -> None:
-        self._run_times.learn(batch.size, seconds)
+    def processed(self, batch: Batch[T], now: float) -> None:
+        """Nothing here depends on it."""
 
     @property
     def ready_at(self) -> float:

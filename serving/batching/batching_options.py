@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from serving.core.errors import InvalidArgument
@@ -98,6 +99,11 @@ class Admission:
             raise InvalidArgument(
                 f"max_expected_wait_micros must be non-negative; was {self.max_wait_micros}"
             )
+
+    @property
+    def max_wait_seconds(self) -> float:
+        """Inf for any time."""
+        return math.inf if self.max_wait_micros is None else self.max_wait_micros / 1e6
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,34 +189,35 @@ class BatchingServable:
             priority=key.priority,
             max_wait_seconds=options.max_priority_wait_micros / 1e6,
         )
-        process = partial(self._process, key.tensors[1])
-        if options.queue.deadline_aware:
-            process = partial(self._process_in_time, run_times, key.tensors[1])
-        return self._scheduler.add_queue(queue, process, place)
+        process = self._process_in_time if options.queue.deadline_aware else self._process
+        return self._scheduler.add_queue(queue, partial(process, key), place)
 
-    def _process_in_time(
-        self, run_times: RunTimes, fetches: Sequence[str], tasks: Sequence[BatchingTask]
-    ) -> None:
+    def _process_in_time(self, key: _Key, tasks: Sequence[BatchingTask]) -> None:
         """Answer what cannot be done before its deadline, by the run times, and run the rest."""
+        run_times = self._run_times[key.tensors]
         size = sum(task.rows for task in tasks)
         in_time = answer_late(tasks, self._clock.monotonic() + run_times.expected(size))
         if in_time:
-            self._process(fetches, in_time)
+            self._process(key, in_time)
         else:
             run_times.doubt()
 
-    def _process(self, fetches: Sequence[str], tasks: Sequence[BatchingTask]) -> None:
-        tasks = answer_given_up(answer_expired(tasks, self._clock.monotonic()))
+    def _process(self, key: _Key, tasks: Sequence[BatchingTask]) -> None:
+        started = self._clock.monotonic()
+        tasks = answer_given_up(answer_expired(tasks, started))
         if not tasks:
             return
+        fetches = key.tensors[1]
         result = self._shares_or_error(fetches, tasks)
         if not isinstance(result, ServingError):
             for task, share in zip(tasks, result, strict=True):
                 task.answer(_in_order_of(task.fetches, fetches, share))
+            rows = sum(task.rows for task in tasks)
+            self._run_times[key.tensors].learn(rows, self._clock.monotonic() - started)
         elif len(tasks) > 1 and self._is_retried(result):
             middle = len(tasks) // 2
-            self._process(fetches, tasks[:middle])
-            self._process(fetches, tasks[middle:])
+            self._process(key, tasks[:middle])
+            self._process(key, tasks[middle:])
         else:
             for task in tasks:
                 task.answer(result)

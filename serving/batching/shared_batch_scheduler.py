@@ -134,7 +134,7 @@ class SharedBatchScheduler:
         _wake(helper)
         if taken is None:
             return False
-        self._process(*taken, now)
+        self._process(*taken)
         return True
 
     def replace_hung_threads(self) -> None:
@@ -190,15 +190,17 @@ class SharedBatchScheduler:
         """Raise ResourceExhausted for a task that would have to wait for too long."""
         wait = self._expected_wait(lane, now)
         assert lane.admission is not None
-        most = lane.admission.max_wait_micros
-        if most is not None and wait > most / 1e6:
+        most = lane.admission.max_wait_seconds
+        if wait > most:
             raise ResourceExhausted(
-                f"The request would have to wait for about {wait:.3g} s; the most is {most / 1e6:g}"
+                f"The request would have to wait for about {wait:.3g} s; the most is {most:g}",
+                retry_after_seconds=wait,
             )
         if now + wait + lane.queue.expected_run(size) > deadline:
             raise ResourceExhausted(
                 f"The request would have to wait for about {wait:.3g} s, and its deadline is in "
-                f"{max(0.0, deadline - now):.3g} s"
+                f"{max(0.0, deadline - now):.3g} s",
+                retry_after_seconds=wait,
             )
 
     def _expected_wait(self, lane: Lane, now: float) -> float:
@@ -262,7 +264,7 @@ class SharedBatchScheduler:
     def _first_ready_at(self) -> float:
         return min(map(self._ready_at, self._waiting.values()), default=math.inf)
 
-    def _process(self, lane: Lane, batch: Batch[Any], started: float) -> None:
+    def _process(self, lane: Lane, batch: Batch[Any]) -> None:
         tasks = batch.tasks
         try:
             lane.process(tasks)
@@ -273,7 +275,7 @@ class SharedBatchScheduler:
             with self._lock:
                 lane.in_progress -= 1
                 lane.share.in_progress -= 1
-                lane.queue.processed(batch, now - started, now)
+                lane.queue.processed(batch, now)
                 self._forget_if_drained(lane)
 
     def _forget_if_drained(self, lane: Lane) -> None:

@@ -55,10 +55,12 @@ class ServingError(Exception):
     """An error that may be shown to a client: a canonical code and a message in plain words.
 
     Everything that fails on purpose raises a subclass. Any other exception is a defect and is
-    answered as INTERNAL without its text.
+    answered as INTERNAL without its text. ``retry_after_seconds`` is a hint for the client: when
+    the same call may succeed; None where nothing is known of that.
     """
 
     code: ClassVar[Code] = Code.UNKNOWN
+    retry_after_seconds: float | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -102,6 +104,10 @@ class PermissionDenied(ServingError):
 
 class ResourceExhausted(ServingError):
     code = Code.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class NoRoom(ResourceExhausted):

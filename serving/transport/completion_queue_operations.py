@@ -12,7 +12,7 @@ from typing import Any
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no stubs for it
 
 from serving.core.errors import ServingError
-from serving.transport.status import grpc_status
+from serving.transport.status import grpc_status, trailing_metadata
 
 _ReceiveMessage = cygrpc.ReceiveMessageOperation
 _ReceiveClose = cygrpc.ReceiveCloseOnServerOperation
@@ -65,4 +65,4 @@ def status(error: ServingError | None) -> Any:
     if error is None:
         return _SendStatus(None, _OK, b"", _NO_FLAGS)
     code, details = grpc_status(error)
-    return _SendStatus(None, code.value[0], details.encode(), _NO_FLAGS)
+    return _SendStatus(trailing_metadata(error), code.value[0], details.encode(), _NO_FLAGS)

@@ -6,6 +6,7 @@ import grpc
 
 from serving.core.errors import Code, ServingError
 
+_RETRY_PUSHBACK = "grpc-retry-pushback-ms"
 _MESSAGE_LIMIT_BYTES = 1024
 _TRUNCATED = "...TRUNCATED"
 
@@ -26,3 +27,13 @@ def grpc_status(error: ServingError) -> tuple[grpc.StatusCode, str]:
     if len(encoded) > _MESSAGE_LIMIT_BYTES:
         message = encoded[:_MESSAGE_LIMIT_BYTES].decode(errors="ignore") + _TRUNCATED
     return _GRPC_CODES[error.code], message
+
+
+def trailing_metadata(error: ServingError) -> tuple[tuple[str, str], ...] | None:
+    """What goes with the status: when to try again, where the error knows (gRFC A6).
+
+    gRPC clients whose service config has a retry policy wait for so long.
+    """
+    if error.retry_after_seconds is None:
+        return None
+    return ((_RETRY_PUSHBACK, str(max(1, round(error.retry_after_seconds * 1000)))),)

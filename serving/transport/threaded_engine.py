@@ -22,7 +22,7 @@ from serving.transport.grpc_options import GrpcOptions
 from serving.transport.health import HEALTH
 from serving.transport.open_streams import OpenStreams
 from serving.transport.refusal import Refusal
-from serving.transport.status import grpc_status
+from serving.transport.status import grpc_status, trailing_metadata
 from serving.transport.tls import server_credentials
 from serving.transport.unary_call import UnaryCall
 
@@ -144,6 +144,8 @@ def _behavior(method: str, handler: UnaryHandler) -> _Behavior:
         if not outcome.present():
             _wait(call, outcome, context)
         if isinstance(outcome.result, ServingError):
+            if trailing := trailing_metadata(outcome.result):
+                context.set_trailing_metadata(trailing)
             context.abort(*grpc_status(outcome.result))
         return outcome.result or b""
 

@@ -10,6 +10,7 @@ from heapq import heapify, heappop, heappush
 from statistics import mean
 
 from serving.batching.batch_queue import Batch, Entry, TaskQueue
+from serving.batching.run_times import RunTimes
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class Simulation:
     """
 
     def __init__(
-        self, queue: TaskQueue[tuple[float, int]], run_seconds: Callable[[int], float]
+        self,
+        make_queue: Callable[[RunTimes], TaskQueue[tuple[float, int]]],
+        run_seconds: Callable[[int], float],
     ) -> None:
-        self._queue = queue
+        self._run_times = RunTimes()
+        self._queue = make_queue(self._run_times)
         self._run_seconds = run_seconds
         self._random = random.Random(7)
         self._count = itertools.count()
@@ -90,7 +94,8 @@ class Simulation:
         assert self._running is not None
         _, batch, took = self._running
         self._running = None
-        self._queue.processed(batch, took, now)
+        self._run_times.learn(batch.size, took)
+        self._queue.processed(batch, now)
         if now > counted_from:
             self._sizes.append(batch.size)
             self._waits.extend(now - since for since, _ in batch.tasks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from batching_simulation import Outcome, Simulation
@@ -16,21 +17,27 @@ from serving.batching.run_times import RunTimes
 from serving.core.errors import InvalidArgument, Unavailable
 
 
-def adaptive(instances: int = 1, allowed: tuple[int, ...] = (), **queue: int) -> AdaptiveQueue:
+def adaptive(
+    run_times: RunTimes | None = None,
+    instances: int = 1,
+    allowed: tuple[int, ...] = (),
+    **queue: int,
+) -> AdaptiveQueue:
     options = BatchingOptions(
         QueueOptions(**{"max_enqueued_batches": 1000, "max_batch_size": 256, **queue}),
         allowed_batch_sizes=allowed,
         adaptive=True,
         instances=instances,
     )
-    return AdaptiveQueue(options, RunTimes())
+    return AdaptiveQueue(options, run_times or RunTimes())
 
 
 class Driven:
     """A queue, and a model that takes ``run_seconds`` for so many rows; time is counted here."""
 
-    def __init__(self, queue: AdaptiveQueue[str], run_seconds: Callable[[int], float]) -> None:
-        self.queue = queue
+    def __init__(self, run_seconds: Callable[[int], float], **options: object) -> None:
+        self._run_times = RunTimes()
+        self.queue: AdaptiveQueue[str] = adaptive(self._run_times, **options)
         self.now = 0.0
         self._run_seconds = run_seconds
         self._tickets = itertools.count()
@@ -45,37 +52,38 @@ class Driven:
         assert batch is not None
         seconds = self._run_seconds(batch.size)
         self.now += seconds
-        self.queue.processed(batch, seconds, self.now)
+        self._run_times.learn(batch.size, seconds)
+        self.queue.processed(batch, self.now)
         return batch.tasks
 
 
 def test_the_first_batch_has_one_row_and_the_next_twice_as_many_while_that_pays():
-    driven = Driven(adaptive(), lambda _: 0.01)
+    driven = Driven(lambda _: 0.01)
     driven.add(*"abcdefghijklmno")
     assert [len(driven.run()) for _ in range(4)] == [1, 2, 4, 8]
 
 
 def test_where_rows_take_the_same_time_in_any_batch_they_run_one_by_one():
-    driven = Driven(adaptive(), lambda size: 0.01 * size)
+    driven = Driven(lambda size: 0.01 * size)
     driven.add(*"abcdefghijklmnopqrstuvwxyz")
     sizes = [len(driven.run()) for _ in range(12)]
     assert sizes == [1, 2, *[1] * 10]
 
 
 def test_a_task_larger_than_a_batch_should_be_runs_alone_and_the_order_stays():
-    driven = Driven(adaptive(), lambda size: 0.01 * size)
+    driven = Driven(lambda size: 0.01 * size)
     driven.add("a", "b", "c", "dddd", "e", "ff")
     assert [driven.run() for _ in range(5)] == [["a"], ["b", "c"], ["dddd"], ["e"], ["ff"]]
 
 
 def test_sizes_are_those_allowed():
-    driven = Driven(adaptive(allowed=(4, 256)), lambda _: 0.01)
+    driven = Driven(lambda _: 0.01, allowed=(4, 256))
     driven.add(*"abcdefgh")
     assert driven.run() == ["a", "b", "c", "d"]
 
 
 def test_one_batch_runs_at_a_time_for_each_instance_where_larger_ones_pay():
-    driven = Driven(adaptive(instances=2), lambda _: 0.01)
+    driven = Driven(lambda _: 0.01, instances=2)
     driven.add(*"abcdefghijklmnop")
     for _ in range(2):
         driven.run()
@@ -88,7 +96,7 @@ def test_one_batch_runs_at_a_time_for_each_instance_where_larger_ones_pay():
 
 
 def test_a_lone_task_waits_for_nobody():
-    driven = Driven(adaptive(), lambda _: 0.01)
+    driven = Driven(lambda _: 0.01)
     for task in "abc":
         driven.add(task)
         assert driven.run() == [task]
@@ -97,7 +105,7 @@ def test_a_lone_task_waits_for_nobody():
 
 
 def test_a_task_waits_for_as_many_as_there_were_but_only_for_a_share_of_its_run():
-    driven = Driven(adaptive(), lambda _: 0.01)
+    driven = Driven(lambda _: 0.01)
     driven.add(*"abcdefg")
     while not driven.queue.is_empty:
         driven.run()
@@ -108,7 +116,7 @@ def test_a_task_waits_for_as_many_as_there_were_but_only_for_a_share_of_its_run(
 
 
 def test_an_ending_queue_waits_for_nobody_and_takes_no_more():
-    driven = Driven(adaptive(), lambda _: 0.01)
+    driven = Driven(lambda _: 0.01)
     driven.add(*"abcdefg")
     while not driven.queue.is_empty:
         driven.run()
@@ -120,15 +128,12 @@ def test_an_ending_queue_waits_for_nobody_and_takes_no_more():
 
 
 def test_deadlines_end_the_wait_early_where_they_are_minded():
-    queue: AdaptiveQueue[str] = AdaptiveQueue(
-        BatchingOptions(QueueOptions(deadline_aware=True), adaptive=True), RunTimes()
-    )
-    driven = Driven(queue, lambda _: 0.01)
+    driven = Driven(lambda _: 0.01, deadline_aware=True)
     driven.add(*"abcdefg")
-    while not queue.is_empty:
+    while not driven.queue.is_empty:
         driven.run()
-    queue.add(Entry(99, "h", 1, driven.now + 0.0101), driven.now)
-    assert queue.ready_at == pytest.approx(driven.now + 0.0001)
+    driven.queue.add(Entry(99, "h", 1, driven.now + 0.0101), driven.now)
+    assert driven.queue.ready_at == pytest.approx(driven.now + 0.0001)
 
 
 def test_what_is_withdrawn_is_not_taken_and_leaves_its_room():
@@ -154,7 +159,7 @@ def test_the_room_is_counted_in_rows():
 
 
 def test_what_waits_is_expected_to_run_in_batches_of_the_size_in_force():
-    driven = Driven(adaptive(), lambda size: 0.01 * size)
+    driven = Driven(lambda size: 0.01 * size)
     driven.add(*"abc")
     for _ in range(3):
         driven.run()
@@ -170,11 +175,11 @@ MODELS: dict[str, Callable[[int], float]] = {
 SETTINGS = [(1, 0), (8, 0), (32, 0), (32, 2000), (64, 0), (64, 2000), (64, 5000)]
 
 
-def fixed(size: int, timeout: int) -> BatchQueue[tuple[float, int]]:
+def fixed(size: int, timeout: int) -> Callable[[RunTimes], BatchQueue[tuple[float, int]]]:
     options = QueueOptions(
         max_batch_size=size, batch_timeout_micros=timeout, max_enqueued_batches=1000
     )
-    return BatchQueue(options, lambda task, _: [task], RunTimes())
+    return partial(BatchQueue, options, lambda task, _: [task])
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -183,11 +188,11 @@ def test_untuned_it_answers_as_many_as_the_best_setting_by_hand(model: str, clie
     run_seconds = MODELS[model]
     seconds = 400 * run_seconds(1)
 
-    def outcome(queue: BatchQueue | AdaptiveQueue) -> Outcome:
-        return Simulation(queue, run_seconds).closed_loop(clients, seconds)
+    def outcome(make: Callable[[RunTimes], BatchQueue | AdaptiveQueue]) -> Outcome:
+        return Simulation(make, run_seconds).closed_loop(clients, seconds)
 
     best = max((outcome(fixed(*setting)) for setting in SETTINGS), key=lambda result: result.rate)
-    untuned = outcome(adaptive())
+    untuned = outcome(adaptive)
     assert untuned.rate >= 0.9 * best.rate
     assert untuned.p99_seconds <= 1.3 * best.p99_seconds
 
@@ -198,5 +203,5 @@ def test_under_a_light_load_nobody_waits_much_longer_than_without_batching(model
     seconds = 400 * run_seconds(1)
     rate = 0.1 / run_seconds(1)
     alone = Simulation(fixed(1, 0), run_seconds).open_loop(rate, seconds)
-    untuned = Simulation(adaptive(), run_seconds).open_loop(rate, seconds)
+    untuned = Simulation(adaptive, run_seconds).open_loop(rate, seconds)
     assert untuned.p50_seconds <= 1.25 * alone.p50_seconds

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.batching.batch_queue import BatchQueue, Split
-from serving.batching.batching_options import QueueOptions, SchedulerOptions
-from serving.batching.lane import Place
+from serving.batching.batching_options import Admission, QueueOptions, SchedulerOptions
+from serving.batching.lane import Place, Share
 from serving.batching.run_times import RunTimes
 from serving.batching.shared_batch_scheduler import Process, SharedBatchScheduler, SharedQueue
 from serving.core.clock import Clock, SystemClock
-from serving.core.errors import ServingError, Unavailable
+from serving.core.errors import ResourceExhausted, ServingError, Unavailable
 from serving.testing import FakeClock
 
 Rows = tuple[int, int, int]
@@ -377,3 +377,218 @@ def test_threads_bear_the_pools_name():
     names = {thread.name for thread in threading.enumerate()}
     scheduler.stop()
     assert {"pool_0", "pool_1"} <= names
+
+
+class Hanging:
+    """A model that hangs until ``go_on`` is set."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self._held = threading.Semaphore(0)
+
+    def process(self, _tasks: Sequence[str]) -> None:
+        self._held.release()
+        self.go_on.wait(WAIT_SECONDS)
+
+    def await_held(self) -> None:
+        """Return once one more thread is held."""
+        assert self._held.acquire(timeout=WAIT_SECONDS)
+
+    @property
+    def holds_more(self) -> bool:
+        return self._held.acquire(blocking=False)
+
+
+@contextmanager
+def hanging(num_threads: int, clock: Clock) -> Iterator[tuple[SharedBatchScheduler, SharedQueue]]:
+    """A scheduler all of whose threads are held by the batches of one queue until the end."""
+    model = Hanging()
+    with threads(num_threads, clock) as scheduler:
+        options = QueueOptions(max_batch_size=1)
+        queue = add_queue(scheduler, options, model.process, place=Place(Share()))
+        for _ in range(num_threads):
+            queue.enqueue("hangs", 1, NEVER)
+            model.await_held()
+        try:
+            yield scheduler, queue
+        finally:
+            model.go_on.set()
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_threads_that_hang_are_replaced_and_other_queues_go_on(num_threads: int):
+    clock = FakeClock()
+    processed: fifo.Queue[list[str]] = fifo.Queue()
+    with hanging(num_threads, clock) as (scheduler, _):
+        other = add_queue(scheduler, QueueOptions(), processed.put, place=Place(Share()))
+        other.enqueue("a", 1, NEVER)
+        clock.advance(9)
+        scheduler.replace_hung_threads()
+        assert processed.empty()
+        clock.advance(1)
+        scheduler.replace_hung_threads()
+        assert processed.get(timeout=WAIT_SECONDS) == ["a"]
+
+
+def test_the_queue_that_hangs_gets_no_more_threads_than_there_were():
+    clock = FakeClock()
+    with hanging(2, clock) as (scheduler, queue):
+        before = threading.active_count()
+        for _ in range(5):
+            queue.enqueue("hangs too", 1, NEVER)
+            clock.advance(10)
+            scheduler.replace_hung_threads()
+        await_(lambda: threading.active_count() == before + 2)
+        assert not scheduler.run_once()
+
+
+def test_a_thread_that_comes_back_leaves_no_more_threads_than_there_should_be():
+    clock, model = FakeClock(), Hanging()
+    with threads(1, clock) as scheduler:
+        before = threading.active_count()
+        add_queue(scheduler, QueueOptions(), model.process).enqueue("hangs", 1, NEVER)
+        model.await_held()
+        clock.advance(10)
+        scheduler.replace_hung_threads()
+        await_(lambda: threading.active_count() == before + 1)
+        model.go_on.set()
+        await_(lambda: threading.active_count() == before)
+        processed: fifo.Queue[list[str]] = fifo.Queue()
+        add_queue(scheduler, QueueOptions(), processed.put).enqueue("a", 1, NEVER)
+        assert processed.get(timeout=WAIT_SECONDS) == ["a"]
+
+
+def test_stopping_does_not_wait_for_a_thread_that_hangs():
+    clock, model = FakeClock(), Hanging()
+    scheduler = SharedBatchScheduler(SchedulerOptions(1), clock)
+    scheduler.start()
+    add_queue(scheduler, QueueOptions(), model.process).enqueue("hangs", 1, NEVER)
+    model.await_held()
+    clock.advance(10)
+    scheduler.replace_hung_threads()
+    scheduler.stop()
+    model.go_on.set()
+
+
+def test_threads_can_be_more_and_fewer():
+    with threads(1, SystemClock()) as scheduler:
+        before = threading.active_count()
+        scheduler.resize(3)
+        assert threading.active_count() == before + 2
+        together = threading.Barrier(4)
+        options = QueueOptions(max_batch_size=1)
+        queue = add_queue(scheduler, options, lambda _: together.wait(WAIT_SECONDS))
+        for _ in range(3):
+            queue.enqueue("task", 1, NEVER)
+        together.wait(WAIT_SECONDS)
+        scheduler.resize(1)
+        await_(lambda: threading.active_count() == before)
+
+
+def test_queues_that_share_have_no_more_batches_in_progress_than_their_share():
+    model, done = Hanging(), threading.Event()
+    with threads(3, SystemClock()) as scheduler:
+        options, place = QueueOptions(max_batch_size=1), Place(Share(most=2))
+        for queue in [add_queue(scheduler, options, model.process, place=place) for _ in range(2)]:
+            queue.enqueue("a", 1, NEVER)
+            queue.enqueue("b", 1, NEVER)
+        model.await_held()
+        model.await_held()
+        other = add_queue(scheduler, options, lambda _: done.set(), place=Place(Share()))
+        other.enqueue("c", 1, NEVER)
+        assert done.wait(WAIT_SECONDS)
+        assert not model.holds_more
+        model.go_on.set()
+        model.await_held()
+        model.await_held()
+
+
+def test_what_is_withdrawn_is_not_processed_and_another_may_take_its_place():
+    scheduler, processed = stepped(), []
+    options = QueueOptions(max_batch_size=2, max_enqueued_batches=1)
+    queue = add_queue(scheduler, options, processed.extend)
+    first = queue.enqueue("a", 1, NEVER)
+    queue.enqueue("b", 1, NEVER)
+    assert queue.withdraw(first) == ["a"]
+    assert queue.withdraw(first) == []
+    queue.enqueue("c", 1, NEVER)
+    step_all(scheduler)
+    assert processed == ["b", "c"]
+
+
+def test_a_queue_from_which_all_is_withdrawn_closes():
+    scheduler = stepped()
+    queue = add_queue(scheduler, QueueOptions(batch_timeout_micros=10**9), lambda _: None)
+    queue.withdraw(queue.enqueue("a", 1, NEVER))
+    assert not scheduler.run_once()
+    queue.close()
+    assert queue.is_drained()
+
+
+def test_a_task_that_is_taken_cannot_be_withdrawn():
+    scheduler, withdrawn = stepped(), []
+    queue = add_queue(scheduler, QueueOptions(), lambda _: withdrawn.append(queue.withdraw(ticket)))
+    ticket = queue.enqueue("a", 1, NEVER)
+    step_all(scheduler)
+    assert withdrawn == [[]]
+
+
+def test_the_parts_of_a_split_task_that_wait_are_withdrawn():
+    scheduler, processed = stepped(), []
+    options = QueueOptions(
+        max_batch_size=6, enable_large_batch_splitting=True, max_execution_batch_size=2
+    )
+    queue = add_queue(scheduler, options, processed.extend, cut)
+    ticket = queue.enqueue((1, 0, 6), 6, NEVER)
+    assert scheduler.run_once()
+    assert queue.withdraw(ticket) == [(1, 4, 6), (1, 2, 4)]
+    step_all(scheduler)
+    assert processed == [(1, 0, 2)]
+
+
+class Timed:
+    """One queue under the clock: every batch takes ``seconds``."""
+
+    def __init__(self, seconds: float, admission: Admission) -> None:
+        self.clock = FakeClock()
+        self.scheduler = stepped(self.clock)
+        run_times = RunTimes()
+        run_times.learn(1, seconds)
+        options = QueueOptions(max_batch_size=1, max_enqueued_batches=100)
+        self.queue: SharedQueue[str] = self.scheduler.add_queue(
+            BatchQueue(options, not_split, run_times),
+            lambda _: self.clock.advance(seconds),
+            Place(admission=admission),
+        )
+
+
+def test_a_task_whose_deadline_comes_before_its_turn_and_its_run_is_refused():
+    timed = Timed(1.0, Admission())
+    for _ in range(3):
+        timed.queue.enqueue("task", 1, NEVER)
+    now = timed.clock.monotonic()
+    timed.queue.enqueue("in time", 1, now + 4.1)
+    with pytest.raises(ResourceExhausted) as raised:
+        timed.queue.enqueue("late", 1, now + 4.9)
+    assert raised.value.message == (
+        "The request would have to wait for about 4 s, and its deadline is in 4.9 s"
+    )
+    assert raised.value.retry_after_seconds == pytest.approx(4.0)
+
+
+def test_a_wait_longer_than_the_bound_is_refused_whatever_the_deadline():
+    timed = Timed(1.0, Admission(max_wait_micros=1_500_000))
+    timed.queue.enqueue("a", 1, NEVER)
+    timed.queue.enqueue("b", 1, NEVER)
+    with pytest.raises(ResourceExhausted, match=r"wait for about 2 s; the most is 1\.5"):
+        timed.queue.enqueue("c", 1, NEVER)
+    step_all(timed.scheduler)
+    timed.queue.enqueue("d", 1, NEVER)
+
+
+def test_before_anything_was_run_everything_is_admitted():
+    scheduler = stepped()
+    place = Place(admission=Admission(0))
+    queue = add_queue(scheduler, QueueOptions(), lambda _: None, place=place)
+    for _ in range(10):
+        queue.enqueue("a", 1, NEVER)

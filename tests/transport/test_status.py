@@ -3,8 +3,8 @@
 import grpc
 import pytest
 
-from serving.core.errors import Code, NotFound, error_for
-from serving.transport.status import grpc_status
+from serving.core.errors import Code, NotFound, ResourceExhausted, error_for
+from serving.transport.status import grpc_status, trailing_metadata
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,16 @@ def test_the_cut_does_not_split_a_character():
     _, message = grpc_status(NotFound("x" * 1023 + "é" * 10))
 
     assert message == "x" * 1023 + "...TRUNCATED"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"), [(0.25, "250"), (0.0, "1"), (0.0001, "1"), (3.0, "3000")]
+)
+def test_an_error_that_knows_when_to_try_again_says_so_in_the_trailers(seconds, milliseconds):
+    error = ResourceExhausted("full", retry_after_seconds=seconds)
+    assert trailing_metadata(error) == (("grpc-retry-pushback-ms", milliseconds),)
+
+
+def test_other_errors_have_no_trailers():
+    assert trailing_metadata(ResourceExhausted("full")) is None
+    assert trailing_metadata(NotFound("gone")) is None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from starlette.datastructures import Headers
@@ -70,6 +71,7 @@ class _Answer:
     code: Code
     body: bytes = b""
     media_type: str | None = _JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class RestApi:
@@ -120,7 +122,8 @@ class RestApi:
         request = _Request(Headers(scope=scope), body, receive)
         model_name, answer = await self._answer(scope["method"], target, request)
         self._request_count.increment(model_name, answer.code.name)
-        response = Response(answer.body, answer.code.http_status, self._headers, answer.media_type)
+        headers = {**(self._headers or {}), **answer.headers}
+        response = Response(answer.body, answer.code.http_status, headers, answer.media_type)
         await response(scope, receive, send)
 
     async def _answer(self, method: str, target: str, request: _Request) -> tuple[str, _Answer]:
@@ -264,4 +267,10 @@ def _preflight(origin: str) -> _Answer:
 
 
 def _error(error: ServingError) -> _Answer:
-    return _Answer(error.code, json_writer.error(error.message))
+    return _Answer(error.code, json_writer.error(error.message), headers=_retry_after(error))
+
+
+def _retry_after(error: ServingError) -> dict[str, str]:
+    """In whole seconds, as RFC 9110 (10.2.3) has it."""
+    seconds = error.retry_after_seconds
+    return {} if seconds is None else {"Retry-After": str(max(1, math.ceil(seconds)))}

@@ -1,0 +1,248 @@
+"""What batching does beyond TensorFlow Serving's, where it is asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from serving.batching.batching_options import (
+    Admission,
+    BatchingOptions,
+    QueueOptions,
+    SchedulerOptions,
+)
+from serving.batching.batching_session import BatchingServable
+from serving.batching.shared_batch_scheduler import SharedBatchScheduler
+from serving.core.cancellation import Cancellation
+from serving.core.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    ResourceExhausted,
+    ServingError,
+    Unavailable,
+)
+from serving.core.priority import Priority
+from serving.core.servable import Outputs, RunCallback, RunOptions
+from serving.testing import FakeClock, FakeServable
+
+Result = Outputs | ServingError
+
+
+class Slow(FakeServable):
+    """Takes ``seconds`` of the clock's time for a batch, and remembers the rows of each."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.seconds = 0.0
+        self.batches: list[list[float]] = []
+
+    def run(
+        self,
+        feeds: dict[str, np.ndarray],
+        fetches: Sequence[str],
+        options: RunOptions,
+        done: RunCallback,
+    ) -> None:
+        self.batches.append(feeds["x:0"].tolist())
+        self.clock.advance(self.seconds)
+        super().run(feeds, fetches, options, done)
+
+
+class Batched:
+    """A servable behind one batch thread, which is this one when :meth:`step` is called."""
+
+    def __init__(self, options: BatchingOptions) -> None:
+        self.clock = FakeClock()
+        self.model = Slow(self.clock)
+        self.scheduler = SharedBatchScheduler(SchedulerOptions(1), self.clock)
+        self.servable = BatchingServable(
+            self.model, self.model, self.scheduler, options, self.clock
+        )
+
+    def send(self, *rows: float, **options: object) -> list[Result]:
+        results: list[Result] = []
+        feeds = {"x:0": np.array(rows, np.float32)}
+        self.servable.run(feeds, ["y:0"], RunOptions(**options), results.append)
+        return results
+
+    def step(self) -> list[list[float]]:
+        """The batches that were run now."""
+        before = len(self.model.batches)
+        while self.scheduler.run_once():
+            pass
+        return self.model.batches[before:]
+
+    def in_seconds(self, seconds: float) -> float:
+        return self.clock.monotonic() + seconds
+
+
+def error(results: list[Result]) -> type:
+    (result,) = results
+    return type(result)
+
+
+class TestDeadlines:
+    @pytest.fixture
+    def batched(self) -> Batched:
+        """Its batches take 2 s, which is known; it waits for a minute."""
+        options = QueueOptions(
+            max_batch_size=4, batch_timeout_micros=60_000_000, deadline_aware=True
+        )
+        batched = Batched(BatchingOptions(options))
+        batched.model.seconds = 2.0
+        batched.send(0.0, 0.0, 0.0, 0.0)
+        batched.step()
+        return batched
+
+    def test_a_batch_closes_early_enough_for_its_first_deadline(self, batched: Batched):
+        batched.send(1.0)
+        batched.send(2.0, deadline=batched.in_seconds(10))
+        batched.clock.advance(7.5)
+        assert batched.step() == []
+        batched.clock.advance(0.5)
+        assert batched.step() == [[1.0, 2.0]]
+
+    def test_what_can_not_be_done_in_time_is_answered_and_not_run(self, batched: Batched):
+        late = batched.send(1.0, deadline=batched.in_seconds(1.5))
+        in_time = batched.send(2.0, 3.0, 4.0, deadline=batched.in_seconds(2.5))
+        assert batched.step() == [[2.0, 3.0, 4.0]]
+        assert error(late) is DeadlineExceeded
+        assert not isinstance(in_time[0], ServingError)
+
+    def test_a_time_that_keeps_all_from_running_is_not_believed_for_ever(self, batched: Batched):
+        for _ in range(3):
+            results = batched.send(1.0, deadline=batched.in_seconds(0.5))
+            batched.step()
+        assert batched.model.batches[-1] == [1.0]
+        assert not isinstance(results[0], ServingError)
+
+
+class TestGivenUp:
+    def test_a_call_given_up_leaves_the_queue_and_its_room_at_once(self):
+        batched = Batched(BatchingOptions(QueueOptions(max_batch_size=2, max_enqueued_batches=1)))
+        cancellation = Cancellation()
+        given_up = batched.send(1.0, cancellation=cancellation)
+        batched.send(2.0)
+        assert error(batched.send(3.0)) is Unavailable
+        cancellation.cancel()
+        assert error(given_up) is Cancelled
+        batched.send(4.0)
+        assert batched.step() == [[2.0, 4.0]]
+
+    def test_the_parts_of_a_split_request_that_wait_are_not_run(self):
+        batched = Batched(
+            BatchingOptions(
+                QueueOptions(
+                    max_batch_size=4,
+                    enable_large_batch_splitting=True,
+                    max_execution_batch_size=2,
+                )
+            )
+        )
+        cancellation = Cancellation()
+        given_up = batched.send(1.0, 2.0, 3.0, 4.0, cancellation=cancellation)
+        batched.scheduler.run_once()
+        cancellation.cancel()
+        assert batched.step() == []
+        assert error(given_up) is Cancelled
+
+    def test_one_given_up_while_its_batch_runs_is_answered_once(self):
+        batched = Batched(BatchingOptions())
+        cancellation = Cancellation()
+        results = batched.send(1.0, cancellation=cancellation)
+        batched.step()
+        cancellation.cancel()
+        assert len(results) == 1
+
+    def test_one_given_up_before_it_came_is_not_run(self):
+        batched = Batched(BatchingOptions())
+        cancellation = Cancellation()
+        cancellation.cancel()
+        assert error(batched.send(1.0, cancellation=cancellation)) is Cancelled
+        assert batched.step() == []
+
+    def test_ten_thousand_given_up_at_once_leave_an_empty_queue(self):
+        queue = QueueOptions(max_batch_size=1000, max_enqueued_batches=20)
+        batched = Batched(BatchingOptions(queue))
+        cancellations = [Cancellation() for _ in range(10_000)]
+        results = [batched.send(1.0, cancellation=each) for each in cancellations]
+        for cancellation in cancellations:
+            cancellation.cancel()
+        assert {error(each) for each in results} == {Cancelled}
+        assert batched.step() == []
+
+
+class TestPriorities:
+    def test_requests_of_a_higher_priority_go_first(self):
+        batched = Batched(BatchingOptions(honor_priorities=True))
+        batched.send(1.0, priority=Priority.LOW)
+        batched.send(2.0, priority=Priority.NORMAL)
+        batched.send(3.0, priority=Priority.HIGH)
+        assert batched.step() == [[3.0], [2.0], [1.0]]
+
+    def test_one_that_waited_for_too_long_has_its_turn_among_them(self):
+        options = BatchingOptions(
+            QueueOptions(max_batch_size=1), honor_priorities=True, max_priority_wait_micros=500_000
+        )
+        batched = Batched(options)
+        batched.model.seconds = 0.3
+        batched.send(0.0, priority=Priority.LOW)
+        for _ in range(6):
+            batched.send(1.0, priority=Priority.HIGH)
+        assert batched.step().index([0.0]) in (2, 3)
+
+    def test_where_they_are_not_honored_they_share_a_batch(self):
+        batched = Batched(BatchingOptions())
+        for priority in Priority:
+            batched.send(1.0, priority=priority)
+        assert batched.step() == [[1.0, 1.0, 1.0]]
+
+
+class TestReconfiguring:
+    def test_new_requests_follow_the_new_options_and_those_before_the_old(self):
+        batched = Batched(BatchingOptions(QueueOptions(max_batch_size=2)))
+        for row in (1.0, 2.0, 3.0):
+            batched.send(row)
+        batched.servable.reconfigure(BatchingOptions(QueueOptions(max_batch_size=4)))
+        for row in (4.0, 5.0, 6.0):
+            batched.send(row)
+        assert sorted(batched.step()) == [[1.0, 2.0], [3.0], [4.0, 5.0, 6.0]]
+
+    def test_what_waits_for_more_waits_no_longer(self):
+        batched = Batched(BatchingOptions(QueueOptions(batch_timeout_micros=10**9)))
+        batched.send(1.0)
+        batched.servable.reconfigure(BatchingOptions())
+        assert batched.step() == [[1.0]]
+
+    def test_closing_answers_what_waits_in_former_queues_too(self):
+        batched = Batched(BatchingOptions(QueueOptions(batch_timeout_micros=10**9)))
+        before = batched.send(1.0)
+        batched.servable.reconfigure(BatchingOptions(adaptive=True))
+        after = batched.send(2.0)
+        batched.step()
+        batched.servable.close()
+        assert len(before) == len(after) == 1
+
+    def test_batching_can_become_adaptive_and_fixed_again(self):
+        batched = Batched(BatchingOptions())
+        for adaptive in (True, False):
+            batched.servable.reconfigure(BatchingOptions(adaptive=adaptive))
+            batched.send(1.0)
+            assert batched.step() == [[1.0]]
+
+
+def test_what_is_not_admitted_is_told_when_to_come_again():
+    batched = Batched(
+        BatchingOptions(QueueOptions(max_batch_size=1), admission=Admission(1_000_000))
+    )
+    batched.model.seconds = 1.0
+    batched.send(1.0)
+    batched.step()
+    batched.send(2.0)
+    batched.send(3.0)
+    (refused,) = batched.send(4.0)
+    assert isinstance(refused, ResourceExhausted)
+    assert refused.retry_after_seconds == pytest.approx(2.0)
