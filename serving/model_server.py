@@ -21,9 +21,8 @@ from serving.apis.tensorflow_serving.prediction_service import (
     PredictionService,
 )
 from serving.apis.tensorflow_serving.rest import RestApi
-from serving.batching.batching_session import BatchingServable
+from serving.batched_servables import BatchedServables
 from serving.batching.direct_servable import DirectServable
-from serving.batching.shared_batch_scheduler import SharedBatchScheduler
 from serving.config.options import ServerOptions
 from serving.core.call import UnaryHandler
 from serving.core.clock import SystemClock
@@ -65,13 +64,16 @@ class ModelServer:
         self._running = ExitStack()
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
-        self._scheduler: SharedBatchScheduler | None = None
+        self._batched = (
+            BatchedServables(options.batching, self._clock) if options.batching else None
+        )
         self._run_threads: Executor | None = None
         self.core = ServerCore(
             options.lifecycle,
             Platforms({"tensorflow": options.tensorflow}),
             clock=self._clock,
             wrap=self._wrap,
+            before_reload=self._batched.reload if self._batched else None,
             is_everywhere=self._peers.is_everywhere,
         )
 
@@ -122,21 +124,15 @@ class ModelServer:
         self.stop()
 
     def _start_batch_threads(self, running: ExitStack) -> None:
-        if self._options.batching:
-            self._scheduler = SharedBatchScheduler(self._options.batching.scheduler, self._clock)
-            self._scheduler.start()
-            running.callback(self._scheduler.stop)
+        if self._batched:
+            poll_seconds = self._options.lifecycle.model_config_file_poll_wait_seconds
+            self._batched.start(poll_seconds, running)
 
     def _wrap(self, servable_id: ServableId, path: str, servable: Servable) -> Servable:
         """What serves: runs one by one, or batching where the options say how."""
         assert self._run_threads is not None  # models load only while the server runs
         direct = DirectServable(servable, self._run_threads, self._clock)
-        batching = self._options.batching
-        options = batching.options_for(path) if batching else None
-        if options is None or self._scheduler is None:
-            return direct
-        log.info("Wrapping %s to perform batch processing", servable_id)
-        return BatchingServable(servable, direct, self._scheduler, options, self._clock)
+        return self._batched.wrap(servable_id, path, servable, direct) if self._batched else direct
 
     def _open_grpc(self, models: Models, control: Executor) -> None:
         self._grpc = GrpcServer(
@@ -152,10 +148,15 @@ class ModelServer:
             PredictionOptions(
                 check_method_name=self._options.enable_signature_method_name_check,
                 tensor_content=self._options.enable_serialization_as_tensor_content,
+                honor_priorities=self._honors_priorities,
             ),
         )
         model = ModelService(models, self._metrics, control)
         return {**prediction.methods(), **model.methods()}
+
+    @property
+    def _honors_priorities(self) -> bool:
+        return bool(self._options.batching and self._options.batching.may_honor_priorities)
 
     def _open_rest(self, models: Models, threads: Executor) -> None:
         """A REST port that cannot be had is logged: gRPC clients are served all the same."""
@@ -167,6 +168,7 @@ class ModelServer:
             timeout_seconds=self._options.rest_timeout_seconds,
             cors=self._options.rest_enable_cors,
             check_method_name=self._options.enable_signature_method_name_check,
+            honor_priorities=self._honors_priorities,
             metrics=self._metrics,
             clock=self._clock,
         )

@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     | ROOMS,
     "apis": frozenset({"core", "inference", "generated", "metrics"}),
     "config": frozenset({"core", "generated", "server_core_options", "transport", "apis"}) | ROOMS,
+    "batched_servables": frozenset({"core", "batching", "config"}),
     "peers": frozenset({"core", "config", "metrics", "server_core"}),
     "model_server": EVERYTHING,
     "workers": frozenset(
@@ -70,6 +71,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "server_core": frozenset(),
     "apis": frozenset({"numpy", "ml_dtypes", "starlette"}) | MESSAGES,
     "config": MESSAGES | {"yaml"},
+    "batched_servables": frozenset(),
     "peers": frozenset(),
     "model_server": EVERYTHING,
     "workers": frozenset(),

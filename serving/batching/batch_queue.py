@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -25,10 +26,11 @@ class Batch(Generic[T]):
     ``size`` is the sum of theirs, ``since`` when the first came, ``until`` the first deadline.
     """
 
-    __slots__ = ("_tasks", "since", "size", "until")
+    __slots__ = ("_tasks", "last_ticket", "since", "size", "until")
 
     def __init__(self) -> None:
         self._tasks: dict[int, tuple[T, int]] = {}  # by ticket
+        self.last_ticket = -1
         self.size = 0
         self.since = math.inf
         self.until = math.inf
@@ -37,6 +39,7 @@ class Batch(Generic[T]):
         if not self._tasks:
             self.since = now
         self._tasks[entry.ticket] = entry.task, entry.size
+        self.last_ticket = entry.ticket
         self.size += entry.size
         self.until = min(self.until, entry.deadline)
 
@@ -58,7 +61,7 @@ class Batch(Generic[T]):
 
 
 class Entry(NamedTuple, Generic[T]):
-    """A task on its way into a queue. ``ticket``: what it is told apart by, there and later."""
+    """A task on its way into a queue. ``ticket``: its number, larger than those before it."""
 
     ticket: int
     task: T
@@ -142,12 +145,15 @@ class BatchQueue(Generic[T]):
             self._append(entry._replace(task=part, size=part_size), now)
 
     def withdraw(self, ticket: int) -> Sequence[T]:
-        tasks = self._open.remove(ticket)
-        for batch in self._closed:
-            tasks += batch.remove(ticket)
-        if not all(self._closed):
-            self._closed = deque(filter(None, self._closed))
-        return tasks
+        tasks = []
+        first = last = bisect_left(self._closed, ticket, key=lambda batch: batch.last_ticket)
+        while last < len(self._closed) and (found := self._closed[last].remove(ticket)):
+            tasks += found  # the parts of one task lie in one batch after the other
+            last += 1
+        for index in reversed(range(first, last)):
+            if not self._closed[index]:
+                del self._closed[index]
+        return tasks + self._open.remove(ticket)
 
     def take(self, now: float) -> Batch[T] | None:
         """The oldest batch if it may be processed now: closed, full, timed out, or the last."""

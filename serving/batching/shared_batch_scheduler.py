@@ -172,8 +172,8 @@ class SharedBatchScheduler:
 
     def _enqueue(self, lane: Lane, task: Any, size: int, deadline: float = math.inf) -> int:
         now = self._clock.monotonic()
-        ticket = next(self._tickets)
         with self._lock:
+            ticket = next(self._tickets)
             if lane.admission is not None:
                 self._admit(lane, size, deadline, now)
             lane.queue.add(Entry(ticket, task, size, deadline), now)
@@ -220,6 +220,8 @@ class SharedBatchScheduler:
     def _withdraw(self, lane: Lane, ticket: int) -> Sequence[Any]:
         with self._lock:
             withdrawn = lane.queue.withdraw(ticket)
+            if self._ready_at(lane) > self._clock.monotonic():
+                lane.announced = False  # the thread that was woken will find nothing
             if lane.queue.is_empty:
                 self._waiting.pop(lane.number, None)
                 self._forget_if_drained(lane)

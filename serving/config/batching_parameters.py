@@ -34,13 +34,25 @@ _SERVABLE_FIELDS = ("max_priority_wait_micros", "weight", "max_batches_in_progre
 class Batching:
     """The threads of the server, and what its versions' queues are like.
 
-    ``parameters`` are those of every version, unless ``per_version`` leaves that to each version's
-    directory. They are judged when a version loads: a mistake in them fails the load.
+    ``parameters``, from the file at ``path`` if there is one, are those of every version, unless
+    ``per_version`` leaves that to each version's directory. They are judged when a version loads: a
+    mistake in them fails the load.
     """
+
+    path: str
 
     scheduler: SchedulerOptions
     parameters: BatchingParameters
     per_version: bool
+
+    @property
+    def may_honor_priorities(self) -> bool:
+        """Whether any version may have been told to look at the priorities of requests."""
+        return self.per_version or self.parameters.honor_priorities
+
+    def read_again(self) -> Batching:
+        """What the file says now. Raises what :func:`read_batching` raises."""
+        return read_batching(self.path, per_version=self.per_version)
 
     def options_for(self, version_path: str) -> BatchingOptions | None:
         """How the version in this directory is batched; None: not at all.
@@ -68,7 +80,7 @@ def read_batching(path: str, *, per_version: bool) -> Batching:
     else:
         parameters = BatchingParameters()
         parameters.thread_pool_name.value = "model_server_batch_threads"
-    return Batching(_scheduler_options(parameters), parameters, per_version)
+    return Batching(path, _scheduler_options(parameters), parameters, per_version)
 
 
 def _scheduler_options(parameters: BatchingParameters) -> SchedulerOptions:

@@ -166,3 +166,33 @@ def test_a_split_task_needs_room_for_all_its_rows():
     )
     add(queue, "ddd")
     assert take_all(queue) == [["aaaa"], ["b", "ddd"]]
+
+
+def test_of_ten_thousand_batches_any_task_can_be_withdrawn():
+    queue = queue_of(max_batch_size=1, max_enqueued_batches=20_000)
+    for number in range(10_000):
+        queue.add(Entry(number, "a", 1), 0.0)
+    for number in range(0, 10_000, 2):
+        assert queue.withdraw(number) == ["a"]
+        assert queue.withdraw(number) == []
+    assert len(take_all(queue)) == 5_000
+
+
+def test_a_split_task_is_withdrawn_from_every_batch_that_has_a_part():
+    queue = queue_of(
+        max_batch_size=9, enable_large_batch_splitting=True, max_execution_batch_size=2
+    )
+    queue.add(Entry(1, "a", 1), 0.0)
+    queue.add(Entry(2, "bcdef", 5), 0.0)
+    queue.add(Entry(3, "gh", 2), 0.0)
+    assert queue.withdraw(2) == ["b", "cd", "ef"]
+    assert take_all(queue) == [["a"], ["gh"]]
+
+
+def test_a_batch_from_which_tasks_are_withdrawn_takes_others_while_it_is_open():
+    queue = queue_of(max_batch_size=2)
+    queue.add(Entry(1, "a", 1), 0.0)
+    queue.add(Entry(2, "b", 1), 0.0)
+    queue.withdraw(1)
+    queue.add(Entry(3, "c", 1), 0.0)
+    assert take_all(queue) == [["b", "c"]]

@@ -525,6 +525,17 @@ def test_a_queue_from_which_all_is_withdrawn_closes():
     assert queue.is_drained()
 
 
+def test_a_task_after_one_that_was_withdrawn_before_the_woken_thread_came_is_processed():
+    processed: fifo.Queue[list[str]] = fifo.Queue()
+    with threads(1, SystemClock()) as scheduler:
+        queue = add_queue(scheduler, QueueOptions(), processed.put)
+        for _ in range(200):
+            queue.withdraw(queue.enqueue("given up", 1, NEVER))
+            queue.enqueue("wanted", 1, NEVER)
+            while "wanted" not in processed.get(timeout=WAIT_SECONDS):
+                pass
+
+
 def test_a_task_that_is_taken_cannot_be_withdrawn():
     scheduler, withdrawn = stepped(), []
     queue = add_queue(scheduler, QueueOptions(), lambda _: withdrawn.append(queue.withdraw(ticket)))
@@ -541,7 +552,7 @@ def test_the_parts_of_a_split_task_that_wait_are_withdrawn():
     queue = add_queue(scheduler, options, processed.extend, cut)
     ticket = queue.enqueue((1, 0, 6), 6, NEVER)
     assert scheduler.run_once()
-    assert queue.withdraw(ticket) == [(1, 4, 6), (1, 2, 4)]
+    assert queue.withdraw(ticket) == [(1, 2, 4), (1, 4, 6)]
     step_all(scheduler)
     assert processed == [(1, 0, 2)]
 

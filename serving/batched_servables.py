@@ -1,0 +1,87 @@
+"""The servables that are batched, and how they follow their parameters when these change."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import ExitStack
+from weakref import WeakKeyDictionary
+
+from serving.batching.batching_session import BatchingServable
+from serving.batching.shared_batch_scheduler import SharedBatchScheduler
+from serving.config.batching_parameters import Batching
+from serving.core.clock import Clock
+from serving.core.errors import ServingError
+from serving.core.periodic import PeriodicThread
+from serving.core.servable import Servable
+from serving.core.servable_id import ServableId
+
+log = logging.getLogger(__name__)
+
+
+class BatchedServables:
+    """Puts batching around servables as they load; one scheduler for all. Thread-safe."""
+
+    def __init__(self, batching: Batching, clock: Clock) -> None:
+        self._batching = batching
+        self._clock = clock
+        self._scheduler = SharedBatchScheduler(batching.scheduler, clock)
+        self._lock = threading.Lock()
+        self._paths: WeakKeyDictionary[BatchingServable, str] = WeakKeyDictionary()
+        self._last_error = ""
+
+    def start(self, poll_seconds: float, running: ExitStack) -> None:
+        """Have batch threads until ``running`` closes.
+
+        The parameters are read again every ``poll_seconds``; 0: only when :meth:`reload` is called.
+        """
+        self._scheduler.start()
+        running.callback(self._scheduler.stop)
+        if poll_seconds > 0:
+            poll = PeriodicThread("batching_parameters", self.poll, poll_seconds, self._clock)
+            poll.start()
+            running.callback(poll.stop)
+
+    def wrap(
+        self, servable_id: ServableId, path: str, servable: Servable, unbatched: Servable
+    ) -> Servable:
+        """What serves the version at ``path``: ``unbatched`` where its parameters ask for that.
+
+        Raises InvalidArgument for parameters that are wrong.
+        """
+        with self._lock:
+            options = self._batching.options_for(path)
+            if options is None:
+                return unbatched
+            log.info("Wrapping %s to perform batch processing", servable_id)
+            batched = BatchingServable(servable, unbatched, self._scheduler, options, self._clock)
+            self._paths[batched] = path
+            return batched
+
+    def reload(self) -> None:
+        """Read the parameters again and have what is loaded follow them.
+
+        Requests that are queued already are processed as before. A version that was loaded without
+        batching stays without, and one whose own file is gone keeps what it had. Raises NotFound or
+        InvalidArgument for parameters that are wrong; nothing has changed then.
+        """
+        with self._lock:
+            batching = self._batching.read_again()
+            loaded = list(self._paths.items())
+            options = [batching.options_for(path) for _, path in loaded]
+            self._batching = batching
+            self._scheduler.resize(batching.scheduler.num_batch_threads)
+            for (batched, _), new in zip(loaded, options, strict=True):
+                if new is not None:
+                    batched.reconfigure(new)
+
+    def poll(self) -> None:
+        """As :meth:`reload`; what is wrong is logged, once as long as it is the same."""
+        try:
+            self.reload()
+        except ServingError as error:
+            if error.message != self._last_error:
+                log.error("batching parameters: %s", error)
+            self._last_error = error.message
+        else:
+            self._last_error = ""
