@@ -29,7 +29,7 @@ Rows = tuple[int, int, int]
 """A task of the simulation: its number, and its rows from … to."""
 
 NEVER = math.inf
-WAIT_SECONDS = 30  # only a failure waits so long
+WAIT_SECONDS = 3  # only a failure waits so long
 
 
 def cut(task: Rows, sizes: Sequence[int]) -> list[Rows]:
@@ -526,14 +526,16 @@ def test_a_queue_from_which_all_is_withdrawn_closes():
 
 
 def test_a_task_after_one_that_was_withdrawn_before_the_woken_thread_came_is_processed():
-    processed: fifo.Queue[list[str]] = fifo.Queue()
+    processed = threading.Event()
     with threads(1, SystemClock()) as scheduler:
-        queue = add_queue(scheduler, QueueOptions(), processed.put)
-        for _ in range(200):
-            queue.withdraw(queue.enqueue("given up", 1, NEVER))
-            queue.enqueue("wanted", 1, NEVER)
-            while "wanted" not in processed.get(timeout=WAIT_SECONDS):
-                pass
+        queue = add_queue(scheduler, QueueOptions(), lambda _: processed.set())
+        await_(lambda: bool(scheduler._idle))
+        while not queue.withdraw(queue.enqueue("given up", 1, NEVER)):
+            await_(lambda: bool(scheduler._idle))  # the thread was quicker
+        processed.clear()
+        await_(lambda: bool(scheduler._idle))
+        queue.enqueue("wanted", 1, NEVER)
+        assert processed.wait(WAIT_SECONDS)
 
 
 def test_a_task_that_is_taken_cannot_be_withdrawn():

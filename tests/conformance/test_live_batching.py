@@ -172,8 +172,8 @@ def test_a_call_that_its_client_gives_up_leaves_its_place_to_another(
 def test_what_would_wait_past_its_deadline_is_refused_at_once_with_a_hint(
     exported: Exported, tmp_path: Path
 ):
-    parameters = "admission_control: true max_expected_wait_micros { value: 1000000 }"
-    with gated(exported, tmp_path, parameters) as model:
+    flag = "--rest_api_timeout_in_ms=1000"
+    with gated(exported, tmp_path, "admission_control: true", flag) as model:
         slow = model.send("slow")
         model.await_entered("slow")
         with pytest.raises(grpc.FutureTimeoutError):
@@ -183,12 +183,13 @@ def test_what_would_wait_past_its_deadline_is_refused_at_once_with_a_hint(
         model.send("running")
         model.await_entered("running")
         model.send("waiting")
+        await_(lambda: model.num_waiting == 1)
 
-        await_(lambda: model.send("late", timeout=20).code() is grpc.StatusCode.RESOURCE_EXHAUSTED)
-        call = model.send("late", timeout=20)
-        assert "would have to wait for about" in call.details()
-        pushback = dict(call.trailing_metadata())["grpc-retry-pushback-ms"]
-        assert 500 < int(pushback) < 60_000
+        late = model.send("late", timeout=1)
+        assert late.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "would have to wait for about" in late.details()
+        pushback = dict(late.trailing_metadata())["grpc-retry-pushback-ms"]
+        assert 1_000 < int(pushback) < 60_000
 
         body = json.dumps({"instances": [str(tmp_path / "late")]}).encode()
         url = f"http://127.0.0.1:{model.rest_port}/v1/models/m:predict"
