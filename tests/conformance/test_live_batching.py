@@ -31,6 +31,7 @@ class Gated:
         self.grpc_port, self.rest_port = server.grpc_port, server.rest_port
         self._server = server
         self._folder = folder
+        self._calls: dict[str, Any] = {}  # a call that nobody holds is cancelled
 
     @property
     def num_waiting(self) -> int:
@@ -40,13 +41,17 @@ class Gated:
 
     def send(self, name: str, **options: Any) -> Any:
         """The call in progress."""
-        call = self.client.predictions.Predict
+        predict = self.client.predictions.Predict
         request = predict_request(spec(), gate=[str(self._folder / name)])
-        return call.future(request, **{"timeout": 60, **options})
+        self._calls[name] = predict.future(request, **{"timeout": 60, **options})
+        return self._calls[name]
 
     def open(self, *names: str) -> None:
         for name in names:
             (self._folder / name).touch()
+
+    def open_all(self) -> None:
+        self.open(*self._calls)
 
     def await_entered(self, name: str) -> None:
         await_((self._folder / f"{name}-entered").exists)
@@ -74,7 +79,11 @@ def gated(exported: Exported, folder: Path, parameters: str, *flags: str) -> Ite
         ) as server,
         client_of(server.grpc_port) as client,
     ):
-        yield Gated(client, server, folder)
+        model = Gated(client, server, folder)
+        try:
+            yield model
+        finally:
+            model.open_all()
 
 
 def test_parameters_are_read_again_while_the_server_runs(exported: Exported, tmp_path: Path):
@@ -156,15 +165,13 @@ def test_a_call_that_its_client_gives_up_leaves_its_place_to_another(
     with gated(exported, tmp_path, "max_enqueued_batches { value: 1 }") as model:
         running = model.send("running")
         model.await_entered("running")
-        waiting = model.send("given up")
-        await_(lambda: model.send("refused").code() is grpc.StatusCode.UNAVAILABLE)
-        waiting.cancel()
-        model.open("running", "next", "given up")
-
-        def accepted() -> bool:
-            return model.send("next").code() is grpc.StatusCode.OK
-
-        await_(accepted)
+        given_up = model.send("given up")
+        await_(lambda: model.num_waiting == 1)
+        assert model.send("refused").code() is grpc.StatusCode.UNAVAILABLE
+        given_up.cancel()
+        await_(lambda: model.num_waiting == 0)
+        model.open("running", "next")
+        assert model.send("next").code() is grpc.StatusCode.OK
         running.result()
         assert model.entered("given up") == []
 
@@ -195,8 +202,9 @@ def test_what_would_wait_past_its_deadline_is_refused_at_once_with_a_hint(
         url = f"http://127.0.0.1:{model.rest_port}/v1/models/m:predict"
         with pytest.raises(urllib.error.HTTPError) as raised:
             urllib.request.urlopen(urllib.request.Request(url, body), timeout=30)
-        assert raised.value.code == 429
-        assert 1 <= int(raised.value.headers["Retry-After"]) <= 60
+        with raised.value as refusal:
+            assert refusal.code == 429
+            assert 1 <= int(refusal.headers["Retry-After"]) <= 60
         model.open("running", "waiting")
 
 
