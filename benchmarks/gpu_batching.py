@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,8 +165,9 @@ def main() -> None:
         load.require("h2load")
     end_with_sigterm()
     connections = Connections.parse(arguments.connections)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    packages = ["onnx", scale.runtime, *project["dependencies"]]
+    needed = (ROOT / "requirements-without-tensorflow.txt").read_text().splitlines()
+    server = [line for line in needed if not line.startswith(("#", "onnxruntime"))]
+    packages = ["onnx", scale.runtime, *server]
     python = environments.environment(arguments.cache, "gpu_batching", packages) / "python"
 
     with tempfile.TemporaryDirectory() as directory:

@@ -1,4 +1,4 @@
-"""requirements.txt and pyproject.toml ask for the same packages."""
+"""The files of requirements and pyproject.toml ask for the same packages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ TOOLS = {"grpcio-tools", "pytest"}
 PLATFORMS_WITH_AN_EXTRA = {"onnx", "tensorflow"}
 
 
-def requirement_lines() -> list[str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+def requirement_lines(file: str = "requirements.txt") -> list[str]:
+    lines = (ROOT / file).read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -24,3 +24,10 @@ def test_requirements_are_what_the_package_runs_with_and_the_named_tools():
     platforms = {line for name in PLATFORMS_WITH_AN_EXTRA for line in extras[name]}
     assert set(requirement_lines()) - tools == set(project["dependencies"]) | platforms
     assert next(line for line in tools if "pytest" in line) in extras["test"]
+
+
+def test_without_tensorflow_it_is_the_same_but_for_tensorflow_and_with_onnx():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    expected = set(project["dependencies"]) - set(extras["tensorflow"]) | set(extras["onnx"])
+    assert set(requirement_lines("requirements-without-tensorflow.txt")) == expected
