@@ -1,8 +1,4 @@
-"""ONNX models, written node by node, for the tests that serve them.
-
-Importing this skips the importing file's tests where the packages of the extra ``test`` are older
-than the platform.
-"""
+"""ONNX models, written node by node, for the tests that serve them."""
 
 from __future__ import annotations
 
@@ -11,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-
-pytest.importorskip("onnxruntime", reason="onnxruntime, which runs the models, is not installed")
-onnx = pytest.importorskip("onnx", reason="onnx, which writes the models, is not installed")
-helper, TensorProto = onnx.helper, onnx.TensorProto
+import onnx
+from onnx import TensorProto, helper
 
 OPSET = 21
 IR_VERSION = 10  # what is newest for onnx may be too new for onnxruntime

@@ -28,15 +28,14 @@ class AdaptiveQueue(Generic[T]):
     """Tasks in one row; how many make a batch is decided when a thread is there to run it.
 
     A :class:`~serving.batching.batch_queue.TaskQueue`. Where larger batches take less time a row,
-    one batch runs at a time for each instance of the model, and what comes meanwhile makes up the
-    next. It waits for tasks that have come in such numbers lately, for a share of the time that
-    it will run: a share that grows while waiting pays, in rows a second, and shrinks while not.
+    one batch runs at a time, and what comes meanwhile makes up the next. It waits for as many
+    tasks as were there lately, but only for a share of the time that it will run: a share that
+    grows while waiting pays, in rows a second, and shrinks while it does not.
     """
 
     def __init__(self, options: BatchingOptions, run_times: RunTimes) -> None:
         self._options = options.queue
         self._run_times = run_times
-        self._instances = options.instances
         self._capacity = max(1, self._options.max_enqueued_batches) * self._options.max_batch_size
         self._size = AdaptiveSize(options.sizes_to_choose_from, run_times)
         self._waiting: dict[int, _Waiting[T]] = {}  # by ticket, in the order of arrival
@@ -99,7 +98,7 @@ class AdaptiveQueue(Generic[T]):
             return math.inf
         if self._ending:
             return -math.inf
-        if self._size.limit > 1 and self._running >= self._instances:
+        if self._size.limit > 1 and self._running:
             return math.inf
         wait = self._seconds_to_wait()
         if not wait:

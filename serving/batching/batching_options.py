@@ -120,8 +120,7 @@ class BatchingOptions:
     times. ``honor_priorities`` gives requests of a higher priority the first turn, unless others
     have waited for ``max_priority_wait_micros``; ``weight`` is how many turns in a row a queue has.
     ``max_batches_in_progress`` bounds the batches of the servable that run at once; 0: by the
-    threads there are. ``instances``: how many runs at once the servable was made for. Raises
-    InvalidArgument for numbers that are out of their range.
+    threads there are. Raises InvalidArgument for numbers that are out of their range.
     """
 
     queue: QueueOptions = field(default_factory=QueueOptions)
@@ -134,7 +133,6 @@ class BatchingOptions:
     max_priority_wait_micros: int = 1_000_000
     weight: int = 1
     max_batches_in_progress: int = 0
-    instances: int = 1
 
     def __post_init__(self) -> None:
         sizes = self.allowed_batch_sizes
@@ -148,7 +146,7 @@ class BatchingOptions:
                 "batching_mode ADAPTIVE does not split requests; enable_large_batch_splitting must "
                 "not be set with it"
             )
-        self._check_at_least(1, weight=self.weight, instances_per_model=self.instances)
+        self._check_at_least(1, weight=self.weight)
         self._check_at_least(
             0,
             max_priority_wait_micros=self.max_priority_wait_micros,

@@ -19,7 +19,6 @@ from serving.core.errors import InvalidArgument, Unavailable
 
 def adaptive(
     run_times: RunTimes | None = None,
-    instances: int = 1,
     allowed: tuple[int, ...] = (),
     **queue: int,
 ) -> AdaptiveQueue:
@@ -27,7 +26,6 @@ def adaptive(
         QueueOptions(**{"max_enqueued_batches": 1000, "max_batch_size": 256, **queue}),
         allowed_batch_sizes=allowed,
         adaptive=True,
-        instances=instances,
     )
     return AdaptiveQueue(options, run_times or RunTimes())
 
@@ -82,15 +80,14 @@ def test_sizes_are_those_allowed():
     assert driven.run() == ["a", "b", "c", "d"]
 
 
-def test_one_batch_runs_at_a_time_for_each_instance_where_larger_ones_pay():
-    driven = Driven(lambda _: 0.01, instances=2)
+def test_one_batch_runs_at_a_time_where_larger_ones_pay():
+    driven = Driven(lambda _: 0.01)
     driven.add(*"abcdefghijklmnop")
     for _ in range(2):
         driven.run()
-    for tasks in (4, 4):
-        batch = driven.queue.take(driven.now)
-        assert batch is not None
-        assert len(batch.tasks) == tasks
+    batch = driven.queue.take(driven.now)
+    assert batch is not None
+    assert len(batch.tasks) == 4
     assert driven.queue.ready_at == math.inf
     assert driven.queue.take(driven.now) is None
 
