@@ -23,7 +23,7 @@ _HEADS = (
     "others %",
 )
 _COLOURS = ("#9aa0a6", "#1a73e8", "#e8710a", "#188038", "#a142f4", "#d93025", "#129eaf")
-_BAR, _GAP, _LABELS, _WIDTH, _VALUES = 16, 14, 230, 420, 130
+_BAR, _GAP, _LABELS, _WIDTH, _VALUES = 16, 14, 230, 420, 190
 
 
 def report(rows: Sequence[Row], svg: str | None) -> None:

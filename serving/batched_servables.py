@@ -33,12 +33,12 @@ class BatchedServables:
     def start(self, poll_seconds: float, running: ExitStack) -> None:
         """Have batch threads until ``running`` closes.
 
-        The parameters are read again every ``poll_seconds``; 0: only when :meth:`reload` is called.
+        Parameters are read again every ``poll_seconds``; 0: only when :meth:`reload` is called.
         """
         self._scheduler.start()
         running.callback(self._scheduler.stop)
         if poll_seconds > 0:
-            poll = PeriodicThread("batching_parameters", self.poll, poll_seconds, self._clock)
+            poll = PeriodicThread("batching_parameters", self.reload, poll_seconds, self._clock)
             poll.start()
             running.callback(poll.stop)
 
@@ -62,26 +62,23 @@ class BatchedServables:
         """Read the parameters again and have what is loaded follow them.
 
         Requests that are queued already are processed as before. A version that was loaded without
-        batching stays without, and one whose own file is gone keeps what it had. Raises NotFound or
-        InvalidArgument for parameters that are wrong; nothing has changed then.
+        batching stays without, and one whose own file is gone keeps what it had. Parameters that
+        are wrong change nothing; that is logged, once as long as it is for the same reason.
         """
         with self._lock:
-            batching = self._batching.read_again()
-            loaded = list(self._paths.items())
-            options = [batching.options_for(path) for _, path in loaded]
+            try:
+                batching = self._batching.read_again()
+                loaded = list(self._paths.items())
+                options = [batching.options_for(path) for _, path in loaded]
+            except ServingError as error:
+                if error.message != self._last_error:
+                    log.error("batching goes on as before: %s", error)
+                self._last_error = error.message
+                return
+            self._last_error = ""
+            if batching.scheduler != self._batching.scheduler:
+                self._scheduler.resize(batching.scheduler.num_batch_threads)
             self._batching = batching
-            self._scheduler.resize(batching.scheduler.num_batch_threads)
             for (batched, _), new in zip(loaded, options, strict=True):
                 if new is not None:
                     batched.reconfigure(new)
-
-    def poll(self) -> None:
-        """As :meth:`reload`; what is wrong is logged, once as long as it is the same."""
-        try:
-            self.reload()
-        except ServingError as error:
-            if error.message != self._last_error:
-                log.error("batching parameters: %s", error)
-            self._last_error = error.message
-        else:
-            self._last_error = ""

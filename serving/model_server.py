@@ -73,7 +73,7 @@ class ModelServer:
             Platforms({"tensorflow": options.tensorflow}),
             clock=self._clock,
             wrap=self._wrap,
-            before_reload=self._batched.reload if self._batched else None,
+            on_reload=self._batched.reload if self._batched else None,
             is_everywhere=self._peers.is_everywhere,
         )
 

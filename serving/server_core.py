@@ -86,18 +86,18 @@ class ServerCore:
         *,
         clock: Clock,
         wrap: Wrap = lambda _id, _path, servable: servable,
-        before_reload: Callable[[], None] | None = None,
+        on_reload: Callable[[], None] | None = None,
         is_everywhere: Callable[[ServableId], bool] = lambda _id: True,
     ) -> None:
         """``wrap`` is put around every servable as it loads; by default nothing is.
-        ``before_reload`` goes before a new configuration, which is refused with what it raises.
+        ``on_reload`` is called with every configuration that comes into force after the first.
 
         Where other processes serve the same models, ``is_everywhere`` tells whether a version is
         available in all of them; :meth:`reconsider` is called when that has changed.
         """
         self.bus: EventBus[ServableState] = EventBus()
         self._wrap = wrap
-        self._before_reload = before_reload or (lambda: None)
+        self._on_reload = on_reload or (lambda: None)
         self._is_everywhere = is_everywhere
         self._options = options
         self._platforms = platforms
@@ -149,10 +149,10 @@ class ServerCore:
         hears Unknown when a new model failed or has no version (the rest is in force).
         """
         with self._reloading:
-            self._before_reload()
             since = self._monitor.now()
             new = [config.name for config in configs if config.name not in self._configs]
             self._apply(configs, retry_failed=True)
+            self._on_reload()
         awaited = self._awaited(new, since)
 
         def tell() -> None:

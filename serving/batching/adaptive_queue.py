@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
 from serving.batching.adaptive_size import AdaptiveSize
-from serving.batching.batch_queue import Batch, Entry
+from serving.batching.batch_queue import FULL, Batch, Entry, check_accepts
 from serving.batching.batching_options import BatchingOptions
 from serving.batching.run_times import RunTimes
-from serving.core.errors import InvalidArgument, Unavailable
+from serving.core.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class AdaptiveQueue(Generic[T]):
         self._waiting[entry.ticket] = _Waiting(entry, now)
         self._rows += entry.size
         self._peak = max(self._peak, self._rows + self._running_rows)
-        self._until = min(self._until, entry.deadline)
+        self._until = min(self._until, entry.deadline) if len(self._waiting) > 1 else entry.deadline
 
     def withdraw(self, ticket: int) -> Sequence[T]:
         if ticket not in self._waiting:
@@ -98,7 +98,7 @@ class AdaptiveQueue(Generic[T]):
             return math.inf
         if self._ending:
             return -math.inf
-        if self._size.limit > 1 and self._running:
+        if self._running >= self.most_at_once:
             return math.inf
         wait = self._seconds_to_wait()
         if not wait:
@@ -117,6 +117,10 @@ class AdaptiveQueue(Generic[T]):
         whole, rest = divmod(self._rows, self._size.limit)
         seconds = whole * self._run_times.expected(self._size.limit)
         return seconds + self._run_times.expected(rest) if rest else seconds
+
+    @property
+    def most_at_once(self) -> float:
+        return 1 if self._size.limit > 1 else math.inf
 
     def expected_run(self, size: int) -> float:
         return self._run_times.expected(size)
@@ -170,17 +174,10 @@ class AdaptiveQueue(Generic[T]):
         return next((entry.size for entry, _ in self._waiting.values()), 0)
 
     def _check_capacity(self, size: int) -> None:
-        if self._ending:
-            raise Unavailable("The batch scheduling queue takes no more tasks")
-        if size > self._options.max_batch_size:
-            raise InvalidArgument(
-                f"Task size {size} is larger than maximum input batch size "
-                f"{self._options.max_batch_size}"
-            )
+        check_accepts(size, self._options, ending=self._ending)
         if self._rows + size > self._capacity:
             raise Unavailable(
-                "The batch scheduling queue to which this task was submitted is full; currently "
-                f"{self._rows} rows enqueued and the capacity is {self._capacity}"
+                f"{FULL}; currently {self._rows} rows enqueued and the capacity is {self._capacity}"
             )
 
 

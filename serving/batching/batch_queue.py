@@ -17,7 +17,7 @@ T = TypeVar("T")
 Split = Callable[[T, Sequence[int]], Sequence[T]]
 """Cuts a task into tasks of these sizes, which sum up to its own."""
 
-_FULL = "The batch scheduling queue to which this task was submitted is full"
+FULL = "The batch scheduling queue to which this task was submitted is full"
 
 
 class Batch(Generic[T]):
@@ -38,6 +38,7 @@ class Batch(Generic[T]):
     def add(self, entry: Entry[T], now: float) -> None:
         if not self._tasks:
             self.since = now
+            self.until = entry.deadline
         self._tasks[entry.ticket] = entry.task, entry.size
         self.last_ticket = entry.ticket
         self.size += entry.size
@@ -67,6 +68,16 @@ class Entry(NamedTuple, Generic[T]):
     task: T
     size: int
     deadline: float = math.inf
+
+
+def check_accepts(size: int, options: QueueOptions, *, ending: bool) -> None:
+    """Raise what any queue raises for a task of this size, however full it is."""
+    if ending:
+        raise Unavailable("The batch scheduling queue takes no more tasks")
+    if size > options.max_batch_size:
+        raise InvalidArgument(
+            f"Task size {size} is larger than maximum input batch size {options.max_batch_size}"
+        )
 
 
 class TaskQueue(Protocol[T]):
@@ -103,6 +114,10 @@ class TaskQueue(Protocol[T]):
     @property
     def expected_seconds(self) -> float:
         """How long all that waits here will run, as far as is known."""
+
+    @property
+    def most_at_once(self) -> float:
+        """How many of its batches may run at the same time; inf for any number."""
 
     def expected_run(self, size: int) -> float:
         """Seconds that a batch of this size will run; 0 while nothing is known."""
@@ -185,8 +200,12 @@ class BatchQueue(Generic[T]):
 
     @property
     def expected_seconds(self) -> float:
-        sizes = [batch.size for batch in (*self._closed, self._open) if batch]
-        return sum(map(self._run_times.expected, sizes))
+        full = len(self._closed) * self._run_times.expected(self._limit)
+        return full + (self._run_times.expected(self._open.size) if self._open else 0.0)
+
+    @property
+    def most_at_once(self) -> float:
+        return math.inf
 
     def expected_run(self, size: int) -> float:
         return self._run_times.expected(size)
@@ -217,19 +236,13 @@ class BatchQueue(Generic[T]):
         return [part for part in (free, *[self._limit] * whole, rest) if part]
 
     def _check_capacity(self, size: int) -> None:
-        if self._ending:
-            raise Unavailable("The batch scheduling queue takes no more tasks")
-        if size > self._options.max_batch_size:
-            raise InvalidArgument(
-                f"Task size {size} is larger than maximum input batch size "
-                f"{self._options.max_batch_size}"
-            )
+        check_accepts(size, self._options, ending=self._ending)
         enqueued = len(self._closed) + 1
         if self._options.enable_large_batch_splitting:
             self._check_free_rows(size, enqueued)
         elif self._open.size + size > self._limit and enqueued >= self._max_enqueued_batches:
             raise Unavailable(
-                f"{_FULL}; currently {enqueued} batches enqueued and max_enqueued_batches is "
+                f"{FULL}; currently {enqueued} batches enqueued and max_enqueued_batches is "
                 f"{self._max_enqueued_batches}"
             )
 
@@ -237,7 +250,7 @@ class BatchQueue(Generic[T]):
         capacity = (self._max_enqueued_batches - enqueued + 1) * self._limit - self._open.size
         if size > capacity:
             raise Unavailable(
-                f"{_FULL}; task size is {size} but scheduling capacity is only {capacity} "
+                f"{FULL}; task size is {size} but scheduling capacity is only {capacity} "
                 f"(num_enqueued_batches={enqueued}, "
                 f"max_enqueued_batches={self._max_enqueued_batches}, "
                 f"open_batch_size={self._open.size}, max_execution_batch_size={self._limit})"

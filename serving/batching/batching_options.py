@@ -13,18 +13,22 @@ class SchedulerOptions:
     """The batch threads that all queues share.
 
     A thread whose batch has run for ``hung_batch_seconds`` is not counted among them until it comes
-    back: another takes its place. Raises InvalidArgument, with TensorFlow Serving's text, unless
-    there is a thread.
+    back: another takes its place, unless this is 0. Raises InvalidArgument, with TensorFlow
+    Serving's text, unless there is a thread.
     """
 
     num_batch_threads: int
     thread_pool_name: str = "batch_threads"
-    hung_batch_seconds: float = 10.0
+    hung_batch_seconds: int = 30
 
     def __post_init__(self) -> None:
         if self.num_batch_threads < 1:
             raise InvalidArgument(
                 f"num_batch_threads must be positive; was {self.num_batch_threads}"
+            )
+        if self.hung_batch_seconds < 0:
+            raise InvalidArgument(
+                f"hung_batch_seconds must be non-negative; was {self.hung_batch_seconds}"
             )
 
 

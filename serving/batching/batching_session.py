@@ -7,47 +7,33 @@ import math
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from serving.batching.adaptive_queue import AdaptiveQueue
-from serving.batching.batch import merged, rounded_size, row_count, split_outputs
+from serving.batching.batch import row_count
 from serving.batching.batch_queue import BatchQueue, TaskQueue
+from serving.batching.batch_runs import BatchRuns
 from serving.batching.batching_options import BatchingOptions
-from serving.batching.batching_task import (
-    GIVEN_UP,
-    BatchingTask,
-    answer_expired,
-    answer_given_up,
-    answer_late,
-    split_task,
-)
+from serving.batching.batching_task import GIVEN_UP, BatchingTask, split_task
 from serving.batching.lane import Place, Share
 from serving.batching.run_times import RunTimes
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler, SharedQueue
 from serving.core.clock import Clock
 from serving.core.errors import (
     Cancelled,
-    IncompatibleShapes,
-    IncompatibleTypes,
-    Internal,
-    InvalidArgument,
-    OutOfRange,
     ServingError,
     Unavailable,
 )
 from serving.core.priority import Priority
 from serving.core.servable import (
-    Outputs,
     RunCallback,
     RunOptions,
     Servable,
     Signature,
     TensorInfo,
-    run_and_wait,
 )
 
 log = logging.getLogger(__name__)
@@ -90,6 +76,7 @@ class BatchingServable:
         self._lock = threading.Lock()
         self._share = Share(options.max_batches_in_progress or None)
         self._run_times: defaultdict[_Tensors, RunTimes] = defaultdict(RunTimes)
+        self._closed = False
         self._former: list[SharedQueue[BatchingTask]] = []
         self._queues = self._queues_of_signatures()
         self._most_queues = len(self._queues) + _MOST_QUEUES_OF_REQUESTS
@@ -121,13 +108,20 @@ class BatchingServable:
                 self._unbatched.run(feeds, fetches, options, done)
 
     def reconfigure(self, options: BatchingOptions) -> None:
-        """Batch by these options from now on; what is queued is processed by those before."""
+        """Batch by these options from now on; what is queued is processed by those before.
+
+        No effect once closed.
+        """
         with self._lock:
-            if options == self._options:
+            if self._closed or options == self._options:
                 return
             self._options = options
+            # Without the scheduler's lock: the queues' end, below, has it look again.
             self._share.most = options.max_batches_in_progress or None
             former, self._queues = self._queues, self._queues_of_signatures()
+            known = {key.tensors for key in self._queues}
+            for tensors in self._run_times.keys() - known:
+                del self._run_times[tensors]
             self._former = [queue for queue in self._former if not queue.is_drained()]
             self._former.extend(former.values())
         for queue in former.values():
@@ -135,7 +129,10 @@ class BatchingServable:
 
     def close(self) -> None:
         """Answer what is enqueued, then close the wrapped servable."""
-        for queue in (*self._former, *self._queues.values()):
+        with self._lock:
+            self._closed = True
+            queues = [*self._former, *self._queues.values()]
+        for queue in queues:
             queue.close()
         self._servable.close()
 
@@ -182,77 +179,17 @@ class BatchingServable:
             queue = AdaptiveQueue(options, run_times)
         else:
             queue = BatchQueue(options.queue, split_task, run_times)
+        # Turns are TensorFlow Serving's unless priorities are honoured.
+        max_wait = options.max_priority_wait_micros / 1e6 if options.honor_priorities else math.inf
         place = Place(
             self._share,
             admission=options.admission,
             weight=options.weight,
             priority=key.priority,
-            max_wait_seconds=options.max_priority_wait_micros / 1e6,
+            max_wait_seconds=max_wait,
         )
-        process = self._process_in_time if options.queue.deadline_aware else self._process
-        return self._scheduler.add_queue(queue, partial(process, key), place)
-
-    def _process_in_time(self, key: _Key, tasks: Sequence[BatchingTask]) -> None:
-        """Answer what cannot be done before its deadline, by the run times, and run the rest."""
-        run_times = self._run_times[key.tensors]
-        size = sum(task.rows for task in tasks)
-        in_time = answer_late(tasks, self._clock.monotonic() + run_times.expected(size))
-        if in_time:
-            self._process(key, in_time)
-        else:
-            run_times.doubt()
-
-    def _process(self, key: _Key, tasks: Sequence[BatchingTask]) -> None:
-        started = self._clock.monotonic()
-        tasks = answer_given_up(answer_expired(tasks, started))
-        if not tasks:
-            return
-        fetches = key.tensors[1]
-        result = self._shares_or_error(fetches, tasks)
-        if not isinstance(result, ServingError):
-            for task, share in zip(tasks, result, strict=True):
-                task.answer(_in_order_of(task.fetches, fetches, share))
-            rows = sum(task.rows for task in tasks)
-            self._run_times[key.tensors].learn(rows, self._clock.monotonic() - started)
-        elif len(tasks) > 1 and self._is_retried(result):
-            middle = len(tasks) // 2
-            self._process(key, tasks[:middle])
-            self._process(key, tasks[middle:])
-        else:
-            for task in tasks:
-                task.answer(result)
-
-    def _shares_or_error(
-        self, fetches: Sequence[str], tasks: Sequence[BatchingTask]
-    ) -> list[list[np.ndarray]] | ServingError:
-        try:
-            return self._run_batch(fetches, tasks)
-        except ServingError as error:
-            return error
-        except Exception:  # a defect of the servable, which must not leave anyone without an answer
-            log.exception("a batch of %r failed", self._servable)
-            return Internal("the run failed unexpectedly")
-
-    def _is_retried(self, error: ServingError) -> bool:
-        """Whether the requests are at fault for it, and some of them may succeed without others."""
-        return self._options.retry_failed_batch_in_halves and isinstance(
-            error, InvalidArgument | OutOfRange | IncompatibleShapes | IncompatibleTypes
-        )
-
-    def _run_batch(
-        self, fetches: Sequence[str], tasks: Sequence[BatchingTask]
-    ) -> list[list[np.ndarray]]:
-        """The rows of each task of every output. The batch runs as its first task asks for."""
-        sizes = [task.rows for task in tasks]
-        size = rounded_size(sum(sizes), self._options.allowed_batch_sizes)
-        feeds = merged(
-            [task.feeds for task in tasks], size, pad=self._options.pad_variable_length_inputs
-        )
-        options = replace(tasks[0].options, deadline=_latest_deadline(tasks), cancellation=None)
-        outputs = run_and_wait(self._servable, feeds, fetches, options)
-        if len(outputs) != len(fetches):
-            raise Internal("Wrong number of batched output tensors")
-        return split_outputs(outputs, sizes, size)
+        work = BatchRuns(self._servable, key.tensors[1], options, run_times, self._clock)
+        return self._scheduler.add_queue(queue, work.process, place)
 
     def __repr__(self) -> str:
         return f"<BatchingServable of {self._servable!r}>"
@@ -270,20 +207,3 @@ def _give_up(queue: SharedQueue[BatchingTask], ticket: int) -> None:
     """Answer what nobody waits for any more, as far as no thread has taken it yet."""
     for task in queue.withdraw(ticket):
         task.answer(Cancelled(GIVEN_UP))
-
-
-def _latest_deadline(tasks: Sequence[BatchingTask]) -> float | None:
-    """The latest of the tasks' deadlines, None where one has none."""
-    latest = -math.inf
-    for task in tasks:
-        if task.options.deadline is None:
-            return None
-        latest = max(latest, task.options.deadline)
-    return latest
-
-
-def _in_order_of(
-    wanted: Sequence[str], fetched: Sequence[str], outputs: Sequence[np.ndarray]
-) -> Outputs:
-    by_name = dict(zip(fetched, outputs, strict=True))
-    return [by_name[name] for name in wanted]

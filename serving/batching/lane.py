@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from serving.batching.batch_queue import TaskQueue
 from serving.batching.batching_options import Admission
 
 HIGHEST_PRIORITY = 0
+_NOBODY = (-1, 0)
 
 
 @dataclass(slots=True)
@@ -25,16 +27,16 @@ class Share:
 class Place:
     """What decides over the turns of a queue.
 
-    It has ``weight`` turns in a row. A smaller ``priority`` goes first, unless a task of another
-    has waited for ``max_wait_seconds``. No more batches of it are in progress than ``share`` has.
-    ``admission`` says what is refused for the wait it would have.
+    It has ``weight`` turns in a row. A smaller ``priority`` goes first; tasks that have waited for
+    ``max_wait_seconds`` count among the first. No more batches of it are in progress than ``share``
+    has. ``admission`` says what is refused for the wait it would have.
     """
 
     share: Share = field(default_factory=Share)
     admission: Admission | None = None
     weight: int = 1
     priority: int = HIGHEST_PRIORITY
-    max_wait_seconds: float = 1.0
+    max_wait_seconds: float = math.inf
 
 
 class Lane:
@@ -77,11 +79,10 @@ class Lane:
 class Turns:
     """Whose turn it is: round robin by age, as in TensorFlow Serving, among equal priorities."""
 
-    __slots__ = ("_last", "_left")
+    __slots__ = ("_latest",)
 
     def __init__(self) -> None:
-        self._last = -1
-        self._left = 0  # turns that the last one has left
+        self._latest: dict[int, tuple[int, int]] = {}  # by priority: who, and the turns it has left
 
     def order(self, lanes: Iterable[Lane], now: float) -> Sequence[Lane]:
         """The queues in the order in which they are to be asked for a batch."""
@@ -90,16 +91,22 @@ class Turns:
             ordered.sort(key=lambda lane: self._rank(lane, now))
         return ordered
 
-    def taken(self, lane: Lane) -> None:
-        """The lane has had a turn."""
-        if lane.number == self._last and self._left:
-            self._left -= 1
-        else:
-            self._last, self._left = lane.number, lane.weight - 1
+    def taken(self, lane: Lane, now: float) -> None:
+        """The lane has a turn; call it before its batch is taken."""
+        priority = _priority(lane, now)
+        last, left = self._latest.get(priority, _NOBODY)
+        left = left - 1 if lane.number == last and left else lane.weight - 1
+        self._latest[priority] = lane.number, left
 
     def _rank(self, lane: Lane, now: float) -> tuple[int, bool, bool, int]:
-        priority = lane.priority
-        if priority > HIGHEST_PRIORITY and lane.queue.oldest_since + lane.max_wait_seconds <= now:
-            priority = HIGHEST_PRIORITY
-        goes_on = lane.number == self._last and self._left > 0
-        return priority, not goes_on, lane.number <= self._last, lane.number
+        priority = _priority(lane, now)
+        last, left = self._latest.get(priority, _NOBODY)
+        goes_on = lane.number == last and left > 0
+        return priority, not goes_on, lane.number <= last, lane.number
+
+
+def _priority(lane: Lane, now: float) -> int:
+    """That in force: one that has waited for too long takes turns with the first."""
+    if lane.queue.oldest_since + lane.max_wait_seconds <= now:
+        return HIGHEST_PRIORITY
+    return lane.priority

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from serving.batching.batch_queue import Batch, Entry, TaskQueue
-from serving.batching.batching_options import SchedulerOptions
+from serving.batching.batching_options import Admission, SchedulerOptions
 from serving.batching.lane import Lane, Place, Turns
 from serving.core.clock import Clock
 from serving.core.errors import ResourceExhausted
@@ -21,6 +21,9 @@ from serving.core.periodic import PeriodicThread
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_SECONDS_TO_STOP = 10.0
+_SECONDS_BETWEEN_LOOKS = 5.0
 
 Process = Callable[[Sequence[T]], None]
 """Does the work of one batch; called on a batch thread, which it may hold."""
@@ -72,7 +75,7 @@ class SharedBatchScheduler:
         self._watch = PeriodicThread(
             f"{options.thread_pool_name}_watch",
             self.replace_hung_threads,
-            options.hung_batch_seconds / 2,
+            _SECONDS_BETWEEN_LOOKS,
             clock,
         )
 
@@ -94,8 +97,9 @@ class SharedBatchScheduler:
             workers = [worker for worker in self._workers if not worker.lost]
         for worker in workers:
             worker.wake.set()
+        until = self._clock.monotonic() + _SECONDS_TO_STOP
         for worker in workers:
-            worker.thread.join(self._options.hung_batch_seconds)
+            worker.thread.join(max(0.0, until - self._clock.monotonic()))
         while self.run_once():
             pass
 
@@ -130,7 +134,7 @@ class SharedBatchScheduler:
         with self._lock:
             taken, helper = self._take(now)
             if taken is not None and worker is not None:
-                worker.busy(now, taken[0].queue.expected_run(taken[1].size))
+                worker.busy(taken[0], taken[1], now)
         _wake(helper)
         if taken is None:
             return False
@@ -138,7 +142,9 @@ class SharedBatchScheduler:
         return True
 
     def replace_hung_threads(self) -> None:
-        """Start a thread for each whose batch has been running for too long."""
+        """Start a thread for each whose batch has been running for too long, where that counts."""
+        if not self._options.hung_batch_seconds:
+            return
         latest = self._clock.monotonic() - self._options.hung_batch_seconds
         with self._lock:
             for worker in self._workers:
@@ -153,18 +159,13 @@ class SharedBatchScheduler:
 
     def _start_missing_threads(self) -> None:
         with self._lock:
-            missing = 0 if self._stopping else -self._surplus()
-            new = [self._new_worker() for _ in range(missing)]
-            self._workers.update(new)
-        for worker in new:
-            worker.thread.start()
-
-    def _new_worker(self) -> _Worker:
-        taken = {worker.number for worker in self._workers}
-        number = next(number for number in itertools.count() if number not in taken)
-        worker = _Worker(number, self._work, f"{self._options.thread_pool_name}_{number}")
-        self._workers.add(worker)
-        return worker
+            while not self._stopping and self._surplus() < 0:
+                taken = {worker.number for worker in self._workers}
+                number = next(number for number in itertools.count() if number not in taken)
+                name = f"{self._options.thread_pool_name}_{number}"
+                worker = _Worker(number, self._work, name)
+                self._workers.add(worker)
+                worker.thread.start()
 
     def _surplus(self) -> int:
         """The threads that there are too many; negative: that are missing."""
@@ -175,7 +176,7 @@ class SharedBatchScheduler:
         with self._lock:
             ticket = next(self._tickets)
             if lane.admission is not None:
-                self._admit(lane, size, deadline, now)
+                self._admit(lane, lane.admission, Entry(ticket, task, size, deadline), now)
             lane.queue.add(Entry(ticket, task, size, deadline), now)
             self._waiting[lane.number] = lane
             ready_at = self._ready_at(lane)
@@ -186,36 +187,41 @@ class SharedBatchScheduler:
         _wake(helper)
         return ticket
 
-    def _admit(self, lane: Lane, size: int, deadline: float, now: float) -> None:
-        """Raise ResourceExhausted for a task that would have to wait for too long."""
+    def _admit(self, lane: Lane, admission: Admission, entry: Entry[Any], now: float) -> None:
+        """Raise ResourceExhausted for a task that would have to wait for too long.
+
+        One that need not wait is let in whatever was measured: from it better may be learned.
+        """
         wait = self._expected_wait(lane, now)
-        assert lane.admission is not None
-        most = lane.admission.max_wait_seconds
-        if wait > most:
+        too_long = ""
+        if wait > admission.max_wait_seconds:
+            too_long = f"the most is {admission.max_wait_seconds:g} s"
+        elif wait and now + wait + lane.queue.expected_run(entry.size) > entry.deadline:
+            too_long = f"its deadline is in {max(0.0, entry.deadline - now):.3g} s"
+        if too_long:
             raise ResourceExhausted(
-                f"The request would have to wait for about {wait:.3g} s; the most is {most:g}",
-                retry_after_seconds=wait,
-            )
-        if now + wait + lane.queue.expected_run(size) > deadline:
-            raise ResourceExhausted(
-                f"The request would have to wait for about {wait:.3g} s, and its deadline is in "
-                f"{max(0.0, deadline - now):.3g} s",
+                f"The request would have to wait for about {wait:.3g} s; {too_long}",
                 retry_after_seconds=wait,
             )
 
     def _expected_wait(self, lane: Lane, now: float) -> float:
         """Seconds until what runs, and what waits and goes before the lane's next, is done."""
-        if self._idle and not self._waiting:
+        if self._idle and lane.queue.is_empty and not self._is_held(lane):
             return 0.0
-        ahead = sum(
+        own = lane.queue.expected_seconds
+        others = sum(
             other.queue.expected_seconds
             for other in self._waiting.values()
-            if other.priority <= lane.priority
+            if other is not lane and other.priority <= lane.priority
         )
-        running = sum(
-            max(0.0, worker.busy_until - now) for worker in self._workers if not worker.lost
-        )
-        return (ahead + running) / self._most_in_progress(lane)
+        for worker in self._workers:
+            left = 0.0 if worker.lost else max(0.0, worker.busy_until - now)
+            if worker.lane is lane:
+                own += left
+            else:
+                others += left
+        at_once = min(lane.queue.most_at_once, self._most_in_progress(lane))
+        return own / at_once + others / self._num_threads
 
     def _withdraw(self, lane: Lane, ticket: int) -> Sequence[Any]:
         with self._lock:
@@ -241,15 +247,16 @@ class SharedBatchScheduler:
     def _take(self, now: float) -> tuple[tuple[Lane, Batch[Any]] | None, _Worker | None]:
         """The next batch and its queue, if one is ready; and who has to look after the others."""
         for lane in self._turns.order(self._waiting.values(), now):
-            batch = None if self._is_held(lane) else lane.queue.take(now)
-            if batch is None:
+            lane.announced = False
+            if self._ready_at(lane) > now:
                 continue
+            self._turns.taken(lane, now)
+            batch = lane.queue.take(now)
+            assert batch is not None  # it was ready
             lane.in_progress += 1
             lane.share.in_progress += 1
-            lane.announced = False
             if lane.queue.is_empty:
                 del self._waiting[lane.number]
-            self._turns.taken(lane)
             return (lane, batch), self._helper_for(self._first_ready_at(), now)
         return None, None
 
@@ -313,7 +320,8 @@ class SharedBatchScheduler:
         """Wait for a batch and process it; False when the thread is to end."""
         while not self.run_once(worker):
             with self._lock:
-                if self._is_to_end(worker):
+                if self._stopping or self._surplus() > 0:
+                    self._workers.discard(worker)  # others process what cannot be taken now
                     return False
                 timeout = self._begin_to_sleep(worker)
             if timeout is None or timeout > 0:
@@ -322,16 +330,13 @@ class SharedBatchScheduler:
                 self._leave_idle(worker)
         with self._lock:
             worker.rest()
-            return not (self._surplus() > 0 and self._is_to_end(worker))
-
-    def _is_to_end(self, worker: _Worker) -> bool:
-        """Whether the scheduler stops, and others process what cannot be taken now; or there are
-        more threads than there should be. Then it is not counted any more.
-        """
-        if not self._stopping and self._surplus() <= 0:
-            return False
-        self._workers.discard(worker)
-        return True
+            if self._surplus() <= 0:
+                return True
+            self._workers.discard(worker)
+            # It would have looked after what became ready with the end of its batch.
+            helper = self._helper_for(self._first_ready_at(), self._clock.monotonic())
+        _wake(helper)
+        return False
 
     def _begin_to_sleep(self, worker: _Worker) -> float | None:
         """Seconds to sleep, None for as long as nobody wakes it; 0 when a batch is ready."""
@@ -350,7 +355,7 @@ class SharedBatchScheduler:
 class _Worker:
     """A batch thread and what wakes it. ``lost``: its batch does not come back."""
 
-    __slots__ = ("busy_since", "busy_until", "lost", "number", "thread", "wake")
+    __slots__ = ("busy_since", "busy_until", "lane", "lost", "number", "thread", "wake")
 
     def __init__(self, number: int, work: Callable[[_Worker], None], name: str) -> None:
         self.number = number
@@ -358,11 +363,13 @@ class _Worker:
         self.thread = threading.Thread(target=work, args=(self,), name=name, daemon=True)
         self.rest()
 
-    def busy(self, now: float, expected_seconds: float) -> None:
+    def busy(self, lane: Lane, batch: Batch[Any], now: float) -> None:
+        self.lane: Lane | None = lane
         self.busy_since = now
-        self.busy_until = now + expected_seconds
+        self.busy_until = now + lane.queue.expected_run(batch.size)
 
     def rest(self) -> None:
+        self.lane = None
         self.busy_since = math.inf
         self.busy_until = -math.inf
         self.lost = False

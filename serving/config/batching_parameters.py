@@ -19,7 +19,7 @@ from serving.core.errors import InvalidArgument
 from serving.generated.session_bundle_config_pb2 import BatchingParameters
 
 _FILE_OF_A_VERSION = "batching_params.pbtxt"
-_SCHEDULER_FIELDS = ("num_batch_threads", "thread_pool_name")
+_SCHEDULER_FIELDS = ("num_batch_threads", "thread_pool_name", "hung_batch_seconds")
 _QUEUE_FIELDS = (
     "max_batch_size",
     "batch_timeout_micros",
@@ -40,7 +40,6 @@ class Batching:
     """
 
     path: str
-
     scheduler: SchedulerOptions
     parameters: BatchingParameters
     per_version: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from serving.core.cancellation import Cancellation
 from serving.core.errors import (
     Cancelled,
+    DeadlineExceeded,
     Internal,
     InvalidArgument,
     NotFound,
@@ -119,9 +121,13 @@ class OnnxServable:
     ) -> None:
         """Compute while the calling thread waits, without the interpreter lock.
 
-        A cancellation ends the run between two of the model's operations, with CANCELLED.
+        A cancellation ends the run between two of the model's operations, with CANCELLED. A run
+        whose deadline has passed is not begun.
         """
-        done(self._result(feeds, fetches, options.cancellation))
+        if options.deadline is not None and options.deadline <= time.monotonic():
+            done(DeadlineExceeded("The deadline passed before the run began"))
+        else:
+            done(self._result(feeds, fetches, options.cancellation))
 
     def close(self) -> None:
         self._session = None

@@ -64,6 +64,8 @@ class Platforms:
         try:
             make = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
+            if (error.name or "").startswith("serving"):
+                raise  # a defect of ours, which nothing that is installed mends
             raise FailedPrecondition(
                 f"platform {name!r} needs {error.name}, which is not installed: "
                 f"pip install 'model-server[{name}]'"

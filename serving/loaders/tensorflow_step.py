@@ -68,6 +68,11 @@ class Step:
         self._fetch_dtypes = [numpy_dtype(element_type(tensor.dtype)) for tensor in fetch_tensors]
         self._feed_endpoints = [session.endpoint(tensor) for tensor in feed_tensors]
         self._fetch_endpoints = [session.endpoint(tensor) for tensor in fetch_tensors]
+        # A signature may leave out the ":0" of a tensor's name; not everything forgives that.
+        self._tensor_names = (
+            [tensor.name for tensor in feed_tensors],
+            [tensor.name for tensor in fetch_tensors],
+        )
         self._here: Callable[..., Sequence[Any]] | None = None
         self._pace = Pace()
 
@@ -97,7 +102,7 @@ class Step:
         if not self._pace.quick:
             self._here = None
         elif self._here is None:  # unlocked: two callables made at once are alike
-            self._here = self._session.callable_here(self._feed_names, self._fetch_names)
+            self._here = self._session.callable_here(*self._tensor_names)
 
     def _arguments(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         # Checked before the runtime does, which would log a warning for every bad request, word

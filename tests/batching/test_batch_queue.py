@@ -196,3 +196,11 @@ def test_a_batch_from_which_tasks_are_withdrawn_takes_others_while_it_is_open():
     queue.withdraw(1)
     queue.add(Entry(3, "c", 1), 0.0)
     assert take_all(queue) == [["b", "c"]]
+
+
+def test_the_deadline_of_a_task_that_was_withdrawn_closes_no_batch():
+    queue = queue_of(max_batch_size=4, batch_timeout_micros=1_000_000, deadline_aware=True)
+    queue.add(Entry(1, "a", 1, 0.5), 0.0)
+    queue.withdraw(1)
+    queue.add(Entry(2, "b", 1), 10.0)
+    assert queue.ready_at == 11.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -175,6 +176,27 @@ class TestGivenUp:
         assert batched.step() == []
 
 
+def test_without_priorities_queues_take_turns_however_long_they_have_waited():
+    batched = Batched(BatchingOptions(QueueOptions(max_batch_size=1)))
+    other = Batched(BatchingOptions(QueueOptions(max_batch_size=1)))
+    later = BatchingServable(
+        other.model,
+        other.model,
+        batched.scheduler,
+        BatchingOptions(QueueOptions(max_batch_size=1)),
+        batched.clock,
+    )
+    order: list[str] = []
+    feeds = {"x:0": np.zeros(1, np.float32)}
+    for _ in range(3):
+        batched.servable.run(feeds, ["y:0"], RunOptions(), lambda _: order.append("early"))
+    batched.clock.advance(5)
+    for _ in range(3):
+        later.run(feeds, ["y:0"], RunOptions(), lambda _: order.append("late"))
+    batched.step()
+    assert order == ["early", "late"] * 3
+
+
 class TestPriorities:
     def test_requests_of_a_higher_priority_go_first(self):
         batched = Batched(BatchingOptions(honor_priorities=True))
@@ -222,16 +244,32 @@ class TestReconfiguring:
         before = batched.send(1.0)
         batched.servable.reconfigure(BatchingOptions(adaptive=True))
         after = batched.send(2.0)
-        batched.step()
-        batched.servable.close()
+        closing = threading.Thread(target=batched.servable.close)
+        closing.start()
+        while closing.is_alive():
+            batched.step()
         assert len(before) == len(after) == 1
 
     def test_batching_can_become_adaptive_and_fixed_again(self):
         batched = Batched(BatchingOptions())
-        for adaptive in (True, False):
+        batched.model.seconds = 1.0
+        for adaptive, batches in ((True, [[1.0], [2.0, 3.0]]), (False, [[1.0, 2.0, 3.0]])):
             batched.servable.reconfigure(BatchingOptions(adaptive=adaptive))
-            batched.send(1.0)
-            assert batched.step() == [[1.0]]
+            for row in (1.0, 2.0, 3.0):
+                batched.send(row)
+            assert batched.step() == batches
+
+    def test_what_waits_is_padded_as_was_said_before(self):
+        batched = Batched(BatchingOptions(allowed_batch_sizes=(4, 1000)))
+        batched.send(1.0)
+        batched.servable.reconfigure(BatchingOptions())
+        assert batched.step() == [[1.0] * 4]
+
+    def test_one_that_is_closed_has_no_more_queues(self):
+        batched = Batched(BatchingOptions())
+        batched.servable.close()
+        batched.servable.reconfigure(BatchingOptions(adaptive=True))
+        assert not batched.scheduler._lanes
 
 
 def test_what_is_not_admitted_is_told_when_to_come_again():

@@ -25,7 +25,7 @@ def turns_of(waiting: list[Lane], count: int, now: float = 0.0) -> list[int]:
     turns, taken = Turns(), []
     for _ in range(count):
         lane = turns.order(waiting, now)[0]
-        turns.taken(lane)
+        turns.taken(lane, now)
         taken.append(lane.number)
     return taken
 
@@ -40,11 +40,11 @@ def test_a_weight_is_so_many_turns_in_a_row():
 
 def test_the_turns_that_a_queue_does_not_use_are_not_saved_up():
     turns, (a, b) = Turns(), lanes(Place(weight=2), Place())
-    turns.taken(a)
-    turns.taken(b)  # a had nothing ready
+    turns.taken(a, 0)
+    turns.taken(b, 0)  # a had nothing ready
     assert [lane.number for lane in turns.order([a, b], 0)] == [0, 1]
-    turns.taken(a)
-    turns.taken(a)
+    turns.taken(a, 0)
+    turns.taken(a, 0)
     assert [lane.number for lane in turns.order([a, b], 0)] == [1, 0]
 
 
@@ -64,5 +64,15 @@ def test_the_order_holds_every_queue_once_whatever_was_taken_before():
     waiting = lanes(*(Place(weight=1 + n % 2, priority=n % 3) for n in range(6)))
     turns = Turns()
     for taken in itertools.islice(itertools.cycle(waiting), 20):
-        turns.taken(taken)
+        turns.taken(taken, 10.0)
         assert sorted(lane.number for lane in turns.order(waiting, 10.0)) == list(range(6))
+
+
+def test_equals_beside_one_that_goes_first_all_have_their_turns():
+    first, a, b = lanes(Place(priority=0), Place(priority=1), Place(priority=1))
+    turns, taken = Turns(), []
+    for waiting in ([first, a, b], [a, b], [first, a, b], [a, b], [first, a, b], [a, b]):
+        lane = turns.order(waiting, 0)[0]
+        turns.taken(lane, 0)
+        taken.append(lane.number)
+    assert taken == [0, 1, 0, 2, 0, 1]

@@ -16,8 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.batching.adaptive_queue import AdaptiveQueue
 from serving.batching.batch_queue import BatchQueue, Split
-from serving.batching.batching_options import Admission, QueueOptions, SchedulerOptions
+from serving.batching.batching_options import (
+    Admission,
+    BatchingOptions,
+    QueueOptions,
+    SchedulerOptions,
+)
 from serving.batching.lane import Place, Share
 from serving.batching.run_times import RunTimes
 from serving.batching.shared_batch_scheduler import Process, SharedBatchScheduler, SharedQueue
@@ -422,7 +428,7 @@ def test_threads_that_hang_are_replaced_and_other_queues_go_on(num_threads: int)
     with hanging(num_threads, clock) as (scheduler, _):
         other = add_queue(scheduler, QueueOptions(), processed.put, place=Place(Share()))
         other.enqueue("a", 1, NEVER)
-        clock.advance(9)
+        clock.advance(29)
         scheduler.replace_hung_threads()
         assert processed.empty()
         clock.advance(1)
@@ -436,7 +442,7 @@ def test_the_queue_that_hangs_gets_no_more_threads_than_there_were():
         before = threading.active_count()
         for _ in range(5):
             queue.enqueue("hangs too", 1, NEVER)
-            clock.advance(10)
+            clock.advance(30)
             scheduler.replace_hung_threads()
         await_(lambda: threading.active_count() == before + 2)
         assert not scheduler.run_once()
@@ -446,13 +452,17 @@ def test_a_thread_that_comes_back_leaves_no_more_threads_than_there_should_be():
     clock, model = FakeClock(), Hanging()
     with threads(1, clock) as scheduler:
         before = threading.active_count()
-        add_queue(scheduler, QueueOptions(), model.process).enqueue("hangs", 1, NEVER)
+        queue = add_queue(scheduler, QueueOptions(max_batch_size=1), model.process)
+        queue.enqueue("hangs", 1, NEVER)
         model.await_held()
-        clock.advance(10)
+        clock.advance(30)
         scheduler.replace_hung_threads()
         await_(lambda: threading.active_count() == before + 1)
+        queue.enqueue("waits for it", 1, NEVER)
+        await_(lambda: bool(scheduler._idle))
         model.go_on.set()
         await_(lambda: threading.active_count() == before)
+        model.await_held()  # the one that waited is processed, though nothing new comes
         processed: fifo.Queue[list[str]] = fifo.Queue()
         add_queue(scheduler, QueueOptions(), processed.put).enqueue("a", 1, NEVER)
         assert processed.get(timeout=WAIT_SECONDS) == ["a"]
@@ -464,9 +474,12 @@ def test_stopping_does_not_wait_for_a_thread_that_hangs():
     scheduler.start()
     add_queue(scheduler, QueueOptions(), model.process).enqueue("hangs", 1, NEVER)
     model.await_held()
-    clock.advance(10)
+    clock.advance(30)
     scheduler.replace_hung_threads()
-    scheduler.stop()
+    stopping = threading.Thread(target=scheduler.stop)
+    stopping.start()
+    stopping.join(WAIT_SECONDS / 3)
+    assert not stopping.is_alive()
     model.go_on.set()
 
 
@@ -584,7 +597,7 @@ def test_a_task_whose_deadline_comes_before_its_turn_and_its_run_is_refused():
     with pytest.raises(ResourceExhausted) as raised:
         timed.queue.enqueue("late", 1, now + 4.9)
     assert raised.value.message == (
-        "The request would have to wait for about 4 s, and its deadline is in 4.9 s"
+        "The request would have to wait for about 4 s; its deadline is in 4.9 s"
     )
     assert raised.value.retry_after_seconds == pytest.approx(4.0)
 
@@ -593,7 +606,7 @@ def test_a_wait_longer_than_the_bound_is_refused_whatever_the_deadline():
     timed = Timed(1.0, Admission(max_wait_micros=1_500_000))
     timed.queue.enqueue("a", 1, NEVER)
     timed.queue.enqueue("b", 1, NEVER)
-    with pytest.raises(ResourceExhausted, match=r"wait for about 2 s; the most is 1\.5"):
+    with pytest.raises(ResourceExhausted, match=r"wait for about 2 s; the most is 1\.5 s"):
         timed.queue.enqueue("c", 1, NEVER)
     step_all(timed.scheduler)
     timed.queue.enqueue("d", 1, NEVER)
@@ -605,3 +618,27 @@ def test_before_anything_was_run_everything_is_admitted():
     queue = add_queue(scheduler, QueueOptions(), lambda _: None, place=place)
     for _ in range(10):
         queue.enqueue("a", 1, NEVER)
+
+
+def test_one_that_need_not_wait_is_let_in_however_long_its_run_is_thought_to_be():
+    timed = Timed(40.0, Admission())
+    timed.queue.enqueue("a", 1, timed.clock.monotonic() + 30)
+
+
+def test_the_wait_for_batches_that_run_one_at_a_time_is_not_shared_by_the_threads():
+    clock, run_times = FakeClock(), RunTimes()
+    run_times.learn(1, 1.0)
+    run_times.learn(2, 1.0)
+    scheduler = SharedBatchScheduler(SchedulerOptions(16), clock)
+    options = BatchingOptions(QueueOptions(max_batch_size=2), adaptive=True)
+    queue: SharedQueue[str] = scheduler.add_queue(
+        AdaptiveQueue(options, run_times),
+        lambda _: run_times.learn(2, 1.0),
+        Place(admission=Admission()),
+    )
+    queue.enqueue("a", 1, NEVER)
+    assert scheduler.run_once()  # the size is chosen
+    for _ in range(6):
+        queue.enqueue("b", 1, NEVER)
+    with pytest.raises(ResourceExhausted, match="wait for about 3 s"):
+        queue.enqueue("c", 1, clock.monotonic() + 3.5)

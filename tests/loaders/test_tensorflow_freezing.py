@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from exported_models import Exported
 from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
 
 from serving.core.errors import FailedPrecondition
 from serving.core.servable import Servable, run_and_wait
@@ -288,6 +289,20 @@ def conditional(directory: Path) -> None:
     tf.saved_model.save(module, str(directory), signatures=predict)
 
 
+def without_numbers(directory: Path) -> None:
+    """``x`` [n] → ``y`` = 2 · x + 1, whose signature calls its tensors x and y, without ``:0``."""
+    signature = SignatureDef(
+        inputs={"x": TensorInfo(name="x", dtype=tf.float32.as_datatype_enum)},
+        outputs={"y": TensorInfo(name="y", dtype=tf.float32.as_datatype_enum)},
+    )
+    with tf.Graph().as_default(), v1.Session() as session:
+        tf.identity(v1.placeholder(tf.float32, [None], name="x") * variable("a") + 1.0, name="y")
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(directory))
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()
+
+
 class TestServables:
     @pytest.mark.parametrize(
         ("exporter", "value", "expected"),
@@ -350,6 +365,14 @@ class TestServables:
             (a,) = run_and_wait(servable, {}, ["a/Read/ReadVariableOp:0"])
             assert a == 0.5
         assert not servable._session._native.frozen._functions
+
+    def test_a_signature_may_leave_out_the_number_of_the_first_output(
+        self, load: Callable[..., Servable]
+    ) -> None:
+        servable = load(without_numbers)
+        for _ in range(_RUNS):
+            (y,) = run_and_wait(servable, {"x": np.array([1.0], np.float32)}, ["y"])
+            assert y == 3.0
 
     def test_as_many_functions_as_are_allowed_are_frozen(
         self, load: Callable[..., Servable], monkeypatch: pytest.MonkeyPatch

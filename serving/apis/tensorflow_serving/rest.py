@@ -163,8 +163,10 @@ class RestApi:
         reply.set_running_or_notify_cancel()  # a reply may come although nobody waits any more
 
         def begin() -> None:
-            work(client, reply.set_result)
-            if not reply.done():
+            failed = attempt(lambda: work(client, reply.set_result))
+            if isinstance(failed, ServingError):
+                reply.set_result(failed)
+            elif not reply.done():
                 client.watch()
 
         try:

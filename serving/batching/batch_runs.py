@@ -1,0 +1,132 @@
+"""What is done with one batch: run it, and give each of its requests its share of the outputs."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from serving.batching.batch import merged, rounded_size, split_outputs
+from serving.batching.batching_options import BatchingOptions
+from serving.batching.batching_task import (
+    BatchingTask,
+    answer_expired,
+    answer_given_up,
+    answer_late,
+)
+from serving.batching.run_times import RunTimes
+from serving.core.clock import Clock
+from serving.core.errors import (
+    IncompatibleShapes,
+    IncompatibleTypes,
+    Internal,
+    InvalidArgument,
+    OutOfRange,
+    ServingError,
+)
+from serving.core.servable import Outputs, Servable, run_and_wait
+
+log = logging.getLogger(__name__)
+
+
+class BatchRuns:
+    """The batches of one queue, whose tasks have the same inputs and want ``fetches``.
+
+    How long they take goes into ``run_times``. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        servable: Servable,
+        fetches: Sequence[str],
+        options: BatchingOptions,
+        run_times: RunTimes,
+        clock: Clock,
+    ) -> None:
+        self._servable = servable
+        self._fetches = fetches
+        self._options = options
+        self._run_times = run_times
+        self._clock = clock
+
+    def process(self, tasks: Sequence[BatchingTask]) -> None:
+        """Answer every task; blocks while the servable runs. Never raises."""
+        if not self._options.queue.deadline_aware:
+            self._process(tasks)
+            return
+        size = sum(task.rows for task in tasks)
+        done_at = self._clock.monotonic() + self._run_times.expected(size)
+        in_time = answer_late(tasks, done_at)
+        if in_time:
+            self._process(in_time)
+        else:
+            self._run_times.doubt()
+
+    def _process(self, tasks: Sequence[BatchingTask]) -> None:
+        started = self._clock.monotonic()
+        tasks = answer_given_up(answer_expired(tasks, started))
+        if not tasks:
+            return
+        result = self._shares_or_error(tasks)
+        if not isinstance(result, ServingError):
+            for task, share in zip(tasks, result, strict=True):
+                task.answer(_in_order_of(task.fetches, self._fetches, share))
+            rows = sum(task.rows for task in tasks)
+            self._run_times.learn(rows, self._clock.monotonic() - started)
+        elif len(tasks) > 1 and self._is_retried(result):
+            middle = len(tasks) // 2
+            self._process(tasks[:middle])
+            self._process(tasks[middle:])
+        else:
+            for task in tasks:
+                task.answer(result)
+
+    def _shares_or_error(
+        self, tasks: Sequence[BatchingTask]
+    ) -> list[list[np.ndarray]] | ServingError:
+        try:
+            return self._run(tasks)
+        except ServingError as error:
+            return error
+        except Exception:  # a defect of the servable, which must not leave anyone without an answer
+            log.exception("a batch of %r failed", self._servable)
+            return Internal("the run failed unexpectedly")
+
+    def _is_retried(self, error: ServingError) -> bool:
+        """Whether the requests are at fault for it, and some of them may succeed without others."""
+        return self._options.retry_failed_batch_in_halves and isinstance(
+            error, InvalidArgument | OutOfRange | IncompatibleShapes | IncompatibleTypes
+        )
+
+    def _run(self, tasks: Sequence[BatchingTask]) -> list[list[np.ndarray]]:
+        """The rows of each task of every output. The batch runs as its first task asks for."""
+        sizes = [task.rows for task in tasks]
+        size = rounded_size(sum(sizes), self._options.allowed_batch_sizes)
+        feeds = merged(
+            [task.feeds for task in tasks], size, pad=self._options.pad_variable_length_inputs
+        )
+        options = replace(tasks[0].options, deadline=_latest_deadline(tasks), cancellation=None)
+        outputs = run_and_wait(self._servable, feeds, self._fetches, options)
+        if len(outputs) != len(self._fetches):
+            raise Internal("Wrong number of batched output tensors")
+        return split_outputs(outputs, sizes, size)
+
+
+def _latest_deadline(tasks: Sequence[BatchingTask]) -> float | None:
+    """The latest of the tasks' deadlines, None where one has none."""
+    latest = -math.inf
+    for task in tasks:
+        if task.options.deadline is None:
+            return None
+        latest = max(latest, task.options.deadline)
+    return latest
+
+
+def _in_order_of(
+    wanted: Sequence[str], fetched: Sequence[str], outputs: Sequence[np.ndarray]
+) -> Outputs:
+    by_name = dict(zip(fetched, outputs, strict=True))
+    return [by_name[name] for name in wanted]
