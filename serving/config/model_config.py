@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from google.protobuf import json_format
 
-from serving.apis.tensorflow_serving import tensorflow_messages as protos
+from serving.apis.tensorflow_serving import config_messages as protos
 from serving.apis.tensorflow_serving.model_server_config import decode_model_configs
 from serving.config.options import ServerOptions
 from serving.config.text_proto import parse_text_proto, read_text

@@ -8,23 +8,24 @@ import sys
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
-from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2
+from tensorflow_serving.apis import model_service_pb2, predict_pb2, prediction_service_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.apis.tensorflow_serving import tensorflow_messages
+from serving.apis.tensorflow_serving import config_messages, tensorflow_messages
 
 PROGRAM = """
 import sys
 sys.modules.update(tensorflow=None, tensorflow_serving=None)
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from serving.apis.tensorflow_serving import tensorflow_messages as protos
+from serving.apis.tensorflow_serving import config_messages, tensorflow_messages as protos
 from serving.generated import tensorflow_error_pb2, tensorflow_framework_pb2
 files = (tensorflow_error_pb2.DESCRIPTOR, tensorflow_framework_pb2.DESCRIPTOR)
 found = FileDescriptorSet()
 for file in (*files, protos.PREDICTION_SERVICE_FILE):
     file.CopyToProto(found.file.add())
-for name in protos.__all__:
-    getattr(protos, name)
+for messages in (protos, config_messages):
+    for name in messages.__all__:
+        getattr(messages, name)
 sys.stdout.buffer.write(found.SerializeToString())
 """
 
@@ -102,5 +103,6 @@ def test_the_services_have_the_same_methods(stand_ins: descriptor_pool.Descripto
 
 
 def test_where_tensorflow_is_installed_its_own_classes_are_used():
-    assert tensorflow_messages.ModelServerConfig is model_server_config_pb2.ModelServerConfig
+    assert config_messages.ModelServerConfig is model_server_config_pb2.ModelServerConfig
+    assert tensorflow_messages.PredictRequest is predict_pb2.PredictRequest
     assert "serving.generated.tensorflow_serving_pb2" not in sys.modules

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from serving.apis.tensorflow_serving import tensorflow_messages as protos
+from serving.apis.tensorflow_serving import config_messages as protos
 from serving.core.errors import InvalidArgument
 from serving.core.model_config import (
     AllVersions,

@@ -21,8 +21,6 @@ if TYPE_CHECKING or not find_spec("tensorflow"):
     from serving.generated.tensorflow_serving_pb2 import DESCRIPTOR as MODEL_SERVICE_FILE
     from serving.generated.tensorflow_serving_pb2 import DESCRIPTOR as PREDICTION_SERVICE_FILE
     from serving.generated.tensorflow_serving_pb2 import (
-        MODEL_TYPE_UNSPECIFIED,
-        TENSORFLOW,
         ClassificationRequest,
         ClassificationResponse,
         ClassificationResult,
@@ -31,8 +29,6 @@ if TYPE_CHECKING or not find_spec("tensorflow"):
         GetModelStatusRequest,
         GetModelStatusResponse,
         Input,
-        ModelConfig,
-        ModelServerConfig,
         ModelSpec,
         MultiInferenceRequest,
         MultiInferenceResponse,
@@ -86,18 +82,10 @@ else:
         RegressionResult,
     )
     from tensorflow_serving.apis.status_pb2 import StatusProto
-    from tensorflow_serving.config.model_server_config_pb2 import (
-        MODEL_TYPE_UNSPECIFIED,
-        TENSORFLOW,
-        ModelConfig,
-        ModelServerConfig,
-    )
 
 __all__ = [
     "MODEL_SERVICE_FILE",
-    "MODEL_TYPE_UNSPECIFIED",
     "PREDICTION_SERVICE_FILE",
-    "TENSORFLOW",
     "ClassificationRequest",
     "ClassificationResponse",
     "ClassificationResult",
@@ -108,8 +96,6 @@ __all__ = [
     "GetModelStatusRequest",
     "GetModelStatusResponse",
     "Input",
-    "ModelConfig",
-    "ModelServerConfig",
     "ModelSpec",
     "MultiInferenceRequest",
     "MultiInferenceResponse",
