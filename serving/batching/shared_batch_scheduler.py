@@ -174,10 +174,10 @@ class SharedBatchScheduler:
     def _enqueue(self, lane: Lane, task: Any, size: int, deadline: float = math.inf) -> int:
         now = self._clock.monotonic()
         with self._lock:
-            ticket = next(self._tickets)
+            entry = Entry(next(self._tickets), task, size, deadline)
             if lane.admission is not None:
-                self._admit(lane, lane.admission, Entry(ticket, task, size, deadline), now)
-            lane.queue.add(Entry(ticket, task, size, deadline), now)
+                self._admit(lane, lane.admission, entry, now)
+            lane.queue.add(entry, now)
             self._waiting[lane.number] = lane
             ready_at = self._ready_at(lane)
             helper = None
@@ -185,7 +185,7 @@ class SharedBatchScheduler:
                 helper = self._helper_for(ready_at, now)
                 lane.announced = ready_at <= now and helper is not None
         _wake(helper)
-        return ticket
+        return entry.ticket
 
     def _admit(self, lane: Lane, admission: Admission, entry: Entry[Any], now: float) -> None:
         """Raise ResourceExhausted for a task that would have to wait for too long.

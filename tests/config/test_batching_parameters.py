@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from serving.batching.batching_options import BatchingOptions, QueueOptions, SchedulerOptions
+from serving.batching.batching_options import (
+    Admission,
+    BatchingOptions,
+    QueueOptions,
+    SchedulerOptions,
+)
 from serving.config.batching_parameters import Batching, read_batching
 from serving.config.command_line import parse_command_line
 from serving.config.flags import CPUS
@@ -46,6 +51,73 @@ def test_every_field_of_the_file_counts(tmp_path: Path):
     assert made.options_for("/m/1") == BatchingOptions(
         QueueOptions(128, 5000, 7, True, 64), (32, 128), True, True
     )
+
+
+OWN = """
+batching_mode: ADAPTIVE
+deadline_aware: true
+admission_control: true
+max_expected_wait_micros { value: 250000 }
+honor_priorities: true
+max_priority_wait_micros { value: 2000000 }
+weight { value: 3 }
+max_batches_in_progress { value: 2 }
+hung_batch_seconds { value: 5 }
+"""
+
+
+def test_every_field_that_tensorflow_serving_does_not_have_counts(tmp_path: Path):
+    made = read_batching(written(tmp_path, OWN), per_version=False)
+    assert made.scheduler == SchedulerOptions(CPUS, hung_batch_seconds=5)
+    assert made.may_honor_priorities
+    assert made.options_for("/m/1") == BatchingOptions(
+        QueueOptions(deadline_aware=True),
+        adaptive=True,
+        admission=Admission(250_000),
+        honor_priorities=True,
+        max_priority_wait_micros=2_000_000,
+        weight=3,
+        max_batches_in_progress=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("weight {}", "weight must be positive; was 0"),
+        (
+            "max_batches_in_progress { value: -1 }",
+            "max_batches_in_progress must be non-negative; was -1",
+        ),
+        (
+            "max_priority_wait_micros { value: -1 }",
+            "max_priority_wait_micros must be non-negative; was -1",
+        ),
+        (
+            "admission_control: true max_expected_wait_micros { value: -1 }",
+            "max_expected_wait_micros must be non-negative; was -1",
+        ),
+        (
+            "max_expected_wait_micros { value: 1 }",
+            "max_expected_wait_micros is set without setting admission_control",
+        ),
+        (
+            "batching_mode: ADAPTIVE enable_large_batch_splitting { value: true }",
+            "batching_mode ADAPTIVE does not split requests; enable_large_batch_splitting must not "
+            "be set with it",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_named(tmp_path: Path, text: str, message: str):
+    made = read_batching(written(tmp_path, text), per_version=False)
+    with pytest.raises(InvalidArgument) as raised:
+        made.options_for("/m/1")
+    assert raised.value.message == message
+
+
+def test_negative_patience_with_batches_is_refused(tmp_path: Path):
+    with pytest.raises(InvalidArgument, match="hung_batch_seconds must be non-negative; was -1"):
+        read_batching(written(tmp_path, "hung_batch_seconds { value: -1 }"), per_version=False)
 
 
 def test_defaults_without_a_file_and_with_an_empty_one(tmp_path: Path):
