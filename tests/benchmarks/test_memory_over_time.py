@@ -21,6 +21,7 @@ SLOWEST_RATE = 100  # requests a second, on a machine that does much else
 WARM_UP = 0.2  # of the requests
 GROWTH_BYTES = 8 * MEGABYTE
 GROWTH_OBJECTS = 500
+LATEST_SAMPLES = 5
 MODEL_MEGABYTES = 64
 CYCLES = 8
 GROWTH_OF_LEAST_BYTES = 48 * MEGABYTE
@@ -57,7 +58,9 @@ def test_requests_leave_nothing_behind(soak: ModuleType, engine: str):
     assert last.requests >= SOAK_REQUESTS
     assert warm is not last
     assert last.resident_bytes - warm.resident_bytes < GROWTH_BYTES, samples
-    assert last.tracked_objects - warm.tracked_objects < GROWTH_OBJECTS, samples
+    # A sample now and then finds calls of connections that have just gone; what leaks is in all.
+    least = min(sample.tracked_objects for sample in samples[-LATEST_SAMPLES:])
+    assert least - warm.tracked_objects < GROWTH_OBJECTS, samples
 
 
 @pytest.mark.slow
