@@ -21,6 +21,7 @@ from serving.core.errors import (
 )
 from serving.core.event_bus import EventBus
 from serving.core.loader import Loader
+from serving.core.main_thread import wait_until_set
 from serving.core.model_config import ModelConfig
 from serving.core.models import Leased, ModelSpec
 from serving.core.resources import ResourceAllocation
@@ -65,9 +66,6 @@ _POLICIES: Mapping[str, AspiredVersionPolicy] = {
     "availability_preserving": availability_preserving,
     "resource_preserving": resource_preserving,
 }
-
-_SECONDS_TO_HEAR_SIGNALS = 1.0
-"""A signal may arrive without waking a main thread that waits, so it wakes by itself."""
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -133,8 +131,7 @@ class ServerCore:
         awaited = self._awaited(list(self._configs), since)
         settled = threading.Event()
         awaited.when_ended(settled.set)
-        while not settled.wait(_SECONDS_TO_HEAR_SIGNALS):
-            pass
+        wait_until_set(settled)
         self._manager.set_num_load_threads(self._num_load_threads())
         if failed := awaited.failures():
             raise Unknown(_did_not_become_available("servable", failed))

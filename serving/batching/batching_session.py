@@ -157,10 +157,9 @@ class BatchingServable:
             return True
 
     def _queues_of_signatures(self) -> dict[_Key, SharedQueue[BatchingTask]]:
-        keys = {
-            _Key(_tensors(_names(signature.inputs), _names(signature.outputs)), Priority.NORMAL)
-            for signature in self._servable.signatures.values()
-        }
+        signatures = self._servable.signatures.values()
+        called = {_tensors(set(_names(each.inputs)), _names(each.outputs)) for each in signatures}
+        keys = [_Key(tensors, Priority.NORMAL) for tensors in called]
         return {key: self._made_queue(key) for key in keys}
 
     def _new_queue(self, key: _Key) -> SharedQueue[BatchingTask] | None:
@@ -199,8 +198,8 @@ def _names(tensors: Mapping[str, TensorInfo]) -> list[str]:
     return [info.name for info in tensors.values()]
 
 
-def _tensors(feeds: Iterable[str], fetches: Iterable[str]) -> _Tensors:
-    return tuple(sorted(set(feeds))), tuple(sorted(set(fetches)))
+def _tensors(feeds: Mapping[str, np.ndarray] | set[str], fetches: Iterable[str]) -> _Tensors:
+    return tuple(sorted(feeds)), tuple(sorted(set(fetches)))
 
 
 def _give_up(queue: SharedQueue[BatchingTask], ticket: int) -> None:

@@ -7,6 +7,7 @@ nothing would wake it then, so it wakes by itself.
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import TypeVar
@@ -23,6 +24,12 @@ def next_of(queue: SimpleQueue[T]) -> T:
             return queue.get(timeout=_SECONDS_TO_HEAR_SIGNALS)
         except Empty:
             continue
+
+
+def wait_until_set(event: threading.Event) -> None:
+    """Return once the event is set. Raises what a signal's handler does."""
+    while not event.wait(_SECONDS_TO_HEAR_SIGNALS):
+        continue
 
 
 def result_of(future: Future[T]) -> T:
