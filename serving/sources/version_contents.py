@@ -19,13 +19,16 @@ from serving.sources.storages import storage_for
 class Contents:
     """What a version holds, as far as a change of it can be seen from outside.
 
-    ``newest_seconds`` is the latest modification time, in seconds since the epoch. ``fingerprint``
-    is what a remote store says of the files, which tells changes that sizes and times do not.
+    ``newest_seconds`` is the latest modification time, in seconds since the epoch;
+    ``touched_seconds`` that of the latest change of any kind to a local file, as a rename or new
+    permissions are. ``fingerprint`` is what a remote store says of the files, which tells changes
+    that sizes and times do not.
     """
 
     num_files: int
     size_bytes: int
     newest_seconds: float
+    touched_seconds: float = 0.0
     fingerprint: str = ""
 
 
@@ -39,18 +42,20 @@ def contents_of(path: str) -> Contents:
         return _remote_contents_of(path)
     try:
         root = Path(path).stat()
-        count, size, newest = 1, root.st_size, root.st_mtime
-        if not stat.S_ISDIR(root.st_mode):
-            return Contents(count, size, newest)
-        for directory, _, names in os.walk(path, onerror=_raise):
-            newest = max(newest, Path(directory).stat().st_mtime)
-            for name in names:
-                status = Path(directory, name).lstat()
-                count, size = count + 1, size + status.st_size
-                newest = max(newest, status.st_mtime)
+        files, directories = [root], []
+        if stat.S_ISDIR(root.st_mode):
+            for directory, _, names in os.walk(path, onerror=_raise):
+                directories.append(Path(directory).stat())
+                files.extend(Path(directory, name).lstat() for name in names)
     except OSError:
         return UNREADABLE
-    return Contents(count, size, newest)
+    everything = files + directories
+    return Contents(
+        num_files=len(files),
+        size_bytes=sum(status.st_size for status in files),
+        newest_seconds=max(status.st_mtime for status in everything),
+        touched_seconds=max(status.st_ctime for status in everything),
+    )
 
 
 def _remote_contents_of(uri: str) -> Contents:
@@ -62,7 +67,7 @@ def _remote_contents_of(uri: str) -> Contents:
     times = [file.modified_seconds for file in files if file.modified_seconds is not None]
     newest = max(times) if times and len(times) == len(files) else math.inf
     size = sum(file.size_bytes or 0 for file in files)
-    return Contents(len(files), size, newest, fingerprint(files))
+    return Contents(len(files), size, newest, fingerprint=fingerprint(files))
 
 
 @dataclass(slots=True)

@@ -159,6 +159,25 @@ def test_a_failed_version_is_revised_once_when_its_files_have_changed_and_settle
     assert contents.revision(path) == 1
 
 
+@pytest.mark.parametrize("touch", ["rename", "permissions"])
+def test_a_failed_version_is_revised_when_what_may_have_failed_it_leaves_its_bytes_alone(
+    version: Path, touch: str
+) -> None:
+    """Its load may have found it away, or not readable."""
+    contents = VersionContents(FakeClock(NOW))
+    contents.is_complete(str(version))
+    before = contents_of(str(version))
+    while contents_of(str(version)) == before:  # a change within the clock's tick can not be seen
+        if touch == "rename":
+            version.rename(version.with_name("away"))
+            version.with_name("away").rename(version)
+        else:
+            version.chmod(0o500)
+            version.chmod(0o700)
+    contents.look_again(str(version))
+    assert contents.revision(str(version)) == 1
+
+
 def test_asking_revises_without_a_change(version: Path) -> None:
     contents = VersionContents(FakeClock(NOW))
     path = str(version)
