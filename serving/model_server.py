@@ -20,7 +20,7 @@ from serving.apis.tensorflow_serving.prediction_service import (
     PredictionOptions,
     PredictionService,
 )
-from serving.apis.tensorflow_serving.rest import RestApi
+from serving.apis.tensorflow_serving.rest.rest_api import RestApi
 from serving.batched_servables import BatchedServables
 from serving.batching.direct_servable import DirectServable
 from serving.config.options import ServerOptions

@@ -58,7 +58,7 @@ def strings(node: ast.expr, package: str) -> set[str]:
 
 def sources(node: ast.expr, folder: Path) -> list[Path]:
     if isinstance(node, ast.Call):
-        return sorted(folder.glob("*.py"))
+        return sorted(path for item in node.args[0].elts for path in folder.glob(item.value))
     return [folder / name.value for name in node.elts]
 
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from serving.apis.tensorflow_serving.json_document import (
+from serving.apis.tensorflow_serving.rest.json_document import (
     _reason_and_position,
     quote,
     read_object,

@@ -7,8 +7,8 @@ import math
 import pytest
 from tensorflow.core.example import example_pb2
 
-from serving.apis.tensorflow_serving.json_document import read_object
-from serving.apis.tensorflow_serving.json_example import serialized_examples
+from serving.apis.tensorflow_serving.rest.json_document import read_object
+from serving.apis.tensorflow_serving.rest.json_example import serialized_examples
 from serving.core.errors import InvalidArgument
 
 

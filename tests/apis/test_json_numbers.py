@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.apis.tensorflow_serving.json_numbers import decimal_texts
+from serving.apis.tensorflow_serving.rest.json_numbers import decimal_texts
 
 POWERS = [10.0**exponent for exponent in (-45, -38, -30, -18, -17, -6, -5, -4, 0, 5, 6, 9, 17, 38)]
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from serving.apis.tensorflow_serving.json_document import read_object
-from serving.apis.tensorflow_serving.json_tensor import arrays_from_columns, arrays_from_rows
+from serving.apis.tensorflow_serving.rest.json_document import read_object
+from serving.apis.tensorflow_serving.rest.json_tensor import arrays_from_columns, arrays_from_rows
 from serving.core.dtypes import DType, numpy_dtype
 from serving.core.errors import Code, ServingError
 from serving.core.servable import TensorInfo

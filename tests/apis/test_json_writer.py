@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from serving.apis.tensorflow_serving import json_writer
+from serving.apis.tensorflow_serving.rest import json_writer
 from serving.core.errors import Code, ServingError
 
 STRINGS = np.array([b"hello", '\u00e9\n"'.encode()], object)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import uvicorn
 
-from serving.apis.tensorflow_serving.rest import RestApi
+from serving.apis.tensorflow_serving.rest.rest_api import RestApi
 from serving.core.dtypes import DType
 from serving.core.errors import (
     Code,

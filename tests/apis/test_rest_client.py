@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fake_models import FakeModels
 
-from serving.apis.tensorflow_serving.rest import RestApi
+from serving.apis.tensorflow_serving.rest.rest_api import RestApi
 from serving.core.errors import Unavailable
 from serving.core.priority import Priority
 from serving.testing import FakeServable, InlineExecutor

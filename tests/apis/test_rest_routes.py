@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.apis.tensorflow_serving.rest_routes import Route, find_route, is_api
+from serving.apis.tensorflow_serving.rest.routes import Route, find_route, is_api
 from serving.core.errors import InvalidArgument
 from serving.core.models import ModelSpec
 

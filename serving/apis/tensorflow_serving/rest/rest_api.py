@@ -15,16 +15,16 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serving.apis.tensorflow_serving import json_writer
-from serving.apis.tensorflow_serving.json_document import JsonObject, read_object
-from serving.apis.tensorflow_serving.rest_body import inflate, receive_body
-from serving.apis.tensorflow_serving.rest_classify import classify, regress
-from serving.apis.tensorflow_serving.rest_client import WaitingClient
-from serving.apis.tensorflow_serving.rest_metadata import metadata_body
-from serving.apis.tensorflow_serving.rest_predict import predict
-from serving.apis.tensorflow_serving.rest_routes import Route, find_route, is_api
-from serving.apis.tensorflow_serving.rest_status import status_body
-from serving.apis.tensorflow_serving.rest_verb import Verb, WriteBody
+from serving.apis.tensorflow_serving.rest import json_writer
+from serving.apis.tensorflow_serving.rest.body import inflate, receive_body
+from serving.apis.tensorflow_serving.rest.classify import classify, regress
+from serving.apis.tensorflow_serving.rest.json_document import JsonObject, read_object
+from serving.apis.tensorflow_serving.rest.metadata import metadata_body
+from serving.apis.tensorflow_serving.rest.predict import predict
+from serving.apis.tensorflow_serving.rest.routes import Route, find_route, is_api
+from serving.apis.tensorflow_serving.rest.status import status_body
+from serving.apis.tensorflow_serving.rest.verb import Verb, WriteBody
+from serving.apis.tensorflow_serving.rest.waiting_client import WaitingClient
 from serving.core.cancellation import Cancellation
 from serving.core.clock import Clock, SystemClock
 from serving.core.errors import Code, InvalidArgument, ServingError, Unavailable, Unimplemented

@@ -6,8 +6,8 @@ from collections.abc import MutableSequence
 from typing import Any
 
 from serving.apis.tensorflow_serving import tensorflow_messages as protos
-from serving.apis.tensorflow_serving.json_document import Json, JsonObject, quote, type_name
-from serving.apis.tensorflow_serving.json_element import (
+from serving.apis.tensorflow_serving.rest.json_document import Json, JsonObject, quote, type_name
+from serving.apis.tensorflow_serving.rest.json_element import (
     decode_base64_object,
     is_base64_object,
     string_bytes,

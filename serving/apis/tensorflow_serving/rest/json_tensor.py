@@ -8,8 +8,8 @@ from itertools import chain
 
 import numpy as np
 
-from serving.apis.tensorflow_serving.json_document import Json, quote
-from serving.apis.tensorflow_serving.json_element import (
+from serving.apis.tensorflow_serving.rest.json_document import Json, quote
+from serving.apis.tensorflow_serving.rest.json_element import (
     check_element,
     flat_array,
     is_base64_object,

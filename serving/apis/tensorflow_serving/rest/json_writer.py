@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from serving.apis.tensorflow_serving.json_numbers import decimal_texts
+from serving.apis.tensorflow_serving.rest.json_numbers import decimal_texts
 from serving.core.dtypes import DType, dtype_of
 from serving.core.errors import InvalidArgument
 

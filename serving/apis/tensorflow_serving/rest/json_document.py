@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from serving.apis.tensorflow_serving.json_numbers import decimal_texts
+from serving.apis.tensorflow_serving.rest.json_numbers import decimal_texts
 from serving.core.errors import InvalidArgument
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from serving.apis.tensorflow_serving import json_writer
-from serving.apis.tensorflow_serving.json_document import JsonObject, signature_name
-from serving.apis.tensorflow_serving.json_example import serialized_examples
-from serving.apis.tensorflow_serving.rest_verb import Answer
+from serving.apis.tensorflow_serving.rest import json_writer
+from serving.apis.tensorflow_serving.rest.json_document import JsonObject, signature_name
+from serving.apis.tensorflow_serving.rest.json_example import serialized_examples
+from serving.apis.tensorflow_serving.rest.verb import Answer
 from serving.core.errors import ServingError
 from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle

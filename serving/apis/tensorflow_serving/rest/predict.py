@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from serving.apis.tensorflow_serving import json_writer
-from serving.apis.tensorflow_serving.json_document import JsonObject, quote, signature_name
-from serving.apis.tensorflow_serving.json_tensor import arrays_from_columns, arrays_from_rows
-from serving.apis.tensorflow_serving.rest_verb import Answer
+from serving.apis.tensorflow_serving.rest import json_writer
+from serving.apis.tensorflow_serving.rest.json_document import JsonObject, quote, signature_name
+from serving.apis.tensorflow_serving.rest.json_tensor import arrays_from_columns, arrays_from_rows
+from serving.apis.tensorflow_serving.rest.verb import Answer
 from serving.core.errors import InvalidArgument, ServingError
 from serving.core.servable import DEFAULT_SIGNATURE, RunOptions, TensorInfo
 from serving.core.servable_handle import ServableHandle

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from serving.apis.tensorflow_serving.json_document import JsonObject
+from serving.apis.tensorflow_serving.rest.json_document import JsonObject
 from serving.core.errors import ServingError
 from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.apis.tensorflow_serving.json_document import Json, JsonObject, quote, type_name
+from serving.apis.tensorflow_serving.rest.json_document import Json, JsonObject, quote, type_name
 from serving.core.dtypes import DType, numpy_dtype
 from serving.core.errors import InvalidArgument, Unimplemented
 
