@@ -24,6 +24,7 @@ from serving.apis.tensorflow_serving.rest.rest_api import RestApi
 from serving.batched_servables import BatchedServables
 from serving.batching.direct_servable import DirectServable
 from serving.config.options import ServerOptions
+from serving.config.ssl_config import watch_ssl_config
 from serving.core.call import UnaryHandler
 from serving.core.clock import SystemClock
 from serving.core.errors import ServingError
@@ -38,6 +39,7 @@ from serving.peers import Alone, Peers
 from serving.server_core import ServerCore
 from serving.transport.grpc_server import GrpcServer
 from serving.transport.http_server import HttpServer
+from serving.transport.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class ModelServer:
         self._running = ExitStack()
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
+        self._certificate: Certificate | None = None
         self._batched = (
             BatchedServables(options.batching, self._clock) if options.batching else None
         )
@@ -90,6 +93,8 @@ class ModelServer:
     def start(self) -> None:
         """Load the models, then open the ports. Raises ServingError when it cannot serve."""
         with ExitStack() as starting:
+            # Before the models, which may take minutes to load.
+            self._certificate = Certificate(self._options.tls) if self._options.tls else None
             self._run_threads = _thread_pool(self._options.grpc.max_threads, "run", starting)
             memory_return = MemoryReturn(self.core.bus, self._clock)
             starting.callback(memory_return.stop)
@@ -102,6 +107,7 @@ class ModelServer:
             control = _thread_pool(_NUM_CONTROL_THREADS, "control", starting)
             rest = _thread_pool(self._options.rest_num_threads, "rest", starting)
             starting.callback(self._close_transports)
+            self._watch_certificate(starting)
             self._open_grpc(models, control)
             self._open_rest(models, rest)
             self._peers.opened()
@@ -134,9 +140,18 @@ class ModelServer:
         direct = DirectServable(servable, self._run_threads, self._clock)
         return self._batched.wrap(servable_id, path, servable, direct) if self._batched else direct
 
+    def _watch_certificate(self, running: ExitStack) -> None:
+        if self._certificate:
+            interval = self._options.ssl_config_file_poll_wait_seconds
+            file = self._options.ssl_config_file
+            watch_ssl_config(file, self._certificate, interval, self._clock, running)
+
     def _open_grpc(self, models: Models, control: Executor) -> None:
         self._grpc = GrpcServer(
-            self._options.grpc, self._grpc_methods(models, control), waiting=frozenset({RELOAD})
+            self._options.grpc,
+            self._grpc_methods(models, control),
+            waiting=frozenset({RELOAD}),
+            certificate=self._certificate,
         )
         self._grpc.start()
         self._grpc.set_serving(True)
@@ -172,7 +187,8 @@ class ModelServer:
             metrics=self._metrics,
             clock=self._clock,
         )
-        http = HttpServer(self._options.http, app)
+        certificate = self._certificate if self._options.rest_ssl else None
+        http = HttpServer(self._options.http, app, certificate=certificate)
         try:
             http.start()
         except ServingError as error:

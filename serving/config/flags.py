@@ -255,6 +255,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Text-format SSLConfig with PEM texts; makes the gRPC ports use TLS.",
         ),
         Flag(
+            "ssl_config_file_poll_wait_seconds",
+            _INT32,
+            60,
+            "Read --ssl_config_file again every so many seconds; 0 or less: never.",
+        ),
+        Flag(
             "use_alts_credentials",
             _BOOL,
             False,
@@ -287,6 +293,7 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             False,
             "Send the headers that let browsers call from other origins.",
         ),
+        Flag("rest_api_ssl", _BOOL, False, "Use TLS for the REST port too, by --ssl_config_file."),
     ),
     "Batching": (
         Flag("enable_batching", _BOOL, False, "Join requests into batches."),

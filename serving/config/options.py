@@ -11,6 +11,7 @@ from typing import Any
 from serving.config.batching_parameters import Batching, read_batching
 from serving.config.command_line import CommandLine
 from serving.config.flags import CPUS
+from serving.config.ssl_config import read_ssl_config
 from serving.config.text_proto import read_text_proto
 from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.loaders.tensorflow_options import TensorFlowOptions
@@ -32,7 +33,8 @@ class ServerOptions:
     """Everything a server is started with. ``model_config_file`` replaces the single model.
 
     ``http`` is None when no REST API is wanted, ``batching`` when requests run one by one;
-    ``rest_timeout_seconds`` is None when a REST call's run of the model may take any time.
+    ``rest_timeout_seconds`` is None when a REST call's run of the model may take any time. ``tls``
+    is None when no port is encrypted; the REST port is with ``rest_ssl`` only.
     """
 
     grpc: GrpcOptions
@@ -40,6 +42,10 @@ class ServerOptions:
     tensorflow: TensorFlowOptions
     lifecycle: LifecycleOptions
     batching: Batching | None
+    tls: TlsOptions | None
+    ssl_config_file: str
+    ssl_config_file_poll_wait_seconds: int
+    rest_ssl: bool
     model_name: str
     model_base_path: str
     model_config_file: str
@@ -69,6 +75,10 @@ def server_options(flags: CommandLine) -> ServerOptions:
         tensorflow=_tensorflow_options(flags),
         lifecycle=_lifecycle_options(flags),
         batching=_batching(flags),
+        tls=read_ssl_config(flags["ssl_config_file"]) if flags["ssl_config_file"] else None,
+        ssl_config_file=flags["ssl_config_file"],
+        ssl_config_file_poll_wait_seconds=flags["ssl_config_file_poll_wait_seconds"],
+        rest_ssl=flags["rest_api_ssl"],
         model_name=flags["model_name"],
         model_base_path=flags["model_base_path"],
         model_config_file=flags["model_config_file"],
@@ -110,6 +120,8 @@ def _check_combinations(flags: CommandLine) -> None:
             "server_options.tensorflow_inter_op_parallelism) separately. "
             "You cannot configure all."
         )
+    if flags["rest_api_ssl"] and not flags["ssl_config_file"]:
+        raise InvalidArgument("rest_api_ssl is set without setting ssl_config_file")
     if flags["use_alts_credentials"]:
         if flags["ssl_config_file"]:
             raise InvalidArgument(
@@ -137,7 +149,6 @@ def _grpc_options(flags: CommandLine, address: str) -> GrpcOptions:
         socket_path=flags["grpc_socket_path"],
         max_threads=_at_least(1, "grpc_max_threads", flags),
         channel_arguments=_channel_arguments(flags["grpc_channel_arguments"]),
-        tls=_tls_options(flags["ssl_config_file"]) if flags["ssl_config_file"] else None,
         health_service=flags["enable_grpc_healthcheck_service"],
         engine=flags["grpc_engine"],
     )
@@ -216,14 +227,6 @@ def _session_config(path: str) -> bytes:
         ) from None
     config: bytes = read_text_proto(path, ConfigProto).SerializeToString()
     return config
-
-
-def _tls_options(path: str) -> TlsOptions:
-    # A server without TLS has no use for the message.
-    from serving.generated.ssl_config_pb2 import SSLConfig  # noqa: PLC0415
-
-    config = read_text_proto(path, SSLConfig)
-    return TlsOptions(config.server_key, config.server_cert, config.custom_ca, config.client_verify)
 
 
 def _num_workers(flags: CommandLine) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no stubs for it
 
 from serving.core.clock import SystemClock
@@ -31,7 +32,6 @@ from serving.transport.grpc_options import GrpcOptions
 from serving.transport.health import HEALTH
 from serving.transport.polling_threads import PollingThreads
 from serving.transport.ready_calls import ReadyCalls
-from serving.transport.tls import server_credentials
 
 _CALLS_REQUESTED_AHEAD = 64  # that many can arrive at once without waiting for each other
 _REFUSAL_HOLD_SECONDS = 0.1  # in which a client that calls again and again has called once more
@@ -52,7 +52,6 @@ class CompletionQueueEngine:
     """
 
     def __init__(self, options: GrpcOptions, methods: GrpcMethods) -> None:
-        self._tls = options.tls
         self._calls = OpenCalls()
         self._ready = ReadyCalls(self._calls, SystemClock())
         self._new_calls = _new_calls(methods, self._calls, self._ready)
@@ -68,8 +67,8 @@ class CompletionQueueEngine:
         self._refusal: _Refusal | None = None
         self._shut_down = threading.Event()
 
-    def listen(self, address: str) -> int:
-        port = self._server.add_http2_port(address.encode(), *self._credentials())
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        port = self._server.add_http2_port(address.encode(), *_known_to_cygrpc(credentials))
         if not port:
             raise RuntimeError(f"gRPC cannot listen on {address}")
         return int(port)
@@ -94,12 +93,6 @@ class CompletionQueueEngine:
         if self._shut_down.wait(_SECONDS_TO_CANCEL) and self._threads.join(_SECONDS_TO_CANCEL):
             with self._stopping:
                 self._server.destroy()
-
-    def _credentials(self) -> tuple[Any, ...]:
-        if self._tls is None:
-            return ()
-        # The form that cygrpc takes has no public name.
-        return (server_credentials(self._tls)._credentials,)  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _poll(self, wait: bool) -> Any:
         event = self._queue.poll(None if wait else _NOW)
@@ -160,6 +153,11 @@ class _Refusal:
             held, self._held = self._held or [], None
         for call in held:
             call.begin()
+
+
+def _known_to_cygrpc(credentials: grpc.ServerCredentials | None) -> tuple[Any, ...]:
+    # The form that cygrpc takes has no public name.
+    return (credentials._credentials,) if credentials else ()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _new_calls(

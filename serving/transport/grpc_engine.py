@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import grpc
+
 from serving.core.call import UnaryHandler
 from serving.core.errors import ServingError
 
@@ -52,10 +54,10 @@ class GrpcMethods:
 class GrpcEngine(Protocol):
     """Carries calls. Made with GrpcOptions and GrpcMethods. Thread-safe."""
 
-    def listen(self, address: str) -> int:
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         """Open a port before the start; returns its number, 1 for a unix socket.
 
-        Encrypted where the options have TLS. Raises RuntimeError where the address cannot be had.
+        Encrypted where there are credentials. Raises RuntimeError where the address cannot be had.
         """
 
     def start(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serving.core.errors import InvalidArgument
-from serving.transport.tls import TlsOptions
 
 COMPLETION_QUEUE = "completion_queue"
 THREADED = "threaded"
@@ -38,7 +37,6 @@ class GrpcOptions:
     socket_path: str = ""
     max_threads: int = 8
     channel_arguments: tuple[tuple[str, int | str], ...] = ()
-    tls: TlsOptions | None = None
     health_service: bool = False
     engine: str = COMPLETION_QUEUE
     shared: bool = False

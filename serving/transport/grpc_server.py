@@ -14,7 +14,7 @@ from serving.transport.grpc_engines import new_engine
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.health import HEALTH, Health
 from serving.transport.reflection import REFLECTION, REFLECTION_V1ALPHA, Reflection
-from serving.transport.tls import check_credentials
+from serving.transport.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 class GrpcServer:
     """Serves unary methods by their full path, ``/package.Service/Method``, with reflection.
 
-    Calls of the methods named in ``waiting`` may take minutes to answer. Thread-safe.
+    Calls of the methods named in ``waiting`` may take minutes to answer. With a ``certificate``
+    every port is encrypted. Thread-safe.
     """
 
     def __init__(
@@ -31,8 +32,10 @@ class GrpcServer:
         methods: Mapping[str, UnaryHandler],
         *,
         waiting: Collection[str] = frozenset(),
+        certificate: Certificate | None = None,
     ) -> None:
         self._options = options
+        self._certificate = certificate
         self._port: int | None = None
         self._health = Health() if options.health_service else None
         self._engine = new_engine(options, _completed(methods, waiting, self._health))
@@ -80,11 +83,10 @@ class GrpcServer:
             self._add_port(f"unix:{self._options.socket_path}")
 
     def _add_port(self, address: str) -> int:
+        credentials = self._certificate.grpc_credentials() if self._certificate else None
         try:
-            return self._engine.listen(address)
+            return self._engine.listen(address, credentials)
         except RuntimeError:
-            if self._options.tls is not None:
-                check_credentials(self._options.tls)
             raise Unavailable(
                 f"gRPC cannot listen on {address}: it is in use, or is not an address of this host"
             ) from None

@@ -15,6 +15,7 @@ import uvicorn
 
 from serving.core.errors import Internal, Unavailable
 from serving.transport.tcp_port import bind
+from serving.transport.tls import Certificate
 
 if sys.platform == "win32":
     _new_event_loop = asyncio.new_event_loop
@@ -43,9 +44,13 @@ class HttpOptions:
 
 
 class HttpServer:
-    """Runs one ASGI app. Signals, logging set-up and lifespan events are left to others."""
+    """Runs one ASGI app, with a ``certificate`` by HTTPS. Signals, logging set-up and lifespan
+    events are left to others.
+    """
 
-    def __init__(self, options: HttpOptions, app: AsgiApp) -> None:
+    def __init__(
+        self, options: HttpOptions, app: AsgiApp, *, certificate: Certificate | None = None
+    ) -> None:
         self._options = options
         self._port: int | None = None
         self._thread: threading.Thread | None = None
@@ -60,6 +65,8 @@ class HttpServer:
             proxy_headers=False,
             server_header=False,
         )
+        self._config.load()
+        self._config.ssl = certificate.ssl_context() if certificate else None
         self._server = _Server(self._config)
 
     @property

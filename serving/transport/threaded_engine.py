@@ -23,7 +23,6 @@ from serving.transport.health import HEALTH
 from serving.transport.open_streams import OpenStreams
 from serving.transport.refusal import Refusal
 from serving.transport.status import grpc_status, trailing_metadata
-from serving.transport.tls import server_credentials
 from serving.transport.unary_call import UnaryCall
 
 _REFUSAL_HOLD_SECONDS = 0.1  # in which a client that calls again and again has called once more
@@ -42,7 +41,6 @@ class ThreadedEngine:
     """
 
     def __init__(self, options: GrpcOptions, methods: GrpcMethods) -> None:
-        self._tls = options.tls
         self._streams = OpenStreams()
         self._threads = CallThreads(options.max_threads)
         self._refusal = Refusal(self._threads.refusal)
@@ -56,10 +54,10 @@ class ThreadedEngine:
         )
         self._started = False
 
-    def listen(self, address: str) -> int:
-        if self._tls is None:
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        if credentials is None:
             return self._server.add_insecure_port(address)
-        return self._server.add_secure_port(address, server_credentials(self._tls))
+        return self._server.add_secure_port(address, credentials)
 
     def start(self) -> None:
         self._started = True

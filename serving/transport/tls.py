@@ -1,7 +1,9 @@
-"""The credentials of encrypted gRPC ports."""
+"""The certificate of encrypted ports, which may be replaced while they are open."""
 
 from __future__ import annotations
 
+import ssl
+import tempfile
 from concurrent import futures
 from dataclasses import dataclass, field
 
@@ -29,27 +31,106 @@ class TlsOptions:
             raise InvalidArgument("TLS with client_verify needs custom_ca to verify clients with")
 
 
-def server_credentials(options: TlsOptions) -> grpc.ServerCredentials:
-    """Credentials for the ports of a server; the PEM texts are read only when a port is opened."""
-    return grpc.ssl_server_credentials(
+class Certificate:
+    """What ports show to their clients, and ask of them. Thread-safe.
+
+    Raises InvalidArgument for options that are of no use on any port.
+    """
+
+    def __init__(self, options: TlsOptions) -> None:
+        self._context = _ssl_context(options)
+        _check_for_grpc(options)
+        self._options = options
+
+    @property
+    def options(self) -> TlsOptions:
+        """What it is made of now."""
+        return self._options
+
+    def replace(self, options: TlsOptions) -> None:
+        """Show this one from the next handshake on; connections that are open stay open.
+
+        Raises InvalidArgument, and changes nothing, for options that are of no use or ask another
+        thing of clients than before: gRPC settles that when it opens a port.
+        """
+        if options.client_verify != self._options.client_verify:
+            raise InvalidArgument("client_verify cannot change while the server runs")
+        new = Certificate(options)
+        self._context, self._options = new._context, new._options
+
+    def grpc_credentials(self) -> grpc.ServerCredentials:
+        """For one port of gRPC."""
+        shown = self._options
+
+        def fetch() -> grpc.ServerCertificateConfiguration | None:
+            """Called at every handshake of the port, one at a time; None for what was there."""
+            nonlocal shown
+            if shown is self._options:
+                return None
+            shown = self._options
+            return _grpc_configuration(shown)
+
+        return grpc.dynamic_ssl_server_credentials(
+            _grpc_configuration(shown),
+            fetch,  # type: ignore[arg-type]  # the stubs have forgotten the None
+            require_client_authentication=shown.client_verify,
+        )
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """For servers that stand on Python's ssl."""
+        context = _ssl_context(self._options)
+
+        def take_latest(connection: ssl.SSLObject, _name: str | None, _first: object) -> None:
+            # Loading into the context that is in use would never take a former CA out of it.
+            connection.context = self._context
+
+        context.sni_callback = take_latest  # comes with every handshake, also without a name
+        return context
+
+
+_OF_NO_USE = (
+    "TLS cannot use server_key, server_cert or custom_ca: they must be PEM texts, and the"
+    " certificate must be the key's"
+)
+
+
+def _grpc_configuration(options: TlsOptions) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(options.server_key.encode(), options.server_cert.encode())],
+        root_certificates=options.custom_ca.encode() or None,
+    )
+
+
+def _check_for_grpc(options: TlsOptions) -> None:
+    """Ask gRPC, which does not tell a bad certificate from a port in use: on one that is free.
+
+    Its library takes fewer keys and certificates than Python's.
+    """
+    scratch = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    credentials = grpc.ssl_server_credentials(
         [(options.server_key.encode(), options.server_cert.encode())],
         root_certificates=options.custom_ca.encode() or None,
         require_client_auth=options.client_verify,
     )
-
-
-def check_credentials(options: TlsOptions) -> None:
-    """Raise InvalidArgument when the options are of no use on any port.
-
-    gRPC does not tell a bad certificate from a port in use; a port that the system picks does.
-    """
-    scratch = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
     try:
-        scratch.add_secure_port("127.0.0.1:0", server_credentials(options))
+        scratch.add_secure_port("127.0.0.1:0", credentials)
     except RuntimeError:
-        raise InvalidArgument(
-            "TLS cannot use server_key, server_cert or custom_ca: they must be PEM texts, and the"
-            " certificate must be the key's"
-        ) from None
+        raise InvalidArgument(_OF_NO_USE) from None
     scratch.start()  # a server that never ran would keep the port
     scratch.stop(None)
+
+
+def _ssl_context(options: TlsOptions) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # Python's ssl reads keys from files only; this one is its owner's alone, and gone at once.
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+            file.write(f"{options.server_key}\n{options.server_cert}\n")
+            file.flush()
+            context.load_cert_chain(file.name, password="")  # a key that needs one is refused
+        if options.client_verify:
+            context.load_verify_locations(cadata=options.custom_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (ssl.SSLError, ValueError):
+        raise InvalidArgument(_OF_NO_USE) from None
+    return context

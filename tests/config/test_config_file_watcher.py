@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from serving.config.command_line import parse_command_line
-from serving.config.config_file_watcher import ConfigFileWatcher
+from serving.config.file_watcher import FileWatcher
 from serving.config.model_config import configured_models
 from serving.config.options import server_options
 from serving.core.errors import FailedPrecondition, ServingError
@@ -45,7 +45,8 @@ class Watched:
         self._in_force: Sequence[ModelConfig] = []
         flags = parse_command_line([f"--model_config_file={path}"])
         options = dataclasses.replace(server_options(flags), model_config_file=str(path))
-        self.watcher = ConfigFileWatcher(
+        self.watcher = FileWatcher(
+            "model config file",
             lambda: configured_models(options),
             self._apply,
             in_force=lambda: self._in_force,

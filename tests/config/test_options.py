@@ -28,7 +28,7 @@ def test_a_base_path_alone_serves_grpc_on_8500_and_nothing_else():
 
     assert found.grpc.address == "0.0.0.0:8500"
     assert found.grpc.socket_path == ""
-    assert found.grpc.tls is None
+    assert found.tls is None
     assert not found.grpc.health_service
     assert found.http is None
     assert (found.model_name, found.model_base_path) == ("default", "/models/m")
@@ -276,7 +276,7 @@ def test_an_ssl_config_file_becomes_tls_options(tmp_path):
     file = tmp_path / "ssl.config"
     file.write_text('server_key: "K" server_cert: "C" custom_ca: "A" client_verify: true')
 
-    tls = options(f"--ssl_config_file={file}").grpc.tls
+    tls = options(f"--ssl_config_file={file}").tls
 
     assert (tls.server_key, tls.server_cert, tls.custom_ca) == ("K", "C", "A")
     assert tls.client_verify
@@ -299,6 +299,19 @@ def test_a_bad_ssl_config_file_is_refused(tmp_path, text, message):
     file.write_text(text)
 
     assert refusal("--model_base_path=/m", f"--ssl_config_file={file}").startswith(message)
+
+
+def test_rest_is_encrypted_only_where_that_is_asked_for(tmp_path):
+    """Clients of TensorFlow Serving's REST API, which stays plain, are not shut out."""
+    file = tmp_path / "ssl.config"
+    file.write_text('server_key: "K" server_cert: "C"')
+    tls = f"--ssl_config_file={file}"
+
+    assert not options(tls).rest_ssl
+    assert options(tls, "--rest_api_ssl").rest_ssl
+    assert refusal("--model_base_path=/m", "--rest_api_ssl") == (
+        "rest_api_ssl is set without setting ssl_config_file"
+    )
 
 
 def test_a_missing_ssl_config_file_is_not_found(tmp_path):

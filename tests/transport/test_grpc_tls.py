@@ -1,15 +1,15 @@
 """TLS and mutual TLS on the gRPC ports, with certificates made for the occasion."""
 
 import contextlib
-import subprocess
 
 import grpc
 import pytest
+from certificates import Authority
 
 from serving.core.errors import InvalidArgument, Unavailable
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.grpc_server import GrpcServer
-from serving.transport.tls import TlsOptions
+from serving.transport.tls import Certificate, TlsOptions
 
 ECHO = "/test.Echo/Say"
 
@@ -18,33 +18,24 @@ def echo(request, context, reply):
     reply(request)
 
 
-def openssl(*arguments, cwd):
-    subprocess.run(["openssl", *arguments], cwd=cwd, check=True, capture_output=True)
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("old"))
 
 
 @pytest.fixture(scope="module")
-def pem(tmp_path_factory):
-    """PEM texts by file name: a CA, and a server's and a client's key with certificates of it."""
-    folder = tmp_path_factory.mktemp("tls")
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl(
-        *("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.crt"),
-        *("-days", "2", "-subj", "/CN=test CA"),
-        cwd=folder,
-    )
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
-    for name in ("server", "client"):
-        openssl(
-            *("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr"),
-            *("-subj", f"/CN={name}"),
-            cwd=folder,
-        )
-        openssl(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
-            *("-CAcreateserial", "-days", "2", "-extfile", "names", "-out", f"{name}.crt"),
-            cwd=folder,
-        )
-    return {path.name: path.read_text() for path in folder.iterdir() if path.suffix != ".srl"}
+def new(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("new"))
+
+
+@pytest.fixture(scope="module")
+def server(old):
+    return old.issue("server")
+
+
+@pytest.fixture(scope="module")
+def client(old):
+    return old.issue("client")
 
 
 @pytest.fixture
@@ -52,9 +43,11 @@ def serving(grpc_engine):
     """Opens servers on the engine under test."""
 
     @contextlib.contextmanager
-    def opened(tls, **options):
+    def opened(certificate, **options):
         server = GrpcServer(
-            GrpcOptions(engine=grpc_engine, address="127.0.0.1:0", tls=tls, **options), {ECHO: echo}
+            GrpcOptions(engine=grpc_engine, address="127.0.0.1:0", **options),
+            {ECHO: echo},
+            certificate=certificate,
         )
         server.start()
         try:
@@ -65,31 +58,39 @@ def serving(grpc_engine):
     return opened
 
 
+def plain(server):
+    return Certificate(TlsOptions(server.key, server.cert))
+
+
+def mutual(server, ca):
+    return Certificate(TlsOptions(server.key, server.cert, ca.cert, client_verify=True))
+
+
 def call(target, credentials):
     with grpc.secure_channel(target, credentials) as channel:
         return channel.unary_unary(ECHO)(b"hi", timeout=20)
 
 
-def trusting(pem, **client):
-    return grpc.ssl_channel_credentials(pem["ca.crt"].encode(), **client)
+def refusal(target, credentials):
+    with pytest.raises(grpc.RpcError) as caught:
+        call(target, credentials)
+    return caught.value.code()
 
 
-def with_certificate(pem):
-    return trusting(
-        pem,
-        private_key=pem["client.key"].encode(),
-        certificate_chain=pem["client.crt"].encode(),
+def trusting(ca, pair=None):
+    return grpc.ssl_channel_credentials(
+        ca.cert.encode(), pair and pair.key.encode(), pair and pair.cert.encode()
     )
 
 
-def test_a_client_that_trusts_the_ca_is_served(serving, pem):
-    with serving(TlsOptions(pem["server.key"], pem["server.crt"])) as target:
-        assert call(target, trusting(pem)) == b"hi"
+def test_a_client_that_trusts_the_ca_is_served(serving, old, server):
+    with serving(plain(server)) as target:
+        assert call(target, trusting(old)) == b"hi"
 
 
-def test_a_client_without_tls_is_not_served(serving, pem):
+def test_a_client_without_tls_is_not_served(serving, server):
     with (
-        serving(TlsOptions(pem["server.key"], pem["server.crt"])) as target,
+        serving(plain(server)) as target,
         grpc.insecure_channel(target) as channel,
         pytest.raises(grpc.RpcError) as caught,
     ):
@@ -98,43 +99,87 @@ def test_a_client_without_tls_is_not_served(serving, pem):
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_the_unix_socket_wants_tls_as_well(serving, pem, tmp_path):
+def test_the_unix_socket_wants_tls_as_well(serving, old, server, tmp_path):
     path = tmp_path / "grpc.sock"
-    tls = TlsOptions(pem["server.key"], pem["server.crt"])
     override = [("grpc.ssl_target_name_override", "localhost")]
     with (
-        serving(tls, socket_path=str(path)),
-        grpc.secure_channel(f"unix:{path}", trusting(pem), options=override) as channel,
+        serving(plain(server), socket_path=str(path)),
+        grpc.secure_channel(f"unix:{path}", trusting(old), options=override) as channel,
     ):
         assert channel.unary_unary(ECHO)(b"hi", timeout=20) == b"hi"
 
 
-def mutual(pem):
-    return TlsOptions(pem["server.key"], pem["server.crt"], pem["ca.crt"], client_verify=True)
+def test_with_client_verify_a_client_with_a_certificate_is_served(serving, old, server, client):
+    with serving(mutual(server, old)) as target:
+        assert call(target, trusting(old, client)) == b"hi"
 
 
-def test_with_client_verify_a_client_with_a_certificate_is_served(serving, pem):
-    with serving(mutual(pem)) as target:
-        assert call(target, with_certificate(pem)) == b"hi"
+def test_with_client_verify_a_client_without_a_certificate_is_not_served(serving, old, server):
+    with serving(mutual(server, old)) as target:
+        assert refusal(target, trusting(old)) is grpc.StatusCode.UNAVAILABLE
 
 
-def test_with_client_verify_a_client_without_a_certificate_is_not_served(serving, pem):
-    with serving(mutual(pem)) as target, pytest.raises(grpc.RpcError) as caught:
-        call(target, trusting(pem))
+def test_a_new_certificate_is_shown_to_new_connections_and_breaks_no_open_one(
+    serving, old, new, server
+):
+    certificate = plain(server)
+    renewed = new.issue("server")
+    with (
+        serving(certificate) as target,
+        grpc.secure_channel(target, trusting(old)) as open_channel,
+    ):
+        say = open_channel.unary_unary(ECHO)
+        assert say(b"before", timeout=20) == b"before"
 
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        certificate.replace(TlsOptions(renewed.key, renewed.cert))
+
+        assert say(b"after", timeout=20) == b"after"
+        assert call(target, trusting(new)) == b"hi"
+        assert refusal(target, trusting(old)) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_client_of_a_former_ca_is_not_served_once_the_ca_is_replaced(
+    serving, old, new, server, client
+):
+    certificate = mutual(server, old)
+    with serving(certificate) as target:
+        certificate.replace(TlsOptions(server.key, server.cert, new.cert, client_verify=True))
+
+        assert refusal(target, trusting(old, client)) is grpc.StatusCode.UNAVAILABLE
+        assert call(target, trusting(old, new.issue("client"))) == b"hi"
+
+
+def test_a_new_certificate_of_no_use_changes_nothing(serving, old, server, client):
+    certificate = plain(server)
+    with serving(certificate) as target:
+        with pytest.raises(InvalidArgument):
+            certificate.replace(TlsOptions(client.key, server.cert))
+
+        assert call(target, trusting(old)) == b"hi"
+
+
+def test_whether_clients_are_verified_cannot_change_while_ports_are_open(old, server):
+    certificate = mutual(server, old)
+
+    with pytest.raises(InvalidArgument, match="client_verify cannot change"):
+        certificate.replace(TlsOptions(server.key, server.cert, old.cert))
+
+    assert certificate.options.client_verify
 
 
 @pytest.mark.parametrize(
-    ("key", "cert"),
-    [("no PEM", "no PEM"), ("server.key", "no PEM"), ("client.key", "server.crt")],
+    "options",
+    [
+        lambda server, client: TlsOptions("no PEM", "no PEM"),
+        lambda server, client: TlsOptions(server.key, "no PEM"),
+        lambda server, client: TlsOptions(client.key, server.cert),
+        lambda server, client: TlsOptions(server.key, server.cert, "no PEM", client_verify=True),
+    ],
+    ids=["no PEM", "no certificate", "another's key", "no CA"],
 )
-def test_a_key_and_certificate_of_no_use_are_refused_in_clear_words(grpc_engine, pem, key, cert):
-    tls = TlsOptions(pem.get(key, key), pem.get(cert, cert))
-    server = GrpcServer(GrpcOptions(engine=grpc_engine, address="127.0.0.1:0", tls=tls), {})
-
+def test_a_key_and_certificate_of_no_use_are_refused_in_clear_words(server, client, options):
     with pytest.raises(InvalidArgument) as caught:
-        server.start()
+        Certificate(options(server, client))
 
     assert caught.value.message == (
         "TLS cannot use server_key, server_cert or custom_ca: they must be PEM texts, and the "
@@ -142,14 +187,14 @@ def test_a_key_and_certificate_of_no_use_are_refused_in_clear_words(grpc_engine,
     )
 
 
-def test_with_good_credentials_a_port_in_use_is_what_the_error_says(serving, grpc_engine, pem):
-    tls = TlsOptions(pem["server.key"], pem["server.crt"])
-    with serving(tls) as target:
+def test_with_good_credentials_a_port_in_use_is_what_the_error_says(serving, grpc_engine, server):
+    with serving(plain(server)) as target:
         address = f"127.0.0.1:{target.partition(':')[2]}"
-        second = GrpcServer(GrpcOptions(engine=grpc_engine, address=address, tls=tls), {})
+        options = GrpcOptions(engine=grpc_engine, address=address)
+        second = GrpcServer(options, {}, certificate=plain(server))
         with pytest.raises(Unavailable, match=address):
             second.start()
 
 
-def test_the_key_does_not_show_in_the_options_text(pem):
-    assert "PRIVATE KEY" not in repr(TlsOptions(pem["server.key"], "cert"))
+def test_the_key_does_not_show_in_the_options_text(server):
+    assert "PRIVATE KEY" not in repr(TlsOptions(server.key, "cert"))

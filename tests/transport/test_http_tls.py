@@ -1,0 +1,110 @@
+"""HTTPS, with and without certificates of clients; real handshakes on loopback."""
+
+import contextlib
+import http.client
+import ssl
+
+import pytest
+from certificates import Authority
+
+from serving.transport.http_server import HttpOptions, HttpServer
+from serving.transport.tls import Certificate, TlsOptions
+
+REFUSED = (ssl.SSLError, ConnectionError)
+"""How a client learns of it, which depends on what reaches it first."""
+
+
+async def hello(scope, receive, send):
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]}
+    )
+    await send({"type": "http.response.body", "body": scope["scheme"].encode()})
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("old"))
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("new"))
+
+
+@pytest.fixture(scope="module")
+def server(old):
+    return old.issue("server")
+
+
+@contextlib.contextmanager
+def serving(certificate):
+    """The port of a server that shows this certificate."""
+    http_server = HttpServer(HttpOptions("127.0.0.1", 0), hello, certificate=certificate)
+    http_server.start()
+    try:
+        yield http_server.port
+    finally:
+        http_server.stop(0)
+
+
+def connection(port, ca, pair=None):
+    context = ssl.create_default_context(cafile=ca.cert_file)
+    if pair:
+        context.load_cert_chain(pair.cert_file, pair.key_file)
+    return http.client.HTTPSConnection("localhost", port, timeout=20, context=context)
+
+
+def get(client):
+    client.request("GET", "/")
+    return client.getresponse().read()
+
+
+def get_anew(port, ca, pair=None):
+    with contextlib.closing(connection(port, ca, pair)) as client:
+        return get(client)
+
+
+def test_a_client_that_trusts_the_ca_is_served(old, server):
+    with serving(Certificate(TlsOptions(server.key, server.cert))) as port:
+        assert get_anew(port, old) == b"https"
+
+
+def test_a_client_without_tls_is_not_served(server):
+    with (
+        serving(Certificate(TlsOptions(server.key, server.cert))) as port,
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as client,
+        pytest.raises((http.client.HTTPException, ConnectionError)),
+    ):
+        get(client)
+
+
+def test_with_client_verify_only_clients_with_a_certificate_are_served(old, server):
+    certificate = Certificate(TlsOptions(server.key, server.cert, old.cert, client_verify=True))
+    with serving(certificate) as port:
+        assert get_anew(port, old, old.issue("client")) == b"https"
+        with pytest.raises(REFUSED):
+            get_anew(port, old)
+
+
+def test_a_new_certificate_is_shown_to_new_connections_and_breaks_no_open_one(old, new, server):
+    certificate = Certificate(TlsOptions(server.key, server.cert))
+    renewed = new.issue("server")
+    with serving(certificate) as port, contextlib.closing(connection(port, old)) as open_client:
+        assert get(open_client) == b"https"
+
+        certificate.replace(TlsOptions(renewed.key, renewed.cert))
+
+        assert get(open_client) == b"https"
+        assert get_anew(port, new) == b"https"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            get_anew(port, old)
+
+
+def test_a_client_of_a_former_ca_is_not_served_once_the_ca_is_replaced(old, new, server):
+    certificate = Certificate(TlsOptions(server.key, server.cert, old.cert, client_verify=True))
+    with serving(certificate) as port:
+        certificate.replace(TlsOptions(server.key, server.cert, new.cert, client_verify=True))
+
+        assert get_anew(port, old, new.issue("client")) == b"https"
+        with pytest.raises(REFUSED):
+            get_anew(port, old, old.issue("client"))
