@@ -80,3 +80,12 @@ def request_count(metrics: Metrics) -> Counter:
         "The total number of requests.",
         ("model_name", "status"),
     )
+
+
+def warm_up_records_read(metrics: Metrics) -> Counter:
+    """Warm-up records run, by directory of the version and by how its warm-up ended."""
+    return metrics.counter(
+        "/tensorflow/serving/model_warmup_records_read",
+        "The total number of warm-up records that were run.",
+        ("model_path", "status"),
+    )

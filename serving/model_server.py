@@ -26,20 +26,22 @@ from serving.batching.direct_servable import DirectServable
 from serving.config.options import ServerOptions
 from serving.config.ssl_config import watch_ssl_config
 from serving.core.call import UnaryHandler
-from serving.core.clock import SystemClock
-from serving.core.errors import ServingError
+from serving.core.clock import Clock, SystemClock
+from serving.core.errors import Code, ServingError
 from serving.core.main_thread import next_of
 from serving.core.models import Models
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
+from serving.loaders.simple_loader import WarmUp as LoaderWarmUp
 from serving.memory import MemoryReturn
-from serving.metrics import Metrics
+from serving.metrics import Metrics, warm_up_records_read
 from serving.peers import Alone, Peers
 from serving.server_core import ServerCore
 from serving.transport.grpc_server import GrpcServer
 from serving.transport.http_server import HttpServer
 from serving.transport.tls import Certificate
+from serving.warm_up import WarmUp, WarmUpEnd
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,7 @@ class ModelServer:
             Platforms({"tensorflow": options.tensorflow}),
             clock=self._clock,
             wrap=self._wrap,
+            warm_up=_warm_up(options, self._clock, self._metrics),
             on_reload=self._batched.reload if self._batched else None,
             is_everywhere=self._peers.is_everywhere,
         )
@@ -210,6 +213,24 @@ class ModelServer:
             thread.start()
         for thread in threads:
             thread.join()
+
+
+def _warm_up(options: ServerOptions, clock: Clock, metrics: Metrics) -> LoaderWarmUp:
+    """What runs before a version serves."""
+    if not options.num_warm_up_iterations:
+        return lambda _id, _path, _servable, _cancellation: None
+    records_read = warm_up_records_read(metrics)
+
+    def ended(end: WarmUpEnd) -> None:
+        status = end.error.code.name if end.error else Code.OK.name
+        records_read.increment(end.model_path, status, by=end.records)
+
+    return WarmUp(
+        clock,
+        ended,
+        num_request_iterations=options.num_warm_up_iterations,
+        check_method_name=options.enable_signature_method_name_check,
+    )
 
 
 def _thread_pool(num_threads: int, name: str, running: ExitStack) -> Executor:

@@ -32,7 +32,7 @@ from serving.core.source import AspiredVersions
 from serving.core.source_adapter import UnarySourceAdapter, error_injecting
 from serving.loaders.platforms import PLATFORMS, Platforms
 from serving.loaders.remote_loader import RemoteLoader
-from serving.loaders.simple_loader import SimpleLoader, Wrap
+from serving.loaders.simple_loader import SimpleLoader, WarmUp, Wrap
 from serving.managers.aspired_versions_manager import AspiredVersionsManager
 from serving.managers.caching_manager import CachingManager
 from serving.managers.loader_harness import RetryPolicy
@@ -84,10 +84,12 @@ class ServerCore:
         *,
         clock: Clock,
         wrap: Wrap = lambda _id, _path, servable: servable,
+        warm_up: WarmUp = lambda _id, _path, _servable, _cancellation: None,
         on_reload: Callable[[], None] | None = None,
         is_everywhere: Callable[[ServableId], bool] = lambda _id: True,
     ) -> None:
-        """``wrap`` is put around every servable as it loads; by default nothing is.
+        """``wrap`` is put around every servable as it loads, then ``warm_up`` runs what is to run
+        before it serves; by default nothing is done.
         ``on_reload`` is called with every configuration that comes into force after the first.
 
         Where other processes serve the same models, ``is_everywhere`` tells whether a version is
@@ -95,6 +97,7 @@ class ServerCore:
         """
         self.bus: EventBus[ServableState] = EventBus()
         self._wrap = wrap
+        self._warm_up = warm_up
         self._on_reload = on_reload or (lambda: None)
         self._is_everywhere = is_everywhere
         self._options = options
@@ -321,7 +324,8 @@ class ServerCore:
         return self._make_local_loader(platform, path)
 
     def _make_local_loader(self, platform: str, path: str) -> Loader:
-        return SimpleLoader(path, partial(self._platforms.get, platform), self._wrap)
+        get = partial(self._platforms.get, platform)
+        return SimpleLoader(path, get, self._wrap, self._warm_up)
 
     def _apply(self, configs: Sequence[ModelConfig], *, retry_failed: bool = False) -> None:
         """Check everything first, then change everything and look for versions at once."""

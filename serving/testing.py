@@ -183,6 +183,9 @@ class FakeLoader:
             raise self._failures.pop(0)
         self._servable = FakeServable()
 
+    def cancel_load(self) -> None:
+        """A load that has begun is finished."""
+
     def unload(self) -> None:
         self.unloads += 1
         self._before_unload()

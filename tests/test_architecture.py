@@ -41,6 +41,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "apis": frozenset({"core", "inference", "generated", "metrics"}),
     "config": frozenset({"core", "generated", "server_core_options", "transport", "apis"}) | ROOMS,
     "batched_servables": frozenset({"core", "batching", "config"}),
+    "record_file": frozenset({"core"}),
+    "warm_up": frozenset({"core", "apis", "record_file"}),
     "peers": frozenset({"core", "config", "metrics", "server_core"}),
     "model_server": EVERYTHING,
     "workers": frozenset(
@@ -72,6 +74,8 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "apis": frozenset({"numpy", "ml_dtypes", "starlette"}) | MESSAGES,
     "config": MESSAGES | {"yaml"},
     "batched_servables": frozenset(),
+    "record_file": frozenset({"google_crc32c"}),
+    "warm_up": frozenset(),
     "peers": frozenset(),
     "model_server": EVERYTHING,
     "workers": frozenset(),

@@ -14,6 +14,7 @@ import test_architecture as house
 DISTRIBUTIONS = {
     "google": "protobuf",
     "grpc": "grpcio",
+    "google_crc32c": "google-crc32c",
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
     "tensorflow_serving": "tensorflow-serving-api",

@@ -185,14 +185,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             _BOOL,
             True,
             "Replay assets.extra/tf_serving_warmup_requests while loading.",
-            _LATER,
         ),
         Flag(
             "num_request_iterations_for_warmup",
             _INT32,
             0,
-            "Replay each warm-up request this often; 0: as recorded.",
-            _LATER,
+            "Replay each warm-up request this often; 0: once.",
         ),
         Flag(
             "flush_filesystem_caches",

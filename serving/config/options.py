@@ -35,6 +35,7 @@ class ServerOptions:
     ``http`` is None when no REST API is wanted, ``batching`` when requests run one by one;
     ``rest_timeout_seconds`` is None when a REST call's run of the model may take any time. ``tls``
     is None when no port is encrypted; the REST port is with ``rest_ssl`` only.
+    ``num_warm_up_iterations`` is how often each request of a warm-up file is run.
     """
 
     grpc: GrpcOptions
@@ -54,6 +55,7 @@ class ServerOptions:
     rest_enable_cors: bool
     enable_signature_method_name_check: bool
     enable_serialization_as_tensor_content: bool
+    num_warm_up_iterations: int
     shutdown_grace_seconds: float
     num_workers: int
 
@@ -87,6 +89,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         rest_enable_cors=flags["rest_api_enable_cors_support"],
         enable_signature_method_name_check=flags["enable_signature_method_name_check"],
         enable_serialization_as_tensor_content=flags["enable_serialization_as_tensor_content"],
+        num_warm_up_iterations=_num_warm_up_iterations(flags),
         shutdown_grace_seconds=_at_least(0, "shutdown_grace_seconds", flags),
         num_workers=_num_workers(flags),
     )
@@ -205,6 +208,11 @@ def _lifecycle_options(flags: CommandLine) -> LifecycleOptions:
         max_ended_versions=flags["max_ended_versions"],
         model_cache=ModelCacheOptions(flags["model_cache_dir"], flags["model_cache_max_bytes"]),
     )
+
+
+def _num_warm_up_iterations(flags: CommandLine) -> int:
+    """As in TensorFlow Serving, what is not above 0 says nothing, and they run once."""
+    return max(1, flags["num_request_iterations_for_warmup"]) if flags["enable_model_warmup"] else 0
 
 
 def _batching(flags: CommandLine) -> Batching | None:

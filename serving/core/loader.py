@@ -22,6 +22,12 @@ class Loader(Protocol):
     def load(self, servable_id: ServableId) -> None:
         """Bring the version into memory; raises when it cannot, and may then be called again."""
 
+    def cancel_load(self) -> None:
+        """Nobody wants the load any more: end it early, where it can be, by raising Cancelled.
+
+        May be called at any time and from any thread, and does not block.
+        """
+
     def unload(self) -> None:
         """Free what :meth:`load` took. No run is in flight when this is called."""
 

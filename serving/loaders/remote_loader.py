@@ -49,6 +49,7 @@ class RemoteLoader:
         self._make_loader = make_loader
         self._copy: LocalCopy | None = None
         self._loader: Loader | None = None
+        self._loading: Loader | None = None
         self._estimate: ResourceAllocation | None = None
 
     def estimate_resources(self) -> ResourceAllocation:
@@ -78,12 +79,19 @@ class RemoteLoader:
         with _noticing_absence():
             copy = self._copies.lease(self._uri)
         try:
-            loader = self._make_loader(copy.path)
+            loader = self._loading = self._make_loader(copy.path)
             loader.load(servable_id)
         except BaseException:
             copy.release()
             raise
+        finally:
+            self._loading = None
         self._copy, self._loader = copy, loader
+
+    def cancel_load(self) -> None:
+        """Ends the load of the copy early; fetching it is finished."""
+        if loading := self._loading:
+            loading.cancel_load()
 
     def unload(self) -> None:
         """Unload, then let go of the copy."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from serving.core.cancellation import Cancellation
 from serving.core.errors import Gone, ServingError
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
@@ -15,6 +16,12 @@ from serving.loaders.platforms import Platform
 Wrap = Callable[[ServableId, str, Servable], Servable]
 """Puts something around what a path held, batching for one; what it returns is what serves."""
 
+WarmUp = Callable[[ServableId, str, Servable, Cancellation], None]
+"""Runs what is to be run before the servable serves; raises where the version is not to serve.
+
+The cancellation comes when the load is not wanted any more.
+"""
+
 
 class SimpleLoader:
     """Loads one version of one platform from one path. The manager serialises the calls.
@@ -22,11 +29,19 @@ class SimpleLoader:
     Raises what the platform raises, and Gone when the path is not there any more.
     """
 
-    def __init__(self, path: str, platform: Callable[[], Platform], wrap: Wrap) -> None:
+    def __init__(
+        self,
+        path: str,
+        platform: Callable[[], Platform],
+        wrap: Wrap,
+        warm_up: WarmUp = lambda _id, _path, _servable, _cancellation: None,
+    ) -> None:
         """``platform`` is a function so that making a loader imports no framework."""
         self._path = path
         self._platform = platform
         self._wrap = wrap
+        self._warm_up = warm_up
+        self._cancellation = Cancellation()
         self._servable: Servable | None = None
         self._estimate: ResourceAllocation | None = None
 
@@ -38,16 +53,22 @@ class SimpleLoader:
         return self._estimate
 
     def load(self, servable_id: ServableId) -> None:
-        """Load and wrap; when wrapping fails, nothing stays loaded."""
+        """Load, wrap and warm up; when any of these fails, nothing stays loaded."""
         estimate, self._estimate = self._estimate, None
+        self._cancellation = Cancellation()
         with self._noticing_absence():
             servable = self._platform().load(servable_id, self._path)
         try:
-            self._servable = self._wrap(servable_id, self._path, servable)
+            servable = self._wrap(servable_id, self._path, servable)
+            self._warm_up(servable_id, self._path, servable, self._cancellation)
         except BaseException:
             servable.close()
             raise
-        self._estimate = estimate
+        self._servable, self._estimate = servable, estimate
+
+    def cancel_load(self) -> None:
+        """Ends the warm-up early; a platform's load is finished."""
+        self._cancellation.cancel()
 
     def unload(self) -> None:
         """Close the servable and let go of it."""

@@ -149,8 +149,10 @@ class LoaderHarness:
         return is_loaded
 
     def cancel_load(self) -> None:
-        """Stop trying; an attempt in progress is finished, and undone if it succeeds."""
+        """Stop trying; an attempt in progress ends early, or is undone if it succeeds."""
         self._is_cancelled = True
+        if self._loader is not None:
+            self._loader.cancel_load()
 
     def request_unload(self) -> None:
         """READY → UNLOAD_REQUESTED; raises FailedPrecondition in any other state."""

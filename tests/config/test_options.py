@@ -344,3 +344,16 @@ def test_a_port_is_shared_only_where_that_is_wanted():
     assert ("grpc.so_reuseport", 0) in grpc.all_channel_arguments()
     shared = dataclasses.replace(grpc, shared=True)
     assert ("grpc.so_reuseport", 1) in shared.all_channel_arguments()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "iterations"),
+    [
+        ([], 1),
+        (["--num_request_iterations_for_warmup=3"], 3),
+        (["--num_request_iterations_for_warmup=-3"], 1),
+        (["--enable_model_warmup=false", "--num_request_iterations_for_warmup=3"], 0),
+    ],
+)
+def test_requests_of_a_warm_up_run_once_unless_more_are_wanted_or_none(arguments, iterations):
+    assert options(*arguments).num_warm_up_iterations == iterations

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_models as models
+import prediction_logs as logs
 import pytest
 from program import PROGRAM, RunningProgram, program
 from stock_clients import (
@@ -119,6 +120,18 @@ def test_other_calls_are_understood(server: RunningProgram, client: Client):
     with urllib.request.urlopen(url) as answer:
         document = json.load(answer)["metadata"]["signature_def"]["signature_def"]
     assert document["serving_default"]["outputs"]["y"]["dtype"] == "DT_FLOAT"
+
+
+def test_versions_are_warmed_up(tmp_path: Path):
+    models.half_plus_two(tmp_path / "half" / "1")
+    path = logs.write_warm_up(tmp_path / "half" / "1", logs.of_predict(x=floats([1.0])))
+    config = tmp_path / "models.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "half" base_path: "{tmp_path}/half" '
+        'model_platform: "onnx" } }'
+    )
+    with program(f"--model_config_file={config}", command=IN_A_PROCESS_WITHOUT) as running:
+        running.await_log(rf"{path}\. Number of warmup records read: 1\.")
 
 
 def first_words(*flags: str) -> str:

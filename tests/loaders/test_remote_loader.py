@@ -141,3 +141,18 @@ def test_an_unload_that_fails_lets_go_of_the_copy():
     with pytest.raises(RuntimeError):
         loader.unload()
     assert copies.held == 0
+
+
+def test_cancelling_a_load_reaches_the_load_of_the_copy_and_nothing_else():
+    told: list[str] = []
+
+    class Told(FakeLoader):
+        def cancel_load(self) -> None:
+            told.append("cancelled")
+
+    inner = Told(before_load=lambda: loader.cancel_load())  # noqa: PLW0108  # made below
+    loader = remote(Copies(), inner)
+    loader.cancel_load()
+    loader.load(ID)
+    loader.cancel_load()
+    assert told == ["cancelled"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.core.cancellation import Cancellation
 from serving.core.errors import Gone, InvalidArgument
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
@@ -113,3 +114,46 @@ def test_the_estimate_is_made_once_and_making_a_loader_asks_for_no_platform() ->
     loader.load(M1)
     assert loader.estimate_resources() == ResourceAllocation.ram(4)
     assert platform.estimates == 1
+
+
+def test_warm_up_sees_what_will_serve_before_it_serves() -> None:
+    wrapped = FakeServable()
+    seen: list[tuple[object, ...]] = []
+
+    def warm_up(
+        servable_id: ServableId, path: str, servable: Servable, cancellation: Cancellation
+    ) -> None:
+        seen.append((servable_id, path, servable, loader.servable))
+
+    loader = SimpleLoader("/m/1", OnePlatform, lambda *_: wrapped, warm_up)
+    loader.load(M1)
+    assert seen == [(M1, "/m/1", wrapped, None)]
+    assert loader.servable is wrapped
+
+
+def test_a_failing_warm_up_leaves_nothing_loaded() -> None:
+    wrapped = FakeServable()
+
+    def refuse(*_: object) -> None:
+        raise InvalidArgument("a request fails")
+
+    loader = SimpleLoader("/m/1", OnePlatform, lambda *_: wrapped, refuse)
+    with pytest.raises(InvalidArgument):
+        loader.load(M1)
+    assert wrapped.closed
+    assert loader.servable is None
+
+
+def test_cancelling_a_load_tells_its_warm_up_and_no_later_one() -> None:
+    told: list[bool] = []
+
+    def warm_up(_id: ServableId, _path: str, _of: Servable, cancellation: Cancellation) -> None:
+        if not told:
+            loader.cancel_load()
+        told.append(cancellation.cancelled)
+
+    loader = SimpleLoader("/m/1", OnePlatform, lambda _id, _path, servable: servable, warm_up)
+    loader.load(M1)
+    loader.unload()
+    loader.load(M1)
+    assert told == [True, False]

@@ -129,6 +129,17 @@ def test_after_cancelling_there_is_no_further_attempt() -> None:
     assert (loader.attempts, life.state) == (1, HarnessState.ERROR)
 
 
+def test_cancelling_is_told_to_the_loader_which_may_end_early() -> None:
+    told: list[str] = []
+
+    class Told(FakeLoader):
+        def cancel_load(self) -> None:
+            told.append("cancelled")
+
+    approved(Told()).cancel_load()
+    assert told == ["cancelled"]
+
+
 def test_a_load_that_succeeds_after_it_was_cancelled_is_undone() -> None:
     def cancel() -> None:
         life.cancel_load()

@@ -1,10 +1,11 @@
-"""The Input message of classify, regress and multi-inference."""
+"""What classify, regress and multi-inference are asked: examples, and what to do with them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from serving.apis.tensorflow_serving import tensorflow_messages as protos
+from serving.inference.multi_inference import InferenceTask
 
 
 def serialized_examples(message: protos.Input) -> Sequence[bytes]:
@@ -21,3 +22,11 @@ def serialized_examples(message: protos.Input) -> Sequence[bytes]:
         context = both.context.SerializeToString()
         return [context + example.SerializeToString() for example in both.examples]
     return []
+
+
+def inference_tasks(message: protos.MultiInferenceRequest) -> Sequence[InferenceTask]:
+    """The evaluations that a multi-inference asks for, in order."""
+    return [
+        InferenceTask(task.model_spec.name, task.model_spec.signature_name, task.method_name)
+        for task in message.tasks
+    ]

@@ -200,7 +200,13 @@ def _around_values(data: bytes, layout: PredictLayout) -> tuple[tuple[bytes, int
 
 
 def _parsed(data: bytes) -> tuple[ModelSpec | None, PredictRequest]:
-    message = parse(protos.PredictRequest, data)
+    return decode_predict_request(parse(protos.PredictRequest, data))
+
+
+def decode_predict_request(
+    message: protos.PredictRequest,
+) -> tuple[ModelSpec | None, PredictRequest]:
+    """As :meth:`PredictRequestReader.read`, of a message that is parsed already."""
     inputs = TensorMap(message.inputs)
     request = PredictRequest(
         message.model_spec.signature_name, inputs, tuple(message.output_filter)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from serving.apis.tensorflow_serving import tensorflow_messages as protos
-from serving.apis.tensorflow_serving.input_codec import serialized_examples
+from serving.apis.tensorflow_serving.input_codec import inference_tasks, serialized_examples
 from serving.apis.tensorflow_serving.messages import parse
 from serving.apis.tensorflow_serving.model_spec import (
     NO_MODEL_SPEC,
@@ -28,7 +28,7 @@ from serving.core.servable_handle import ServableHandle
 from serving.inference.attempt import attempt
 from serving.inference.classify import ClassifyResult, classify
 from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata, model_metadata
-from serving.inference.multi_inference import InferenceTask, TaskResult, multi_inference
+from serving.inference.multi_inference import TaskResult, multi_inference
 from serving.inference.predict import PredictResult, predict
 from serving.inference.regress import RegressResult, regress
 from serving.metrics import Metrics, request_count
@@ -170,10 +170,7 @@ class PredictionService:
         message = parse(protos.MultiInferenceRequest, data)
         options = self._run_options(context)
         examples = serialized_examples(message.input)
-        tasks = [
-            InferenceTask(task.model_spec.name, task.model_spec.signature_name, task.method_name)
-            for task in message.tasks
-        ]
+        tasks = inference_tasks(message)
 
         def start(handle: ServableHandle, done: Done[Sequence[TaskResult]]) -> None:
             check = self._options.check_method_name

@@ -29,9 +29,11 @@ if TYPE_CHECKING or not find_spec("tensorflow"):
         GetModelStatusRequest,
         GetModelStatusResponse,
         Input,
+        LogMetadata,
         ModelSpec,
         MultiInferenceRequest,
         MultiInferenceResponse,
+        PredictionLog,
         PredictRequest,
         PredictResponse,
         RegressionRequest,
@@ -66,6 +68,7 @@ else:
         MultiInferenceResponse,
     )
     from tensorflow_serving.apis.input_pb2 import Input
+    from tensorflow_serving.apis.logging_pb2 import LogMetadata
     from tensorflow_serving.apis.model_management_pb2 import (
         ReloadConfigRequest,
         ReloadConfigResponse,
@@ -73,6 +76,7 @@ else:
     from tensorflow_serving.apis.model_pb2 import ModelSpec
     from tensorflow_serving.apis.model_service_pb2 import DESCRIPTOR as MODEL_SERVICE_FILE
     from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
     from tensorflow_serving.apis.prediction_service_pb2 import (
         DESCRIPTOR as PREDICTION_SERVICE_FILE,
     )
@@ -96,11 +100,13 @@ __all__ = [
     "GetModelStatusRequest",
     "GetModelStatusResponse",
     "Input",
+    "LogMetadata",
     "ModelSpec",
     "MultiInferenceRequest",
     "MultiInferenceResponse",
     "PredictRequest",
     "PredictResponse",
+    "PredictionLog",
     "RegressionRequest",
     "RegressionResponse",
     "RegressionResult",
