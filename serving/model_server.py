@@ -39,6 +39,8 @@ from serving.metrics import Metrics, warm_up_records_read
 from serving.peers import Alone, Peers
 from serving.server_core import ServerCore
 from serving.transport.grpc_server import GrpcServer
+from serving.transport.http_health import health_apps
+from serving.transport.http_routes import routed
 from serving.transport.http_server import HttpServer
 from serving.transport.tls import Certificate
 from serving.warm_up import WarmUp, WarmUpEnd
@@ -69,6 +71,7 @@ class ModelServer:
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
         self._certificate: Certificate | None = None
+        self._is_draining = False
         self._batched = (
             BatchedServables(options.batching, self._clock) if options.batching else None
         )
@@ -111,7 +114,7 @@ class ModelServer:
             rest = _thread_pool(self._options.rest_num_threads, "rest", starting)
             starting.callback(self._close_transports)
             self._watch_certificate(starting)
-            self._open_grpc(models, control)
+            self._open_grpc(models, control, starting)
             self._open_rest(models, rest)
             self._peers.opened()
             self._running = starting.pop_all()
@@ -149,15 +152,20 @@ class ModelServer:
             file = self._options.ssl_config_file
             watch_ssl_config(file, self._certificate, interval, self._clock, running)
 
-    def _open_grpc(self, models: Models, control: Executor) -> None:
-        self._grpc = GrpcServer(
+    def _open_grpc(self, models: Models, control: Executor, running: ExitStack) -> None:
+        self._grpc = grpc = GrpcServer(
             self._options.grpc,
             self._grpc_methods(models, control),
             waiting=frozenset({RELOAD}),
             certificate=self._certificate,
+            is_served=self.core.is_answering,
         )
-        self._grpc.start()
-        self._grpc.set_serving(True)
+        grpc.start()
+        if self._options.grpc.health_service:
+            running.enter_context(
+                self.core.bus.subscribe(lambda state: grpc.model_changed(state.id.name))
+            )
+        grpc.set_serving(True)
 
     def _grpc_methods(self, models: Models, control: Executor) -> Mapping[str, UnaryHandler]:
         prediction = PredictionService(
@@ -191,7 +199,8 @@ class ModelServer:
             clock=self._clock,
         )
         certificate = self._certificate if self._options.rest_ssl else None
-        http = HttpServer(self._options.http, app, certificate=certificate)
+        routes = routed(health_apps(self._why_not_ready), app)
+        http = HttpServer(self._options.http, routes, certificate=certificate)
         try:
             http.start()
         except ServingError as error:
@@ -199,8 +208,15 @@ class ModelServer:
         else:
             self._http = http
 
+    def _why_not_ready(self) -> str:
+        """Empty where clients should be sent here."""
+        if self._is_draining:
+            return "the server is shutting down"
+        return "" if self.core.can_serve() else "no model can be asked for"
+
     def _close_transports(self) -> None:
         """Both drain at the same time, so that one grace period is enough."""
+        self._is_draining = True
         grace = self._options.shutdown_grace_seconds
         stops: list[Callable[[float], None]] = []
         if self._grpc:

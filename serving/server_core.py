@@ -221,6 +221,26 @@ class ServerCore:
         """Every version that can be looked up now."""
         return self._manager.available()
 
+    def is_answering(self, name: str, version: int | None = None) -> bool | None:
+        """Whether requests for the model, or for one version of it, are answered now; None where
+        neither the configuration nor any version is known. Changes with the events of ``bus``.
+        """
+        states = [s for s in self._monitor.versions(name) if version in (None, s.id.version)]
+        if isinstance(self._manager, CachingManager):
+            offered = set(self._manager.offered())
+            is_answered = any(state.id in offered for state in states)
+        else:
+            is_answered = any(state.state is ManagerState.AVAILABLE for state in states)
+        is_known = states or (version is None and name in self._configs)
+        return is_answered if is_known else None
+
+    def can_serve(self) -> bool:
+        """Whether any configured model can be asked for; so it is, too, where none is configured:
+        clients that configure some must get through.
+        """
+        names = list(self._configs)
+        return not names or any(self._is_served(name) for name in names)
+
     def _lease_by_label(self, name: str, label: str) -> ServableHandle:
         """Looks the label up again when a reload moved it and dropped the version meanwhile.
 

@@ -772,3 +772,42 @@ def test_of_two_names_for_one_version_the_last_is_served_and_the_log_says_so_onc
         assert [state.state.name for state in served.versions("m")] == ["AVAILABLE"]
     said = f"servable m under base path {tmp_path}: 001 and 1 stand for version 1; 1 is taken"
     assert caplog.text.count(said) == 1
+
+
+def test_a_model_and_its_versions_answer_while_they_are_available(tmp_path: Path) -> None:
+    write_version(tmp_path / "m", 1)
+    with core(table(tmp_path / "m")) as served:
+        assert served.is_answering("m")
+        assert served.is_answering("m", 1)
+        assert served.is_answering("m", 2) is None
+        with state_reached(served, ServableId("m", 1), ManagerState.END):
+            shutil.rmtree(tmp_path / "m" / "1")
+        assert served.is_answering("m") is False
+        assert served.is_answering("m", 1) is False
+
+
+def test_a_configured_model_without_versions_is_known_and_does_not_answer(tmp_path: Path) -> None:
+    with core(table(tmp_path / "missing")) as served:
+        assert served.is_answering("m") is False
+        assert served.is_answering("other") is None
+
+
+def test_what_loads_on_its_first_request_answers(tmp_path: Path) -> None:
+    write_version(tmp_path / "m", 1)
+    with core(table(tmp_path / "m"), load_on_first_request=True) as served:
+        assert served.is_answering("m")
+        assert served.is_answering("m", 1)
+
+
+def test_a_server_can_serve_while_one_of_its_models_can_be_asked_for(tmp_path: Path) -> None:
+    write_version(tmp_path / "a", 1)
+    missing = table(tmp_path / "missing", "missing")
+    with core(table(tmp_path / "a", "a"), missing) as served:
+        assert served.can_serve()
+        served.begin_reload([missing], lambda _error: None)
+        assert not served.can_serve()
+
+
+def test_a_server_without_a_configured_model_waits_to_be_given_some(tmp_path: Path) -> None:
+    with core() as served:
+        assert served.can_serve()

@@ -12,7 +12,7 @@ from serving.core.errors import ServingError, Unavailable
 from serving.transport.grpc_engine import GrpcMethods, StreamMethod
 from serving.transport.grpc_engines import new_engine
 from serving.transport.grpc_options import GrpcOptions
-from serving.transport.health import HEALTH, Health
+from serving.transport.health import HEALTH, Health, IsServed
 from serving.transport.reflection import REFLECTION, REFLECTION_V1ALPHA, Reflection
 from serving.transport.tls import Certificate
 
@@ -23,7 +23,8 @@ class GrpcServer:
     """Serves unary methods by their full path, ``/package.Service/Method``, with reflection.
 
     Calls of the methods named in ``waiting`` may take minutes to answer. With a ``certificate``
-    every port is encrypted. Thread-safe.
+    every port is encrypted. The health service, if it is offered, asks ``is_served`` about models.
+    Thread-safe.
     """
 
     def __init__(
@@ -33,11 +34,12 @@ class GrpcServer:
         *,
         waiting: Collection[str] = frozenset(),
         certificate: Certificate | None = None,
+        is_served: IsServed = lambda _name, _version: None,
     ) -> None:
         self._options = options
         self._certificate = certificate
         self._port: int | None = None
-        self._health = Health() if options.health_service else None
+        self._health = Health(is_served) if options.health_service else None
         self._engine = new_engine(options, _completed(methods, waiting, self._health))
 
     @property
@@ -62,6 +64,11 @@ class GrpcServer:
         """What the health service answers, if it is offered; until the first call NOT_SERVING."""
         if self._health:
             self._health.set_serving(serving)
+
+    def model_changed(self, name: str) -> None:
+        """Tell those who watch the model's health, where ``is_served`` answers another thing."""
+        if self._health:
+            self._health.model_changed(name)
 
     def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, let those in progress end within the grace, cancel the others.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
@@ -13,16 +15,20 @@ from serving.transport.grpc_engine import GrpcStream
 
 HEALTH = "grpc.health.v1.Health"
 
+IsServed = Callable[[str, int | None], bool | None]
+"""Whether a model, or one version of it, answers requests; None where it is not known at all."""
+
 _KEYS = frozenset({"", "ModelService", "PredictionService"})
+_VERSION_KEY = re.compile(r"(.+)/([0-9]{1,19})", re.DOTALL)
 _States = health_pb2.HealthCheckResponse
 
 
 class Health:
     """``grpc.health.v1.Health``, NOT_SERVING until told otherwise. Thread-safe.
 
-    The keys are the server as a whole ("") and the bare service names that TensorFlow Serving
-    uses, ``ModelService`` and ``PredictionService``. The object is the streaming method ``Watch``;
-    :meth:`check` is the unary one.
+    The keys are the server as a whole (""), the bare service names that TensorFlow Serving uses,
+    ``ModelService`` and ``PredictionService``, the names of models, and ``model/version``. The
+    object is the streaming method ``Watch``; :meth:`check` is the unary one.
 
     The servicer that comes with grpcio is not used: it sends under the lock that it takes when a
     stream ends, on the thread that sending waits for, and so locks up the server when a client
@@ -31,46 +37,78 @@ class Health:
 
     one_request = True
 
-    def __init__(self) -> None:
-        self._status = _encoded(_States.NOT_SERVING)
+    def __init__(self, is_served: IsServed = lambda _name, _version: None) -> None:
+        """``is_served`` must be quick; :meth:`model_changed` is called when it has news."""
+        self._is_served = is_served
+        self._serving = False
         self._announcing = threading.Lock()  # keeps states in order; an engine's send may wait
         self._lock = threading.Lock()  # for the watchers, in memory only
-        self._watchers: set[GrpcStream] = set()
+        self._watchers: dict[GrpcStream, _Watcher] = {}
 
     def set_serving(self, serving: bool) -> None:
-        """Answer SERVING, or NOT_SERVING, for every key from now on, and tell those who watch."""
+        """From now on answer SERVING for what is served, or NOT_SERVING for every key, and tell
+        those who watch.
+        """
         with self._announcing:
-            self._status = _encoded(_States.SERVING if serving else _States.NOT_SERVING)
-            with self._lock:
-                watchers = list(self._watchers)
-            for watcher in watchers:
-                watcher.send(self._status)
+            self._serving = serving
+            self._tell(lambda _key: True)
+
+    def model_changed(self, name: str) -> None:
+        """Tell those who watch the model, or a version of it, where that makes a difference."""
+        with self._announcing:
+            self._tell(lambda key: key == name or key.rpartition("/")[0] == name)
 
     def check(self, request: bytes, _context: CallContext, reply: Reply) -> None:
         """The state now; raises NotFound for an unknown key."""
-        if _key(request) not in _KEYS:
+        status = self._status(_key(request))
+        if status == _States.SERVICE_UNKNOWN:
             raise NotFound("unknown service")
-        reply(self._status)
+        reply(_encoded(status))
 
     def requested(self, stream: GrpcStream, request: bytes) -> None:
-        """Tell the state now and at every change; an unknown key gets one that never changes."""
+        """Tell the state now and at every change, also of a key that is unknown so far."""
         try:
-            key = _key(request)
+            watcher = _Watcher(stream, _key(request))
         except ServingError as error:
             stream.end(error)
             return
-        if key not in _KEYS:
-            stream.send(_encoded(_States.SERVICE_UNKNOWN))
-            return
         with self._announcing:
             with self._lock:
-                self._watchers.add(stream)
-            stream.send(self._status)
+                self._watchers[stream] = watcher
+            watcher.tell(self._status(watcher.key))
 
     def over(self, stream: GrpcStream) -> None:
         """Tell it nothing more."""
         with self._lock:
-            self._watchers.discard(stream)
+            self._watchers.pop(stream, None)
+
+    def _tell(self, concerns: Callable[[str], bool]) -> None:
+        with self._lock:
+            watchers = [watcher for watcher in self._watchers.values() if concerns(watcher.key)]
+        for watcher in watchers:
+            watcher.tell(self._status(watcher.key))
+
+    def _status(self, key: str) -> health_pb2.HealthCheckResponse.ServingStatus:
+        served = True if key in _KEYS else self._is_served(key, None)
+        if served is None and (version := _VERSION_KEY.fullmatch(key)):
+            served = self._is_served(version[1], int(version[2]))
+        if served is None:
+            return _States.SERVICE_UNKNOWN
+        return _States.SERVING if served and self._serving else _States.NOT_SERVING
+
+
+class _Watcher:
+    """One stream, told what it has not been told last."""
+
+    def __init__(self, stream: GrpcStream, key: str) -> None:
+        self.key = key
+        self._stream = stream
+        self._told: health_pb2.HealthCheckResponse.ServingStatus | None = None
+
+    def tell(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        if status != self._told:
+            self._told = status
+            self._stream.send(_encoded(status))
 
 
 def _key(request: bytes) -> str:
