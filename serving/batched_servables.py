@@ -13,7 +13,7 @@ from serving.config.batching_parameters import Batching
 from serving.core.clock import Clock
 from serving.core.errors import ServingError
 from serving.core.periodic import PeriodicThread
-from serving.core.servable import Servable
+from serving.core.servable import Servable, instances_of
 from serving.core.servable_id import ServableId
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,15 @@ class BatchedServables:
             if options is None:
                 return unbatched
             log.info("Wrapping %s to perform batch processing", servable_id)
+            instances = len(instances_of(servable))
+            threads = self._batching.scheduler.num_batch_threads
+            if instances > threads:
+                log.warning(
+                    "%s has %d instances, but num_batch_threads lets only %d batches run at once",
+                    servable_id,
+                    instances,
+                    threads,
+                )
             batched = BatchingServable(servable, unbatched, self._scheduler, options, self._clock)
             self._paths[batched] = path
             return batched

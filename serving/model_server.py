@@ -82,6 +82,7 @@ class ModelServer:
             clock=self._clock,
             wrap=self._wrap,
             warm_up=_warm_up(options, self._clock, self._metrics),
+            instances_of=options.instances.options_for,
             on_reload=self._batched.reload if self._batched else None,
             is_everywhere=self._peers.is_everywhere,
         )

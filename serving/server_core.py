@@ -32,7 +32,13 @@ from serving.core.source import AspiredVersions
 from serving.core.source_adapter import UnarySourceAdapter, error_injecting
 from serving.loaders.platforms import PLATFORMS, Platforms
 from serving.loaders.remote_loader import RemoteLoader
-from serving.loaders.simple_loader import SimpleLoader, WarmUp, Wrap
+from serving.loaders.simple_loader import (
+    InstancesOf,
+    SimpleLoader,
+    WarmUp,
+    Wrap,
+    one_instance,
+)
 from serving.managers.aspired_versions_manager import AspiredVersionsManager
 from serving.managers.caching_manager import CachingManager
 from serving.managers.loader_harness import RetryPolicy
@@ -85,11 +91,13 @@ class ServerCore:
         clock: Clock,
         wrap: Wrap = lambda _id, _path, servable: servable,
         warm_up: WarmUp = lambda _id, _path, _servable, _cancellation: None,
+        instances_of: InstancesOf = one_instance,
         on_reload: Callable[[], None] | None = None,
         is_everywhere: Callable[[ServableId], bool] = lambda _id: True,
     ) -> None:
         """``wrap`` is put around every servable as it loads, then ``warm_up`` runs what is to run
         before it serves; by default nothing is done.
+        ``instances_of`` says, of a version's path, in how many instances it is loaded.
         ``on_reload`` is called with every configuration that comes into force after the first.
 
         Where other processes serve the same models, ``is_everywhere`` tells whether a version is
@@ -98,6 +106,7 @@ class ServerCore:
         self.bus: EventBus[ServableState] = EventBus()
         self._wrap = wrap
         self._warm_up = warm_up
+        self._instances_of = instances_of
         self._on_reload = on_reload or (lambda: None)
         self._is_everywhere = is_everywhere
         self._options = options
@@ -340,12 +349,14 @@ class ServerCore:
     def _make_loader(self, platform: str, path: str) -> Loader:
         """A version that lies elsewhere is copied here by its load, and loaded from there."""
         if is_remote(path):
-            return RemoteLoader(path, self._copies, partial(self._make_local_loader, platform))
+            num_instances = len(self._instances_of(path).placements)
+            make_loader = partial(self._make_local_loader, platform)
+            return RemoteLoader(path, self._copies, make_loader, num_instances)
         return self._make_local_loader(platform, path)
 
     def _make_local_loader(self, platform: str, path: str) -> Loader:
         get = partial(self._platforms.get, platform)
-        return SimpleLoader(path, get, self._wrap, self._warm_up)
+        return SimpleLoader(path, get, self._wrap, self._warm_up, self._instances_of)
 
     def _apply(self, configs: Sequence[ModelConfig], *, retry_failed: bool = False) -> None:
         """Check everything first, then change everything and look for versions at once."""

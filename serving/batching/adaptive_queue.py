@@ -28,14 +28,16 @@ class AdaptiveQueue(Generic[T]):
     """Tasks in one row; how many make a batch is decided when a thread is there to run it.
 
     A :class:`~serving.batching.batch_queue.TaskQueue`. Where larger batches take less time a row,
-    one batch runs at a time, and what comes meanwhile makes up the next. It waits for as many
-    tasks as were there lately, but only for a share of the time that it will run: a share that
-    grows while waiting pays, in rows a second, and shrinks while it does not.
+    one batch runs at a time in each of the servable's ``instances``, and what comes meanwhile makes
+    up the next. It waits for its share of as many tasks as were there lately, but only for a share
+    of the time that it will run: one that grows while waiting pays, in rows a second, and shrinks
+    while it does not.
     """
 
-    def __init__(self, options: BatchingOptions, run_times: RunTimes) -> None:
+    def __init__(self, options: BatchingOptions, run_times: RunTimes, instances: int = 1) -> None:
         self._options = options.queue
         self._run_times = run_times
+        self._instances = instances
         self._capacity = max(1, self._options.max_enqueued_batches) * self._options.max_batch_size
         self._size = AdaptiveSize(options.sizes_to_choose_from, run_times)
         self._waiting: dict[int, _Waiting[T]] = {}  # by ticket, in the order of arrival
@@ -86,11 +88,12 @@ class AdaptiveQueue(Generic[T]):
         return batch
 
     def processed(self, batch: Batch[T], now: float) -> None:
+        if self._running >= self._instances:  # else another instance has been free for longer
+            self._free_since = now
+            self._rows_when_free = self._rows
         self._running -= 1
         self._running_rows -= batch.size
         self._size.choose()
-        self._free_since = now
-        self._rows_when_free = self._rows
 
     @property
     def ready_at(self) -> float:
@@ -120,7 +123,7 @@ class AdaptiveQueue(Generic[T]):
 
     @property
     def most_at_once(self) -> float:
-        return 1 if self._size.limit > 1 else math.inf
+        return self._instances if self._size.limit > 1 else math.inf
 
     def expected_run(self, size: int) -> float:
         return self._run_times.expected(size)
@@ -138,21 +141,26 @@ class AdaptiveQueue(Generic[T]):
 
     def _fitting(self) -> list[_Waiting[T]]:
         """The oldest tasks that together are no larger than a batch should be; at least one."""
+        limit = self._share_of(self._rows + self._running_rows)
         rows = count = 0
         for waiting in self._waiting.values():
             rows += waiting.entry.size
-            if count and rows > self._size.limit:
+            if count and rows > limit:
                 break
             count += 1
         return list(islice(self._waiting.values(), count))
 
     def _seconds_to_wait(self) -> float:
         """For a batch as large as there were tasks lately; 0 where it is, or nothing is known."""
-        enough = min(self._size.limit, self._most_lately)
+        enough = self._share_of(self._most_lately)
         if self._rows >= enough:
             return 0.0
         seconds = self._share_to_wait * self._run_times.expected(enough)
         return seconds if seconds >= _LEAST_SECONDS_TO_WAIT else 0.0
+
+    def _share_of(self, rows: int) -> int:
+        """The rows of a batch when so many are to keep all instances busy."""
+        return min(self._size.limit, -(-rows // self._instances))
 
     def _wait_began(self) -> float:
         return max(self.oldest_since, self._free_since)

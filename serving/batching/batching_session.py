@@ -34,6 +34,7 @@ from serving.core.servable import (
     Servable,
     Signature,
     TensorInfo,
+    instances_of,
 )
 
 log = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ class BatchingServable:
         run_times = self._run_times[key.tensors]
         queue: TaskQueue[BatchingTask]
         if options.adaptive:
-            queue = AdaptiveQueue(options, run_times)
+            queue = AdaptiveQueue(options, run_times, len(instances_of(self._servable)))
         else:
             queue = BatchQueue(options.queue, split_task, run_times)
         # Turns are TensorFlow Serving's unless priorities are honoured.

@@ -181,6 +181,20 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Microseconds between two attempts to load; negative: none.",
         ),
         Flag(
+            "instances_per_model",
+            _INT32,
+            0,
+            "How often each version is loaded, to run several batches or requests at once; 0: once "
+            "for each of --devices, or once.",
+        ),
+        Flag(
+            "devices",
+            _STRING,
+            "",
+            "Comma-separated devices, such as gpu:0,gpu:1 or cpu:0, that the instances of each "
+            "version are given in turn; empty: the platform chooses.",
+        ),
+        Flag(
             "enable_model_warmup",
             _BOOL,
             True,

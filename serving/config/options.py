@@ -11,6 +11,7 @@ from typing import Any
 from serving.config.batching_parameters import Batching, read_batching
 from serving.config.command_line import CommandLine
 from serving.config.flags import CPUS
+from serving.config.instances import Instances, instance_options
 from serving.config.ssl_config import read_ssl_config
 from serving.config.text_proto import read_text_proto
 from serving.core.errors import FailedPrecondition, InvalidArgument
@@ -47,6 +48,7 @@ class ServerOptions:
     ssl_config_file: str
     ssl_config_file_poll_wait_seconds: int
     rest_ssl: bool
+    instances: Instances
     model_name: str
     model_base_path: str
     model_config_file: str
@@ -81,6 +83,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         ssl_config_file=flags["ssl_config_file"],
         ssl_config_file_poll_wait_seconds=flags["ssl_config_file_poll_wait_seconds"],
         rest_ssl=flags["rest_api_ssl"],
+        instances=_instances(flags),
         model_name=flags["model_name"],
         model_base_path=flags["model_base_path"],
         model_config_file=flags["model_config_file"],
@@ -222,6 +225,14 @@ def _batching(flags: CommandLine) -> Batching | None:
         flags["batching_parameters_file"],
         per_version=flags["enable_per_model_batching_parameters"],
     )
+
+
+def _instances(flags: CommandLine) -> Instances:
+    count: int = _at_least(0, "instances_per_model", flags)
+    try:
+        return Instances(instance_options(count, filter(None, flags["devices"].split(","))))
+    except InvalidArgument as error:
+        raise InvalidArgument(f"devices: {error.message}") from None
 
 
 def _session_config(path: str) -> bytes:

@@ -89,6 +89,15 @@ class Servable(Protocol):
         """Free everything it holds. Called once, after the last run has completed."""
 
 
+def instances_of(servable: Servable) -> Sequence[Servable]:
+    """The loaded copies that share its runs, each of which can go on beside the others' runs.
+
+    A servable that has several keeps them as ``instances``; any other is its own only one.
+    """
+    found: Sequence[Servable] = getattr(servable, "instances", (servable,))
+    return found
+
+
 def run_and_wait(
     servable: Servable,
     feeds: Mapping[str, np.ndarray],

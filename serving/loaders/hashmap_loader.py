@@ -22,6 +22,7 @@ from serving.core.servable import (
     TensorInfo,
 )
 from serving.core.servable_id import ServableId
+from serving.loaders.device import CPU, Device, no_such_device
 
 _SIGNATURE = Signature(
     inputs={"keys": TensorInfo("keys", DType.STRING, (None,))},
@@ -46,8 +47,12 @@ class HashmapPlatform:
         except OSError as error:
             raise InvalidArgument(f"the table can not be read: {error.strerror}") from error
 
-    def load(self, servable_id: ServableId, path: str) -> HashmapServable:
+    def load(
+        self, servable_id: ServableId, path: str, device: Device | None = None
+    ) -> HashmapServable:
         """Read the table; raises InvalidArgument for a line that is not ``key,value``."""
+        if device not in (None, CPU):
+            raise no_such_device(servable_id, device, [CPU])
         try:
             with _csv_file(path).open(newline="", encoding="utf-8") as lines:
                 return HashmapServable(_read_table(lines))

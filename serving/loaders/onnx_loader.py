@@ -18,6 +18,7 @@ from serving.core.cancellation import Cancellation
 from serving.core.errors import (
     Cancelled,
     DeadlineExceeded,
+    FailedPrecondition,
     Internal,
     InvalidArgument,
     NotFound,
@@ -33,6 +34,7 @@ from serving.core.servable import (
     Signature,
 )
 from serving.core.servable_id import ServableId
+from serving.loaders.device import CPU, Device, no_such_device
 from serving.loaders.onnx_signature import checked, encoded, signature_of
 
 log = logging.getLogger(__name__)
@@ -49,11 +51,12 @@ _ERRORS: tuple[type[Exception], ...] = (
 """What onnxruntime raises: a class for each of its codes, without a common one."""
 
 _MODEL = "model.onnx"
-_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _RAM_PER_BYTE_ON_DISK = 2.5  # weights that convolutions have reordered for themselves stay twice
 _FATAL = 4  # of onnxruntime's log levels: what fails a load or a run comes as an exception
 _ORIGIN = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ .*?\) ")
 """Where in its own program onnxruntime found an error, which it says inside the text."""
+_CUDA_TROUBLE = re.compile(r"\bCU(DA|DNN|BLAS)")
 
 
 class OnnxPlatform:
@@ -64,8 +67,8 @@ class OnnxPlatform:
 
     def __init__(self) -> None:
         available = onnxruntime.get_available_providers()
-        self._providers = [provider for provider in _PROVIDERS if provider in available]
-        if _PROVIDERS[0] in self._providers:
+        self._providers = [provider for provider in (_CUDA, _CPU) if provider in available]
+        if _CUDA in self._providers:
             onnxruntime.preload_dlls()  # those that NVIDIA's own packages bring
 
     def estimate(self, path: str) -> ResourceAllocation:
@@ -84,23 +87,39 @@ class OnnxPlatform:
             raise InvalidArgument(f"the model can not be read: {error.strerror}") from error
         return ResourceAllocation.ram(int(_RAM_PER_BYTE_ON_DISK * size_bytes))
 
-    def load(self, servable_id: ServableId, path: str) -> OnnxServable:
+    def load(
+        self, servable_id: ServableId, path: str, device: Device | None = None
+    ) -> OnnxServable:
         """The model, ready to run. Weights in files of their own lie in the same directory.
 
-        Raises NotFound without a model, InvalidArgument for one that onnxruntime does not take.
+        On a GPU, operations that are not made for it run on the processor. Raises NotFound without
+        a model, InvalidArgument for one that onnxruntime does not take, FailedPrecondition for a
+        device that it does not have or can not use.
         """
+        providers = self._providers_for(servable_id, device)
         try:
-            file = _model_file(path)
-            session = onnxruntime.InferenceSession(
-                str(file), _session_options(), providers=self._providers
-            )
+            session = _session(str(_model_file(path)), providers, device)
         except OSError as error:
             raise InvalidArgument(f"the model can not be read: {error.strerror}") from error
         except _ERRORS as error:
             text = _text(error).replace(f"{os.path.realpath(path)}/", "").replace(f"{path}/", "")
+            if device and _CUDA_TROUBLE.search(text):
+                raise FailedPrecondition(
+                    f"{servable_id} can not be loaded on {device}: {text}"
+                ) from error
             raise InvalidArgument(f"the ONNX model can not be loaded: {text}") from error
-        log.info("%s runs on %s", servable_id, ", ".join(session.get_providers()))
+        log.info("%s runs on %s", servable_id, device or ", ".join(session.get_providers()))
         return OnnxServable(servable_id, session, signature_of(session))
+
+    def _providers_for(self, servable_id: ServableId, device: Device | None) -> Sequence[Any]:
+        """What onnxruntime is to run operations with, the first that can."""
+        if device is None:
+            return self._providers
+        if device == CPU:
+            return [_CPU]
+        if device.kind == CPU.kind or _CUDA not in self._providers:
+            raise no_such_device(servable_id, device, [CPU])
+        return [(_CUDA, {"device_id": str(device.number)}), _CPU]
 
 
 class OnnxServable:
@@ -182,6 +201,18 @@ class OnnxServable:
         return f"<OnnxServable {self._id}>"
 
 
+def _session(file: str, providers: Sequence[Any], device: Device | None) -> Any:
+    """Where a device was asked for nothing else will do: left to itself, onnxruntime falls back to
+    the processor, with no more than a warning.
+    """
+    session = onnxruntime.InferenceSession(
+        file, _session_options(), providers=providers, enable_fallback=device is None
+    )
+    if device and device != CPU and _CUDA not in session.get_providers():
+        raise RuntimeError("CUDA can not be used")
+    return session
+
+
 def _session_options() -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
@@ -215,6 +246,6 @@ def _run_error(text: str) -> ServingError:
     """
     if "Failed to allocate memory" in text or "out of memory" in text:
         return ResourceExhausted(text)
-    if re.search(r"\bCU(DA|DNN|BLAS)", text):
+    if _CUDA_TROUBLE.search(text):
         return Internal(text)
     return InvalidArgument(text)

@@ -11,6 +11,7 @@ from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
+from serving.loaders.device import Device
 
 PLATFORMS: Mapping[str, str] = {
     "tensorflow": "serving.loaders.tensorflow_loader:TensorFlowPlatform",
@@ -29,8 +30,12 @@ class Platform(Protocol):
     def estimate(self, path: str) -> ResourceAllocation:
         """An upper bound of what the version at ``path`` will hold, without loading it."""
 
-    def load(self, servable_id: ServableId, path: str) -> Servable:
-        """Load the version at ``path``; blocks for as long as that takes."""
+    def load(self, servable_id: ServableId, path: str, device: Device | None = None) -> Servable:
+        """Load the version at ``path``; blocks for as long as that takes.
+
+        ``device`` None leaves the choice to the platform. Raises FailedPrecondition for one that
+        the platform does not have.
+        """
 
 
 class Platforms:

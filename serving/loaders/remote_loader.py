@@ -42,19 +42,28 @@ class RemoteLoader:
     platforms map files into memory and open some of them late.
     """
 
-    def __init__(self, uri: str, copies: Copies, make_loader: Callable[[str], Loader]) -> None:
-        """``make_loader`` makes the loader of a local path."""
+    def __init__(
+        self,
+        uri: str,
+        copies: Copies,
+        make_loader: Callable[[str], Loader],
+        num_instances: int = 1,
+    ) -> None:
+        """``make_loader`` makes the loader of a local path, which loads it ``num_instances`` times
+        unless the files say otherwise.
+        """
         self._uri = uri
         self._copies = copies
         self._make_loader = make_loader
+        self._num_instances = num_instances
         self._copy: LocalCopy | None = None
         self._loader: Loader | None = None
         self._loading: Loader | None = None
         self._estimate: ResourceAllocation | None = None
 
     def estimate_resources(self) -> ResourceAllocation:
-        """Before the load, 1.2 times the files in their store, as platforms estimate from disk;
-        afterwards the platform's own word.
+        """Before the load, 1.2 times the files in their store for each instance, as platforms
+        estimate from disk; afterwards the platform's own word.
 
         The store is asked once, and anew after a load that failed. One that cannot be reached now
         counts as nothing: the load that follows meets the same outage, and has retries.
@@ -67,7 +76,8 @@ class RemoteLoader:
                     size_bytes = self._copies.size_bytes(self._uri)
             except Unavailable:
                 return ResourceAllocation()
-            self._estimate = ResourceAllocation.ram(int(_RAM_PER_STORED_BYTE * size_bytes))
+            one = int(_RAM_PER_STORED_BYTE * size_bytes)
+            self._estimate = ResourceAllocation.ram(one * self._num_instances)
         return self._estimate
 
     def load(self, servable_id: ServableId) -> None:

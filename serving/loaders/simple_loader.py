@@ -11,6 +11,7 @@ from serving.core.errors import Gone, ServingError
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
+from serving.loaders.instances import InstanceOptions, load_instances
 from serving.loaders.platforms import Platform
 
 Wrap = Callable[[ServableId, str, Servable], Servable]
@@ -21,6 +22,14 @@ WarmUp = Callable[[ServableId, str, Servable, Cancellation], None]
 
 The cancellation comes when the load is not wanted any more.
 """
+
+InstancesOf = Callable[[str], InstanceOptions]
+"""In how many instances the version at a path is loaded; raises ServingErrors."""
+
+
+def one_instance(_path: str) -> InstanceOptions:
+    """One for every version, wherever its platform runs models."""
+    return InstanceOptions()
 
 
 class SimpleLoader:
@@ -35,9 +44,11 @@ class SimpleLoader:
         platform: Callable[[], Platform],
         wrap: Wrap,
         warm_up: WarmUp = lambda _id, _path, _servable, _cancellation: None,
+        instances_of: InstancesOf = one_instance,
     ) -> None:
         """``platform`` is a function so that making a loader imports no framework."""
         self._path = path
+        self._instances_of = instances_of
         self._platform = platform
         self._wrap = wrap
         self._warm_up = warm_up
@@ -46,18 +57,23 @@ class SimpleLoader:
         self._estimate: ResourceAllocation | None = None
 
     def estimate_resources(self) -> ResourceAllocation:
-        """The platform's estimate, asked for once, and anew after a load that failed."""
+        """The platform's estimate, for each instance; asked for once, and anew after a load that
+        failed.
+        """
         if self._estimate is None:
             with self._noticing_absence():
-                self._estimate = self._platform().estimate(self._path)
+                count = len(self._instances_of(self._path).placements)
+                one = self._platform().estimate(self._path)
+                self._estimate = sum([one] * count, ResourceAllocation())
         return self._estimate
 
     def load(self, servable_id: ServableId) -> None:
-        """Load, wrap and warm up; when any of these fails, nothing stays loaded."""
+        """Load all instances, wrap and warm up; when any of it fails, nothing stays loaded."""
         estimate, self._estimate = self._estimate, None
         self._cancellation = Cancellation()
         with self._noticing_absence():
-            servable = self._platform().load(servable_id, self._path)
+            options = self._instances_of(self._path)
+            servable = load_instances(self._platform(), servable_id, self._path, options)
         try:
             servable = self._wrap(servable_id, self._path, servable)
             self._warm_up(servable_id, self._path, servable, self._cancellation)

@@ -15,6 +15,7 @@ from serving.core.errors import Internal, InvalidArgument, ServingError
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Outputs, RunCallback, RunOptions, Signature, TensorInfo
 from serving.core.servable_id import ServableId
+from serving.loaders.device import Device, no_such_device
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tensorflow_saved_model import check_saved_model
 from serving.loaders.tensorflow_session import TensorFlowSession, translated
@@ -45,17 +46,25 @@ class TensorFlowPlatform:
             size_bytes = sum(tf.io.gfile.stat(file).length for file in _files_below(path))
         return ResourceAllocation.ram(int(_RAM_PER_BYTE_ON_DISK * size_bytes))
 
-    def load(self, servable_id: ServableId, path: str) -> TensorFlowServable:
+    def load(
+        self, servable_id: ServableId, path: str, device: Device | None = None
+    ) -> TensorFlowServable:
         """The SavedModel in directory ``path``, restored and initialised.
+
+        With a ``device`` it runs there, whatever devices the graph itself names; operations that
+        are not made for it run on the processor.
 
         Raises NotFound without a SavedModel or a graph with the tags of the options, Unimplemented
         for a SessionBundle, DataLoss for files that do not parse, InvalidArgument for a graph
-        that does not hold together, and otherwise what the runtime says with its code.
+        that does not hold together, FailedPrecondition for a device that TensorFlow does not have,
+        and otherwise what the runtime says with its code.
         """
         with _translating_errors():
             check_saved_model(path, self._tags)
-            session = TensorFlowSession(self._config, self._clock)
+            session = TensorFlowSession(self._config, self._clock, device)
             try:
+                if device and device not in session.devices:
+                    raise no_such_device(servable_id, device, session.devices)
                 meta_graph = session.load(self._tags, path)
                 signatures = signatures_of(meta_graph.signature_def)
                 session.freeze(

@@ -6,6 +6,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tensorflow.python.client import pywrap_tf_session
 
 from serving.core.clock import Clock
 from serving.core.errors import FailedPrecondition, InvalidArgument, ServingError, error_for
+from serving.loaders.device import CPU, Device
 from serving.loaders.tensorflow_freezing import FrozenGraph, frozen_graph
 from serving.loaders.tensorflow_graph import may_run_long
 from serving.loaders.tensorflow_step import Step
@@ -39,14 +41,31 @@ class TensorFlowSession:
     ServingErrors in the runtime's own words.
     """
 
-    def __init__(self, config: ConfigProto, clock: Clock, *, max_steps: int = 256) -> None:
-        self._config = config
-        self._native = _NativeSession(graph=tf.Graph(), config=config)
+    def __init__(
+        self,
+        config: ConfigProto,
+        clock: Clock,
+        device: Device | None = None,
+        *,
+        max_steps: int = 256,
+    ) -> None:
+        """``device``: where everything is to run; None leaves it to the graph and TensorFlow."""
+        self._device = device
+        self._config = _without_gpus(config) if device and device.kind == CPU.kind else config
+        self._native = _NativeSession(graph=tf.Graph(), config=self._config)
         self._clock = clock
         self._max_steps = max_steps
         self._may_run_long = True
         self._lock = threading.Lock()
         self._steps: dict[tuple[tuple[str, ...], tuple[str, ...]], Step] = {}
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        """What the session can run operations on."""
+        return [
+            Device(device.device_type.lower(), int(device.name.rpartition(":")[2]))
+            for device in self._native.list_devices()
+        ]
 
     def load(self, tags: Sequence[str], path: str) -> Any:
         """Restore the graph with this tag set; returns its MetaGraphDef. Raises what TensorFlow
@@ -55,7 +74,12 @@ class TensorFlowSession:
         The v1 loader, because it takes exports that the v2 loader cannot trace again, and because
         shapes are then checked by the operations only, as the C++ server does it.
         """
-        meta_graph = tf.compat.v1.saved_model.load(self._native, list(tags), path)
+        load = partial(tf.compat.v1.saved_model.load, self._native, list(tags), path)
+        if self._device is None:
+            meta_graph = load()
+        else:
+            with self._native.graph.device(f"/device:{str(self._device).upper()}"):
+                meta_graph = load(clear_devices=True)
         self._may_run_long = may_run_long(meta_graph.graph_def)
         return meta_graph
 
@@ -77,8 +101,10 @@ class TensorFlowSession:
             raise FailedPrecondition("runs may be long")
         if self._config.graph_options.optimizer_options.global_jit_level != OptimizerOptions.OFF:
             raise FailedPrecondition("XLA may compile the graph")
-        if any(device.device_type != "CPU" for device in self._native.list_devices()):
+        if any(device.kind != CPU.kind for device in self.devices):
             raise FailedPrecondition("there are other devices than the processor")
+        if self._device not in (None, CPU):
+            raise FailedPrecondition(f"everything is to run on {self._device}")
 
     def run(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: float | None
@@ -123,6 +149,14 @@ def _undecodable(error: UnicodeDecodeError) -> ServingError:
     INVALID_ARGUMENT; each byte that is not UTF-8 becomes U+FFFD.
     """
     return InvalidArgument(error.object.decode("utf-8", "replace"))
+
+
+def _without_gpus(config: ConfigProto) -> ConfigProto:
+    """The same for a session that takes no memory of a GPU and sees none."""
+    changed = ConfigProto()
+    changed.CopyFrom(config)
+    changed.device_count["GPU"] = 0
+    return changed
 
 
 class FrozenSession:

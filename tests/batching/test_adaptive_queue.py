@@ -11,7 +11,7 @@ import pytest
 from batching_simulation import Outcome, Simulation
 
 from serving.batching.adaptive_queue import AdaptiveQueue
-from serving.batching.batch_queue import BatchQueue, Entry
+from serving.batching.batch_queue import Batch, BatchQueue, Entry
 from serving.batching.batching_options import BatchingOptions, QueueOptions
 from serving.batching.run_times import RunTimes
 from serving.core.errors import InvalidArgument, Unavailable
@@ -20,6 +20,7 @@ from serving.core.errors import InvalidArgument, Unavailable
 def adaptive(
     run_times: RunTimes | None = None,
     allowed: tuple[int, ...] = (),
+    instances: int = 1,
     **queue: int,
 ) -> AdaptiveQueue:
     options = BatchingOptions(
@@ -27,7 +28,7 @@ def adaptive(
         allowed_batch_sizes=allowed,
         adaptive=True,
     )
-    return AdaptiveQueue(options, run_times or RunTimes())
+    return AdaptiveQueue(options, run_times or RunTimes(), instances)
 
 
 class Driven:
@@ -90,6 +91,48 @@ def test_one_batch_runs_at_a_time_where_larger_ones_pay():
     assert len(batch.tasks) == 4
     assert driven.queue.ready_at == math.inf
     assert driven.queue.take(driven.now) is None
+
+
+def test_a_batch_runs_in_each_instance_and_they_share_what_there_is():
+    driven = Driven(lambda _: 0.01, instances=3)
+    driven.add(*"abcdefghijklmno")
+    sizes = [len(driven.run()) for _ in range(3)]
+    assert sizes == [1, 2, 4]
+    batches = []
+    while driven.queue.ready_at <= driven.now:
+        batches.append(driven.queue.take(driven.now))
+    assert [len(batch.tasks) for batch in batches] == [3, 3, 2]
+    driven.add(*"pqrst")
+    assert driven.queue.ready_at == math.inf
+    driven.queue.processed(batches[1], driven.now)
+    assert driven.queue.ready_at == -math.inf
+
+
+def test_an_instance_whose_batch_does_not_come_back_leaves_the_others_to_work():
+    driven = Driven(lambda _: 0.01, instances=2)
+    driven.add(*"abcdefgh")
+    answered = driven.run() + driven.run()
+    hung = driven.queue.take(driven.now)
+    assert hung is not None
+    driven.add(*"ijklmnop")
+    while not driven.queue.is_empty:
+        answered += driven.run()
+    assert sorted([*hung.tasks, *answered]) == list("abcdefghijklmnop")
+
+
+def test_a_wait_begins_when_an_instance_is_free_and_ends_with_its_share_of_the_tasks():
+    driven = Driven(lambda _: 0.01, instances=2)
+    driven.add(*"abcdefgh")
+    while not driven.queue.is_empty:
+        driven.run()
+    driven.add("i")
+    ready_at = driven.queue.ready_at
+    assert driven.now < ready_at <= driven.now + 0.005
+    driven.now += 0.0001
+    driven.queue.processed(Batch(), driven.now)
+    assert driven.queue.ready_at == ready_at
+    driven.add(*"jkl")
+    assert driven.queue.ready_at == -math.inf
 
 
 def test_a_lone_task_waits_for_nobody():

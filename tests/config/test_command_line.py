@@ -63,8 +63,10 @@ enable_serialization_as_tensor_content bool false
 ROWS = [(*line.split(" "), "")[:3] for line in UPSTREAM.strip().splitlines()]
 OWN = {
     "aspired_version_policy",
+    "devices",
     "grpc_bind_address",
     "grpc_engine",
+    "instances_per_model",
     "load_on_first_request",
     "log_level",
     "max_ended_versions",

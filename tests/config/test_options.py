@@ -8,6 +8,8 @@ import pytest
 from serving.config.command_line import parse_command_line
 from serving.config.options import server_options
 from serving.core.errors import InvalidArgument, NotFound
+from serving.loaders.device import Device
+from serving.loaders.instances import InstanceOptions
 from serving.server_core_options import LifecycleOptions
 from serving.sources.model_cache import ModelCacheOptions
 from serving.transport.http_server import HttpOptions
@@ -357,3 +359,23 @@ def test_a_port_is_shared_only_where_that_is_wanted():
 )
 def test_requests_of_a_warm_up_run_once_unless_more_are_wanted_or_none(arguments, iterations):
     assert options(*arguments).num_warm_up_iterations == iterations
+
+
+def test_instances_and_their_devices_are_read():
+    assert options().instances.options == InstanceOptions()
+    found = options("--instances_per_model=3", "--devices=gpu:0,GPU:1,cpu").instances.options
+    assert found == InstanceOptions(3, (Device("gpu", 0), Device("gpu", 1), Device("cpu", 0)))
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--instances_per_model=-1", "instances_per_model must be at least 0, not -1"),
+        (
+            "--devices=gpu:0,tpu:0",
+            "devices: 'tpu:0' is not a device; devices are called cpu:0, gpu:0, gpu:1 …",
+        ),
+    ],
+)
+def test_wrong_instances_are_refused_at_the_start(flag, message):
+    assert refusal("--model_base_path=/m", flag) == message

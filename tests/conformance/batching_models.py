@@ -38,3 +38,19 @@ def gated_rows(directory: Path) -> None:
         with tf.control_dependencies([_await_file(path)]):
             same = tf.identity(gate, name="same")
         _save(directory, session, {"serving_default": _signature({"gate": gate}, {"gate": same})})
+
+
+def gated_count(directory: Path) -> None:
+    """As gated_rows, but ``number`` [rows] comes back: how many runs this instance has had."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        gate = v1.placeholder(tf.string, [None], name="gate")
+        count = v1.get_variable("count", initializer=tf.constant(0, tf.int64), use_resource=True)
+        session.run(count.initializer)
+        with tf.control_dependencies([tf.io.write_file(gate[0] + "-entered", "")]):
+            path = tf.identity(gate[0])
+        with tf.control_dependencies([_await_file(path)]):
+            added = count.assign_add(1, read_value=True)
+        number = tf.fill(tf.shape(gate), added, name="number")
+        _save(
+            directory, session, {"serving_default": _signature({"gate": gate}, {"number": number})}
+        )

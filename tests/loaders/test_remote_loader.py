@@ -156,3 +156,8 @@ def test_cancelling_a_load_reaches_the_load_of_the_copy_and_nothing_else():
     loader.load(ID)
     loader.cancel_load()
     assert told == ["cancelled"]
+
+
+def test_before_the_load_every_instance_is_estimated_at_the_stored_size():
+    loader = RemoteLoader("s3://b/m/1", Copies(), lambda _: FakeLoader(), num_instances=3)
+    assert loader.estimate_resources() == ResourceAllocation.ram(3600)

@@ -10,6 +10,8 @@ from serving.core.errors import Gone, InvalidArgument
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
+from serving.loaders.device import Device
+from serving.loaders.instances import InstanceOptions
 from serving.loaders.simple_loader import SimpleLoader
 from serving.testing import FakeServable
 
@@ -27,7 +29,7 @@ class OnePlatform:
         self.estimates += 1
         return ResourceAllocation.ram(len(path))
 
-    def load(self, servable_id: ServableId, path: str) -> Servable:
+    def load(self, servable_id: ServableId, path: str, device: Device | None = None) -> Servable:
         return self.servable
 
 
@@ -84,7 +86,9 @@ def test_whatever_a_platform_says_of_a_path_that_is_gone_the_version_is_gone(
         def estimate(self, path: str) -> ResourceAllocation:
             raise error
 
-        def load(self, servable_id: ServableId, path: str) -> Servable:
+        def load(
+            self, servable_id: ServableId, path: str, device: Device | None = None
+        ) -> Servable:
             raise error
 
     def loader(path: Path) -> SimpleLoader:
@@ -157,3 +161,37 @@ def test_cancelling_a_load_tells_its_warm_up_and_no_later_one() -> None:
     loader.unload()
     loader.load(M1)
     assert told == [True, False]
+
+
+def test_several_instances_are_counted_loaded_and_closed_together() -> None:
+    class Fresh(OnePlatform):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loaded: list[tuple[Device | None, FakeServable]] = []
+
+        def load(
+            self, servable_id: ServableId, path: str, device: Device | None = None
+        ) -> Servable:
+            self.loaded.append((device, FakeServable()))
+            return self.loaded[-1][1]
+
+    platform, gpus = Fresh(), (Device("gpu", 0), Device("gpu", 1))
+    asked: list[str] = []
+
+    def instances_of(path: str) -> InstanceOptions:
+        asked.append(path)
+        return InstanceOptions(3, gpus)
+
+    loader = SimpleLoader(
+        "/m/1",
+        lambda: platform,
+        lambda servable_id, path, servable: servable,
+        instances_of=instances_of,
+    )
+    assert loader.estimate_resources() == ResourceAllocation.ram(3 * len("/m/1"))
+    loader.load(M1)
+    assert loader.estimate_resources() == ResourceAllocation.ram(3 * len("/m/1"))
+    assert [device for device, _ in platform.loaded] == [gpus[0], gpus[1], gpus[0]]
+    assert set(asked) == {"/m/1"}
+    loader.unload()
+    assert [servable.closed for _, servable in platform.loaded] == [True] * 3
