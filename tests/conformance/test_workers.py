@@ -69,7 +69,18 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return state_of(pid) != "Z"
+
+
+def state_of(pid: int) -> str:
+    """The letter that ps shows."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def halt(pid: int) -> None:
+    """Stop the process; a signal that comes before it has stopped would still reach it."""
+    os.kill(pid, signal.SIGSTOP)
+    await_(lambda: state_of(pid) == "T")
 
 
 def await_ports(running: RunningProgram, times: int) -> None:
@@ -289,7 +300,7 @@ def test_a_second_signal_ends_workers_that_do_not_listen(place: Path) -> None:
         await_(lambda: len(workers(running)) == 2)
         pids = workers(running)
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+            halt(pid)
         running.send(signal.SIGTERM)
         running.await_log("SIGTERM: draining and stopping")
         assert running.process.poll() is None
