@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from serving import memory
+from serving.apis.monitoring.page import MetricsPage
 from serving.apis.tensorflow_serving.model_service import RELOAD, ModelService
 from serving.apis.tensorflow_serving.prediction_service import (
     PredictionOptions,
@@ -35,13 +36,14 @@ from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
 from serving.loaders.simple_loader import WarmUp as LoaderWarmUp
 from serving.memory import MemoryReturn
-from serving.metrics import Metrics, warm_up_records_read
+from serving.metrics.registry import Metrics
+from serving.metrics.warm_up_metrics import WarmUpMetrics
 from serving.peers import Alone, Peers
 from serving.server_core import ServerCore
 from serving.transport.grpc_server import GrpcServer
 from serving.transport.http_health import health_apps
 from serving.transport.http_routes import routed
-from serving.transport.http_server import HttpServer
+from serving.transport.http_server import AsgiApp, HttpServer
 from serving.transport.tls import Certificate
 from serving.warm_up import WarmUp, WarmUpEnd
 
@@ -66,7 +68,9 @@ class ModelServer:
         self._options = options
         self._clock = SystemClock()
         self._peers = peers or Alone(options, self._clock)
-        self._metrics = Metrics(self._peers.counted_elsewhere)
+        self._metrics = Metrics(
+            self._peers.count_everywhere, is_published=options.monitoring is not None
+        )
         self._running = ExitStack()
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
@@ -113,10 +117,11 @@ class ModelServer:
             # Closed after the transports, whose calls in progress need them.
             control = _thread_pool(_NUM_CONTROL_THREADS, "control", starting)
             rest = _thread_pool(self._options.rest_num_threads, "rest", starting)
+            pages = _thread_pool(1, "monitoring", starting)
             starting.callback(self._close_transports)
             self._watch_certificate(starting)
             self._open_grpc(models, control, starting)
-            self._open_rest(models, rest)
+            self._open_http(self._http_application(models, rest, pages))
             self._peers.opened()
             self._running = starting.pop_all()
 
@@ -185,11 +190,9 @@ class ModelServer:
     def _honors_priorities(self) -> bool:
         return bool(self._options.batching and self._options.batching.may_honor_priorities)
 
-    def _open_rest(self, models: Models, threads: Executor) -> None:
-        """A REST port that cannot be had is logged: gRPC clients are served all the same."""
-        if self._options.http is None:
-            return
-        app = RestApi(
+    def _http_application(self, models: Models, threads: Executor, pages: Executor) -> AsgiApp:
+        """All that answers on the REST port."""
+        rest = RestApi(
             models,
             executor=threads,
             timeout_seconds=self._options.rest_timeout_seconds,
@@ -199,9 +202,17 @@ class ModelServer:
             metrics=self._metrics,
             clock=self._clock,
         )
+        apps = dict(health_apps(self._why_not_ready))
+        if monitoring := self._options.monitoring:
+            apps[monitoring.path] = MetricsPage(monitoring.path, self._metrics, pages)
+        return routed(apps, otherwise=rest)
+
+    def _open_http(self, application: AsgiApp) -> None:
+        """A REST port that cannot be had is logged: gRPC clients are served all the same."""
+        if self._options.http is None:
+            return
         certificate = self._certificate if self._options.rest_ssl else None
-        routes = routed(health_apps(self._why_not_ready), app)
-        http = HttpServer(self._options.http, routes, certificate=certificate)
+        http = HttpServer(self._options.http, application, certificate=certificate)
         try:
             http.start()
         except ServingError as error:
@@ -236,11 +247,11 @@ def _warm_up(options: ServerOptions, clock: Clock, metrics: Metrics) -> LoaderWa
     """What runs before a version serves."""
     if not options.num_warm_up_iterations:
         return lambda _id, _path, _servable, _cancellation: None
-    records_read = warm_up_records_read(metrics)
+    warm_ups = WarmUpMetrics(metrics)
 
     def ended(end: WarmUpEnd) -> None:
         status = end.error.code.name if end.error else Code.OK.name
-        records_read.increment(end.model_path, status, by=end.records)
+        warm_ups.ended(end.model_path, status, end.records, end.seconds)
 
     return WarmUp(
         clock,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -12,7 +12,8 @@ from serving.config.options import ServerOptions
 from serving.core.clock import Clock
 from serving.core.models import Models
 from serving.core.servable_id import ServableId
-from serving.metrics import Counts, Metrics
+from serving.metrics.families import Snapshot
+from serving.metrics.registry import Metrics
 from serving.server_core import ServerCore
 
 
@@ -41,8 +42,10 @@ class Peers(Protocol):
     def is_everywhere(self, servable_id: ServableId) -> bool:
         """Whether this version is available in all of the processes."""
 
-    def counted_elsewhere(self) -> Sequence[Counts]:
-        """What each of the other processes has counted; blocks until they have answered."""
+    def count_everywhere(self, count: Callable[[], Snapshot]) -> Sequence[Snapshot]:
+        """What each of the processes holds, this one by ``count``, and what those held that are
+        gone; blocks until they have answered.
+        """
 
 
 class Alone:
@@ -70,5 +73,5 @@ class Alone:
     def is_everywhere(self, servable_id: ServableId) -> bool:  # noqa: ARG002  # here is everywhere
         return True
 
-    def counted_elsewhere(self) -> Sequence[Counts]:
-        return ()
+    def count_everywhere(self, count: Callable[[], Snapshot]) -> Sequence[Snapshot]:
+        return [count()]

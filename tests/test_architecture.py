@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "inference": frozenset({"core"}),
     "transport": frozenset({"core"}),
     "metrics": frozenset(),
+    "monitoring": frozenset({"batching", "core", "metrics"}),
     "memory": frozenset({"core"}),
     "version_labels": frozenset({"core"}),
     "awaited_models": frozenset({"core", "managers"}),
@@ -66,6 +67,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
         {"google.protobuf", "grpc", "grpc_health", "grpc_reflection", "uvicorn", "uvloop"}
     ),
     "metrics": frozenset(),
+    "monitoring": frozenset({"numpy", "prometheus_client", "pynvml"}),
     "memory": frozenset(),
     "version_labels": frozenset(),
     "awaited_models": frozenset(),

@@ -383,7 +383,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Processes that share the ports, each with the models in its own memory; 1: no others.",
         ),
         Flag("log_level", _STRING, "info", "debug, info, warning or error."),
-        Flag("monitoring_config_file", _STRING, "", "Text-format MonitoringConfig.", _LATER),
+        Flag(
+            "monitoring_config_file",
+            _STRING,
+            "",
+            "Text-format MonitoringConfig; has metrics published on the REST port.",
+        ),
         Flag(
             "enable_profiler", _BOOL, True, "Offer the service tensorflow.ProfilerService.", _LATER
         ),

@@ -8,10 +8,12 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from serving.apis.monitoring.monitoring_options import MonitoringOptions
 from serving.config.batching_parameters import Batching, read_batching
 from serving.config.command_line import CommandLine
 from serving.config.flags import CPUS
 from serving.config.instances import Instances, instance_options
+from serving.config.monitoring_config import read_monitoring
 from serving.config.ssl_config import read_ssl_config
 from serving.config.text_proto import read_text_proto
 from serving.core.errors import FailedPrecondition, InvalidArgument
@@ -33,7 +35,8 @@ _PORTS = range(2**16)
 class ServerOptions:
     """Everything a server is started with. ``model_config_file`` replaces the single model.
 
-    ``http`` is None when no REST API is wanted, ``batching`` when requests run one by one;
+    ``http`` is None when no REST API is wanted, ``batching`` when requests run one by one,
+    ``monitoring`` when nothing is published about the server;
     ``rest_timeout_seconds`` is None when a REST call's run of the model may take any time. ``tls``
     is None when no port is encrypted; the REST port is with ``rest_ssl`` only.
     ``num_warm_up_iterations`` is how often each request of a warm-up file is run.
@@ -49,6 +52,7 @@ class ServerOptions:
     ssl_config_file_poll_wait_seconds: int
     rest_ssl: bool
     instances: Instances
+    monitoring: MonitoringOptions | None
     model_name: str
     model_base_path: str
     model_config_file: str
@@ -84,6 +88,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         ssl_config_file_poll_wait_seconds=flags["ssl_config_file_poll_wait_seconds"],
         rest_ssl=flags["rest_api_ssl"],
         instances=_instances(flags),
+        monitoring=_monitoring(flags),
         model_name=flags["model_name"],
         model_base_path=flags["model_base_path"],
         model_config_file=flags["model_config_file"],
@@ -233,6 +238,14 @@ def _instances(flags: CommandLine) -> Instances:
         return Instances(instance_options(count, filter(None, flags["devices"].split(","))))
     except InvalidArgument as error:
         raise InvalidArgument(f"devices: {error.message}") from None
+
+
+def _monitoring(flags: CommandLine) -> MonitoringOptions | None:
+    monitoring = read_monitoring(flags["monitoring_config_file"])
+    if monitoring and not flags["rest_api_port"] and not flags["rest_bind_address"]:
+        log.warning("the page of metrics is on the REST port, and there is none: no page")
+        return None
+    return monitoring
 
 
 def _session_config(path: str) -> bytes:

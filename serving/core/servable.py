@@ -54,11 +54,14 @@ class RunOptions:
 
     ``cancellation`` comes when nobody waits for the outcome any more, which may be because the
     deadline has passed; a run is free to end early then, and ``done`` is called all the same.
+    ``api`` is what the client called, as in ``Predict``, for those who count; empty where no client
+    did.
     """
 
     deadline: Final[float | None] = None
     cancellation: Final[Cancellation | None] = None
     priority: Final[Priority] = Priority.NORMAL
+    api: Final[str] = ""
 
 
 Outputs = Sequence[np.ndarray]

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from typing import cast
 
 from serving.config.options import ServerOptions
 from serving.core.clock import Clock
@@ -17,6 +19,7 @@ from serving.core.model_config import ModelConfig
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.managers.servable_state_monitor import ServableStateMonitor
+from serving.metrics.families import Snapshot, lasting, merged
 from serving.workers.channel import Answer, Channel, when_all
 from serving.workers.combined_states import Combine, combine, combine_furthest
 from serving.workers.messages import (
@@ -57,6 +60,7 @@ class Member:
         self.is_ready = False
         self.ready_since = 0.0
         self.is_serving = False
+        self.counted: Snapshot = {}
 
     def versions(self, name: str) -> dict[ServableId, ServableState]:
         """Where the versions of a model stand in this worker."""
@@ -90,6 +94,7 @@ class Fleet:
         self._reloading = threading.Lock()
         self._control = ThreadPoolExecutor(1, "control")
         self._members: list[Member] = []
+        self._counted_before: Snapshot = {}
         self._unopened = options.num_workers
         self._names: set[str] = set()
         self._combined: dict[str, dict[ServableId, ServableState]] = {}
@@ -130,18 +135,23 @@ class Fleet:
             case Failed(error):
                 self._hear_failed(member, error)
                 answer(None)
-            case Leaving():
+            case Leaving(counted):
+                member.counted = counted
                 self.remove(member)
             case ReloadAll(configs):
                 self._control.submit(self._reload_for_client, configs, answer)
-            case CountOthers():
+            case CountOthers(counted):
+                member.counted = counted
                 self._count_others(member, answer)
 
     def remove(self, member: Member) -> None:
-        """The worker does not serve any more, or has ended. Idempotent."""
+        """The worker does not serve any more, or has ended; what it counted is remembered, as far
+        as it was told. Idempotent.
+        """
         with self._lock:
             if member in self._members:
                 self._members.remove(member)
+                self._counted_before = merged([self._counted_before, lasting(member.counted)])
                 self._combine_all()
 
     @property
@@ -201,13 +211,14 @@ class Fleet:
             answer(error)
 
     def _count_others(self, member: Member, answer: Answer) -> None:
+        """Whatever a worker is known to have counted counts once, also if it ends meanwhile."""
         with self._lock:
             others = [each for each in self._serving() if each is not member]
             questions = [each.channel.ask(Count()) for each in others]
-        when_all(
-            questions,
-            lambda counts: answer([each for each in counts if not isinstance(each, ServingError)]),
-        )
+            before = self._counted_before
+        for each, question in zip(others, questions, strict=True):
+            question.add_done_callback(partial(_take_counts, each))
+        when_all(questions, lambda _: answer([before, *(each.counted for each in others)]))
 
     def _hear_state(self, member: Member, state: ServableState) -> None:
         with self._lock:
@@ -294,6 +305,14 @@ class Fleet:
         versions = self._combined[name]
         latest = max((each.version for each in _available(versions)), default=None)
         return Combined(name, list(versions.values()), None if self._is_lazy else latest)
+
+
+def _take_counts(member: Member, question: Future[object]) -> None:
+    outcome = question.result()
+    if isinstance(outcome, ServingError):
+        member.counted = lasting(member.counted)  # it is gone
+    else:
+        member.counted = cast("Snapshot", outcome)
 
 
 def _available(versions: Mapping[ServableId, ServableState]) -> set[ServableId]:

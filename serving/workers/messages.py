@@ -17,6 +17,7 @@ from serving.config.options import ServerOptions
 from serving.core.errors import ServingError
 from serving.core.model_config import ModelConfig
 from serving.core.servable_state import ServableState
+from serving.metrics.families import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """A question to a worker: what has it counted? Answered with Counts."""
+    """A question to a worker: what do its metrics hold? Answered with a Snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """From a worker: its ports are closed, its versions are about to be unloaded."""
+    """From a worker: its ports are closed, its versions are about to be unloaded.
+
+    ``counted`` is what of its metrics lasts.
+    """
+
+    counted: Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +125,9 @@ class ReloadAll:
 
 @dataclass(frozen=True, slots=True)
 class CountOthers:
-    """A question from a worker, as :class:`Count`, to the others. Answered with their Counts."""
+    """A question from a worker, as :class:`Count`, to the others, also to those that are gone.
+
+    Answered with their Snapshots. ``counted`` is what it holds itself.
+    """
+
+    counted: Snapshot

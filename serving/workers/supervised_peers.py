@@ -6,6 +6,7 @@ import concurrent.futures
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,8 @@ from serving.core.model_config import ModelConfig
 from serving.core.models import Models
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
-from serving.metrics import Counts, Metrics
+from serving.metrics.families import Snapshot, lasting
+from serving.metrics.registry import Metrics
 from serving.server_core import ServerCore
 from serving.workers.channel import Answer, Channel
 from serving.workers.messages import (
@@ -63,6 +65,8 @@ class SupervisedPeers:
         self._first: Begin | None = None
         self._core: ServerCore | None = None
         self._metrics: Metrics | None = None
+        # The supervisor remembers what it was told last, so that has to be what was counted last.
+        self._counting = threading.Lock()
         self._versions: dict[str, Sequence[ServableState]] = {}
         self._latest: dict[str, int] = {}
         # One thread, so that reloads are applied in the order in which they came.
@@ -92,7 +96,7 @@ class SupervisedPeers:
 
     def join(self, core: ServerCore, metrics: Metrics, running: ExitStack) -> Models:
         self._metrics = metrics
-        running.callback(self._channel.tell, Leaving())
+        running.callback(self._leave, metrics)
         wanted: Sequence[ModelConfig] = []
         applied: Sequence[ModelConfig] | None = []
         while (answer := result_of(self._channel.ask(Ready()))) is not Permission.OPEN:
@@ -119,12 +123,20 @@ class SupervisedPeers:
             for state in self._versions.get(servable_id.name, ())
         )
 
-    def counted_elsewhere(self) -> Sequence[Counts]:
-        """Nothing, of processes that do not answer for seconds."""
-        question = self._channel.ask(CountOthers())
+    def count_everywhere(self, count: Callable[[], Snapshot]) -> Sequence[Snapshot]:
+        """Nothing of the others where one does not answer for seconds."""
+        with self._counting:
+            ours = count()
+            question = self._channel.ask(CountOthers(ours))
         concurrent.futures.wait([question], timeout=_SECONDS_TO_COUNT)
-        counts = question.result() if question.done() else ()
-        return () if isinstance(counts, ServingError) else cast("Sequence[Counts]", counts)
+        others = question.result() if question.done() else ()
+        if isinstance(others, ServingError):
+            return [ours]
+        return [ours, *cast("Sequence[Snapshot]", others)]
+
+    def _leave(self, metrics: Metrics) -> None:
+        with self._counting:
+            self._channel.tell(Leaving(lasting(metrics.snapshot())))
 
     def _reload_all(
         self, configs: Sequence[ModelConfig], done: Callable[[ServingError | None], None]
@@ -149,7 +161,8 @@ class SupervisedPeers:
             case Settle():
                 answer(None)
             case Count():
-                answer(self._metrics.counts() if self._metrics else {})
+                with self._counting:
+                    answer(self._metrics.snapshot() if self._metrics else {})
 
     def _take_states(
         self, name: str, versions: Sequence[ServableState], latest: int | None

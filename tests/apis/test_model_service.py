@@ -12,7 +12,7 @@ from serving.core.errors import Code, InvalidArgument, ServingError, Unknown
 from serving.core.model_config import ModelConfig
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
-from serving.metrics import Metrics
+from serving.metrics.registry import Metrics
 from serving.testing import FakeServable, InlineExecutor
 
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"

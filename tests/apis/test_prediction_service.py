@@ -29,7 +29,8 @@ from serving.core.errors import Code, InvalidArgument, ServingError
 from serving.core.models import ModelSpec
 from serving.core.priority import Priority
 from serving.core.servable import RunOptions, Signature, TensorInfo
-from serving.metrics import Metrics, request_count
+from serving.metrics.registry import Metrics
+from serving.metrics.request_metrics import request_count
 
 SERVICE = "/tensorflow.serving.PredictionService"
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
@@ -150,7 +151,7 @@ class TestPredict:
         output.tensor_shape.dim.add(size=2)
         output.float_val.extend([2.5, 3.0])
         assert response == expected
-        assert model.options == RunOptions(deadline=12.5)
+        assert model.options == RunOptions(deadline=12.5, api="Predict")
 
     def test_writes_tensor_content_if_asked_for(self, models, metrics):
         service = PredictionService(models, metrics, PredictionOptions(tensor_content=True))
@@ -518,13 +519,13 @@ def test_the_run_hears_of_deadline_and_cancellation_of_its_call(service, model, 
     cancellation = Cancellation()
     answer_to(service, method, CallContext(7.0, cancellation=cancellation))
     assert model.options.cancellation is cancellation
-    assert model.options == RunOptions(7.0, cancellation)
+    assert model.options == RunOptions(7.0, cancellation, api=method)
 
 
 @pytest.mark.parametrize("value", ["low", "urgent"])
 def test_priorities_are_not_even_read_unless_they_are_honored(service, model, value):
     answer_to(service, "Predict", CallContext(metadata=[("x-request-priority", value)]))
-    assert model.options == RunOptions()
+    assert model.options == RunOptions(api="Predict")
 
 
 @pytest.mark.parametrize("method", RUNS)
@@ -532,10 +533,10 @@ def test_the_run_has_the_priority_that_its_call_asks_for(prioritizing, model, me
     cancellation = Cancellation()
     asked = [("user-agent", "x"), ("x-request-priority", "Low")]
     answer_to(prioritizing, method, CallContext(7.0, asked, cancellation))
-    assert model.options == RunOptions(7.0, cancellation, Priority.LOW)
+    assert model.options == RunOptions(7.0, cancellation, Priority.LOW, method)
 
     answer_to(prioritizing, method, CallContext())
-    assert model.options == RunOptions()
+    assert model.options == RunOptions(api=method)
 
 
 @pytest.mark.parametrize("method", RUNS)

@@ -34,7 +34,8 @@ from serving.core.servable import DEFAULT_SIGNATURE, Signature, TensorInfo
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
-from serving.metrics import Metrics, request_count
+from serving.metrics.registry import Metrics
+from serving.metrics.request_metrics import request_count
 from serving.testing import FakeClock, FakeServable, InlineExecutor
 
 

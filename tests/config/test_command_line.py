@@ -251,12 +251,12 @@ def test_flags_without_a_meaning_are_named_in_one_warning_even_with_their_defaul
 
 def test_flags_not_supported_yet_are_named_in_one_warning_when_they_ask_for_something():
     flags = parse_command_line(
-        ["--prefer_tflite_model", "--enable_profiler=true", "--monitoring_config_file=m"]
+        ["--prefer_tflite_model", "--enable_profiler=true", "--platform_config_file=m"]
     )
 
     assert warnings(flags) == [
         "not supported by this version yet, and ignored: "
-        "--prefer_tflite_model, --monitoring_config_file"
+        "--platform_config_file, --prefer_tflite_model"
     ]
 
 

@@ -22,7 +22,7 @@ from stock_clients import (
 from tensorflow_serving.apis import model_management_pb2
 
 from serving.core.errors import Code, ServingError
-from serving.metrics import warm_up_records_read
+from serving.metrics.warm_up_metrics import WARM_UP_RECORDS
 from serving.testing import running_server
 
 LOADING = {1: ("LOADING", "OK")}
@@ -167,7 +167,7 @@ def test_records_are_counted_by_version_and_outcome(exported: Exported, tmp_path
     records = [logs.of_predict(x=np.float32([[1]]))] * 2
     half = copy_of(exported(models.half_plus_two), tmp_path / "half", *records)
     with running_server(f"--model_base_path={half}", "--num_request_iterations_for_warmup=5") as it:
-        counts = warm_up_records_read(it._metrics).cells()
+        counts = it._metrics.snapshot()[WARM_UP_RECORDS].cells
     assert counts == {(str(half / "1"), "OK"): 2}
 
 

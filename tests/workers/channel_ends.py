@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
+from serving.metrics.families import Description, Family, Kind, Snapshot
 from serving.workers.channel import Answer, Channel
 
 WAIT_SECONDS = 10
@@ -20,6 +21,16 @@ def await_(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+def counted(value: int) -> Snapshot:
+    """What a process holds that has counted so much."""
+    return {"/c": Family(Description("/c", "", Kind.COUNTER), {(): value})}
+
+
+def level(value: int) -> Snapshot:
+    """What a process holds of which there is so much at the moment."""
+    return {"/g": Family(Description("/g", "", Kind.GAUGE), {(): value})}
 
 
 class ChannelEnd:

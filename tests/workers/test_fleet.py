@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 
 import pytest
-from channel_ends import WAIT_SECONDS, ChannelEnd, await_
+from channel_ends import WAIT_SECONDS, ChannelEnd, await_, counted, level
 
 from serving.config.command_line import parse_command_line
 from serving.config.options import server_options
@@ -21,6 +21,7 @@ from serving.core.errors import (
 from serving.core.model_config import ModelConfig
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
+from serving.metrics.families import merged
 from serving.testing import FakeClock
 from serving.workers.channel import Channel
 from serving.workers.fleet import Fleet
@@ -178,7 +179,7 @@ class TestStates:
         if end:
             second.end()
         else:
-            second.channel.tell(Leaving())
+            second.channel.tell(Leaving({}))
         await_(lambda: last_told(first) == Combined("m", [state(1, "AVAILABLE")], 1))
 
 
@@ -295,6 +296,49 @@ class TestReload:
 
 def test_what_was_counted_is_asked_of_the_others(started: Company) -> None:
     first, second = started.workers
-    for worker, counts in ((first, {"/c": {(): 1}}), (second, {"/c": {(): 2}})):
-        worker.answers = {Count: counts}
-    assert first.ask(CountOthers()) == [{"/c": {(): 2}}]
+    second.answers = {Count: counted(2)}
+    assert first.ask(CountOthers(counted(1))) == [{}, counted(2)]
+
+
+class TestWhatAWorkerCountedThatIsGone:
+    """It stays in the sums: a counter never goes down."""
+
+    def test_is_what_it_told_when_it_left(self, started: Company) -> None:
+        first, second = started.workers
+        second.answers = {Count: {}}
+        second.channel.tell(Leaving(counted(5)))
+        await_(lambda: first.ask(CountOthers({})) == [counted(5)])
+
+    def test_is_what_it_told_when_another_asked(self, started: Company) -> None:
+        first, second = started.workers
+        second.answers = {Count: counted(2)}
+        first.ask(CountOthers({}))
+        second.end()
+        await_(lambda: first.ask(CountOthers({})) == [counted(2)])
+
+    def test_is_what_it_told_when_it_asked_itself(self, started: Company) -> None:
+        first, second = started.workers
+        first.answers = {Count: {}}
+        second.ask(CountOthers(counted(3)))
+        second.end()
+        await_(lambda: first.ask(CountOthers({})) == [counted(3)])
+
+    def test_is_counted_once_when_it_ends_instead_of_answering(self, started: Company) -> None:
+        first, second = started.workers
+        second.answers = {Count: counted(2)}
+        first.ask(CountOthers({}))
+        second.answers = {}
+        answer = first.channel.ask(CountOthers({}))
+        second.await_heard(Count())
+        await_(lambda: len(second.unanswered) == 1)
+        second.end()
+        assert merged(answer.result(WAIT_SECONDS)) == counted(2)
+
+    def test_is_the_sum_over_all_of_them_without_their_gauges(self, started: Company) -> None:
+        first, second = started.workers
+        second.answers = {Count: counted(2) | level(7)}
+        assert first.ask(CountOthers({})) == [{}, counted(2) | level(7)]
+        second.end()
+        third = started.hire()
+        third.channel.tell(Leaving(counted(3)))
+        await_(lambda: first.ask(CountOthers({})) == [counted(5)])

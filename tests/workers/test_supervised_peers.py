@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from channel_ends import WAIT_SECONDS, ChannelEnd, await_
+from channel_ends import WAIT_SECONDS, ChannelEnd, await_, counted
 
 from serving.config.command_line import parse_command_line
 from serving.config.options import server_options
@@ -21,7 +21,7 @@ from serving.core.models import Models
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.loaders.platforms import Platforms
-from serving.metrics import Metrics
+from serving.metrics.registry import Metrics
 from serving.server_core import ServerCore
 from serving.server_core_options import LifecycleOptions
 from serving.workers.channel import Answer, Channel
@@ -232,8 +232,10 @@ def test_a_version_is_everywhere_when_the_supervisor_says_so(
 def test_a_worker_asks_what_the_others_counted(
     supervisor: ChannelEnd, peers: SupervisedPeers
 ) -> None:
-    supervisor.answers = {CountOthers: [{"/c": {(): 2}}]}
-    assert peers.counted_elsewhere() == [{"/c": {(): 2}}]
+    ours, theirs = counted(1), counted(2)
+    supervisor.answers = {CountOthers: [theirs]}
+    assert peers.count_everywhere(lambda: ours) == [ours, theirs]
+    supervisor.await_heard(CountOthers(ours))
     assert supervisor.ask(Count()) == {}
 
 

@@ -16,7 +16,7 @@ from serving.core.errors import InvalidArgument, ServingError
 from serving.core.models import Models
 from serving.inference.attempt import attempt
 from serving.inference.model_status import model_status
-from serving.metrics import Metrics
+from serving.metrics.registry import Metrics
 
 # Asked of the descriptor so that it is loaded: reflection describes to clients what is.
 _SERVICE: str = protos.MODEL_SERVICE_FILE.services_by_name["ModelService"].full_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.input_codec import inference_tasks, serialized_examples
@@ -22,7 +22,7 @@ from serving.apis.tensorflow_serving.signature_codec import encode_signatures
 from serving.core.call import CallContext, Reply, UnaryHandler
 from serving.core.errors import Code, InvalidArgument, ServingError
 from serving.core.models import Models, ModelSpec
-from serving.core.priority import requested_priority
+from serving.core.priority import Priority, requested_priority
 from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle
 from serving.inference.attempt import attempt
@@ -31,12 +31,15 @@ from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata, model
 from serving.inference.multi_inference import TaskResult, multi_inference
 from serving.inference.predict import PredictResult, predict
 from serving.inference.regress import RegressResult, regress
-from serving.metrics import Metrics, request_count
+from serving.metrics.registry import Metrics
+from serving.metrics.request_metrics import Call, ExampleMetrics, RequestMetrics
 
 # Asked of the descriptor so that it is loaded: reflection describes to clients what is.
 _SERVICE: str = protos.PREDICTION_SERVICE_FILE.services_by_name["PredictionService"].full_name
 
 _OK = Code.OK.name
+_PREDICT, _CLASSIFY, _REGRESS = (Call(api, "GRPC") for api in ("Predict", "Classify", "Regress"))
+_MULTI_INFERENCE = Call("MultiInference", "GRPC")
 
 T = TypeVar("T")
 Done = Callable[[T | ServingError], None]
@@ -56,6 +59,14 @@ class _ExampleVerb(Protocol[T_co]):
         *,
         check_method_name: bool = False,
     ) -> None: ...
+
+
+class _ExampleApi(NamedTuple, Generic[T]):
+    """Classify or regress as clients call it."""
+
+    call: Call
+    verb: _ExampleVerb[T]
+    encode: Callable[[T], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +96,8 @@ class PredictionService:
         self, models: Models, metrics: Metrics, options: PredictionOptions | None = None
     ) -> None:
         self._models = models
-        self._request_count = request_count(metrics)
+        self._request_metrics = RequestMetrics(metrics)
+        self._example_metrics = ExampleMetrics(metrics)
         self._options = options or PredictionOptions()
         honors = self._options.honor_priorities
         self._run_options = _prioritized_run_options if honors else _run_options
@@ -104,12 +116,13 @@ class PredictionService:
 
     def _predict(self, data: bytes, context: CallContext, reply: Reply) -> None:
         """As :meth:`_answer` with a count, but in fewer steps: of this call there are very many."""
+        began = self._request_metrics.begun()
         model, request = self._requests.read(data)
-        options = self._run_options(context)
+        options = self._run_options(context, _PREDICT)
 
         def leased(handle: ServableHandle | ServingError) -> None:
             if isinstance(handle, ServingError):
-                self._count_and_reply(model, handle, reply)
+                self._count_and_reply(model, _PREDICT, began, handle, reply)
                 return
 
             def done(result: PredictResult | ServingError) -> None:
@@ -118,38 +131,41 @@ class PredictionService:
                 else:
                     answer = attempt(self._responses.write, result)
                 handle.release()
-                self._count_and_reply(model, answer, reply)
+                self._count_and_reply(model, _PREDICT, began, answer, reply)
 
             check = self._options.check_method_name
             predict(handle, request, options, done, check_method_name=check)
 
         if model is None:
-            self._count_and_reply(model, InvalidArgument(NO_MODEL_SPEC), reply)
+            error = InvalidArgument(NO_MODEL_SPEC)
+            self._count_and_reply(model, _PREDICT, began, error, reply)
         else:
             self._models.lease(model, context.deadline, leased)
 
     def _classify(self, data: bytes, context: CallContext, reply: Reply) -> None:
         message = parse(protos.ClassificationRequest, data)
-        self._evaluate_examples(classify, _encode_classify, message, context, reply)
+        api = _ExampleApi(_CLASSIFY, classify, _encode_classify)
+        self._evaluate_examples(api, message, context, reply)
 
     def _regress(self, data: bytes, context: CallContext, reply: Reply) -> None:
         message = parse(protos.RegressionRequest, data)
-        self._evaluate_examples(regress, _encode_regress, message, context, reply)
+        api = _ExampleApi(_REGRESS, regress, _encode_regress)
+        self._evaluate_examples(api, message, context, reply)
 
     def _evaluate_examples(
         self,
-        verb: _ExampleVerb[T],
-        encode: Callable[[T], bytes],
+        api: _ExampleApi[T],
         message: protos.ClassificationRequest | protos.RegressionRequest,
         context: CallContext,
         reply: Reply,
     ) -> None:
         """Classify or regress: the two requests have the same fields."""
-        options = self._run_options(context)
+        began = self._request_metrics.begun()
+        options = self._run_options(context, api.call)
         examples = serialized_examples(message.input)
 
         def start(handle: ServableHandle, done: Done[T]) -> None:
-            verb(
+            api.verb(
                 handle,
                 message.model_spec.signature_name,
                 examples,
@@ -161,20 +177,25 @@ class PredictionService:
         self._answer(
             lambda: requested_model(message),
             start,
-            encode,
+            api.encode,
             context.deadline,
-            self._counted(decode_model_spec(message.model_spec), reply),
+            self._counted(decode_model_spec(message.model_spec), api.call, began, reply),
         )
 
     def _multi_inference(self, data: bytes, context: CallContext, reply: Reply) -> None:
         message = parse(protos.MultiInferenceRequest, data)
-        options = self._run_options(context)
+        options = self._run_options(context, _MULTI_INFERENCE)
         examples = serialized_examples(message.input)
         tasks = inference_tasks(message)
 
         def start(handle: ServableHandle, done: Done[Sequence[TaskResult]]) -> None:
+            def counted(results: Sequence[TaskResult] | ServingError) -> None:
+                if not isinstance(results, ServingError):
+                    self._example_metrics.evaluated(handle.id.name, len(examples))
+                done(results)
+
             check = self._options.check_method_name
-            multi_inference(handle, tasks, examples, options, done, check_method_name=check)
+            multi_inference(handle, tasks, examples, options, counted, check_method_name=check)
 
         self._answer(
             lambda: _first_model(message), start, _encode_multi_inference, context.deadline, reply
@@ -224,15 +245,20 @@ class PredictionService:
         else:
             self._models.lease(spec, deadline, leased)
 
-    def _counted(self, model: ModelSpec, reply: Reply) -> Reply:
+    def _counted(self, model: ModelSpec, api: Call, began: float, reply: Reply) -> Reply:
         """A reply that counts the request with the status it ends with."""
-        return lambda answer: self._count_and_reply(model, answer, reply)
+        return lambda answer: self._count_and_reply(model, api, began, answer, reply)
 
     def _count_and_reply(
-        self, model: ModelSpec | None, answer: bytes | ServingError, reply: Reply
+        self,
+        model: ModelSpec | None,
+        api: Call,
+        began: float,
+        answer: bytes | ServingError,
+        reply: Reply,
     ) -> None:
         status = answer.code.name if isinstance(answer, ServingError) else _OK
-        self._request_count.increment(model.name if model else "", status)
+        self._request_metrics.answered(model.name if model else "", api, status, began)
         reply(answer)
 
 
@@ -278,11 +304,11 @@ def _first_model(message: protos.MultiInferenceRequest) -> ModelSpec:
     return decode_model_spec(message.tasks[0].model_spec) if message.tasks else ModelSpec("")
 
 
-def _run_options(context: CallContext) -> RunOptions:
-    return RunOptions(context.deadline, context.cancellation)
+def _run_options(context: CallContext, call: Call) -> RunOptions:
+    return RunOptions(context.deadline, context.cancellation, Priority.NORMAL, call.api)
 
 
-def _prioritized_run_options(context: CallContext) -> RunOptions:
+def _prioritized_run_options(context: CallContext, call: Call) -> RunOptions:
     """Raises InvalidArgument for a priority that there is none of."""
     priority = requested_priority(context.metadata)
-    return RunOptions(context.deadline, context.cancellation, priority)
+    return RunOptions(context.deadline, context.cancellation, priority, call.api)

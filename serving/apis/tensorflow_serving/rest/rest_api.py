@@ -34,7 +34,8 @@ from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle
 from serving.inference.attempt import attempt
 from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata, model_metadata
-from serving.metrics import Metrics, request_count
+from serving.metrics.registry import Metrics
+from serving.metrics.request_metrics import Call, RequestMetrics
 
 _VERBS: dict[str, Verb] = {"predict": predict, "classify": classify, "regress": regress}
 
@@ -106,7 +107,7 @@ class RestApi:
         self._headers = _CORS_HEADERS if cors else None
         self._check_method_name = check_method_name
         self._honor_priorities = honor_priorities
-        self._request_count = request_count(metrics or Metrics())
+        self._request_metrics = RequestMetrics(metrics or Metrics())
         self._clock = clock or SystemClock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,26 +120,31 @@ class RestApi:
         if not is_api(target):
             await Response(_NOT_FOUND_PAGE, 404, media_type="text/html")(scope, receive, send)
             return
+        began = self._request_metrics.begun()
         request = _Request(Headers(scope=scope), body, receive)
-        model_name, answer = await self._answer(scope["method"], target, request)
-        self._request_count.increment(model_name, answer.code.name)
+        route, answer = await self._answer(scope["method"], target, request)
+        model_name = route.spec.name if route else ""
+        call = Call(route.verb if route and route.verb in _VERBS else "", "REST")
+        self._request_metrics.answered(model_name, call, answer.code.name, began)
         headers = {**(self._headers or {}), **answer.headers}
         response = Response(answer.body, answer.code.http_status, headers, answer.media_type)
         await response(scope, receive, send)
 
-    async def _answer(self, method: str, target: str, request: _Request) -> tuple[str, _Answer]:
-        """The answer, and the name of the model that was asked, empty where none was."""
+    async def _answer(
+        self, method: str, target: str, request: _Request
+    ) -> tuple[Route | None, _Answer]:
+        """The answer, and the call that the target names, if it names one."""
         if method == "OPTIONS":
-            return "", _preflight(request.headers.get("origin", ""))
+            return None, _preflight(request.headers.get("origin", ""))
         try:
             route = find_route(method, target)
         except InvalidArgument as error:
-            return "", _Answer(error.code)  # as clients know it: a refusal without a text
+            return None, _Answer(error.code)  # as clients know it: a refusal without a text
         if route is None:
-            return "", _error(InvalidArgument(f"Malformed request: {method} {target}"))
+            return None, _error(InvalidArgument(f"Malformed request: {method} {target}"))
         outcome = await self._outcome(route, request)
         answer = _error(outcome) if isinstance(outcome, ServingError) else _Answer(Code.OK, outcome)
-        return route.spec.name, answer
+        return route, answer
 
     async def _outcome(self, route: Route, request: _Request) -> bytes | ServingError:
         if route.verb in _VERBS:
@@ -202,7 +208,7 @@ class RestApi:
         if isinstance(priority, ServingError):
             reply(priority)
             return
-        options = RunOptions(self._deadline(), cancellation, priority)
+        options = RunOptions(self._deadline(), cancellation, priority, route.verb.capitalize())
         starter = threading.get_ident()
 
         def start(handle: ServableHandle) -> None:
