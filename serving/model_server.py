@@ -21,7 +21,7 @@ from serving.apis.tensorflow_serving.prediction_service import (
     PredictionOptions,
     PredictionService,
 )
-from serving.apis.tensorflow_serving.rest.rest_api import RestApi
+from serving.apis.tensorflow_serving.rest.rest_api import RestApi, RestOptions
 from serving.batched_servables import BatchedServables
 from serving.batching.direct_servable import DirectServable
 from serving.config.options import ServerOptions
@@ -195,10 +195,13 @@ class ModelServer:
         rest = RestApi(
             models,
             executor=threads,
-            timeout_seconds=self._options.rest_timeout_seconds,
-            cors=self._options.rest_enable_cors,
-            check_method_name=self._options.enable_signature_method_name_check,
-            honor_priorities=self._honors_priorities,
+            options=RestOptions(
+                timeout_seconds=self._options.rest_timeout_seconds,
+                cors=self._options.rest_enable_cors,
+                check_method_name=self._options.enable_signature_method_name_check,
+                honor_priorities=self._honors_priorities,
+                max_body_bytes=self._options.rest_max_body_bytes,
+            ),
             metrics=self._metrics,
             clock=self._clock,
         )

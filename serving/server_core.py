@@ -214,6 +214,10 @@ class ServerCore:
             return self._lease_by_label(spec.name, spec.version_label)
         return self._manager.servable(ServableRequest(spec.name, spec.version))
 
+    def names(self) -> Sequence[str]:
+        """As :meth:`core.models.Models.names`."""
+        return list(self._configs)
+
     def versions(self, name: str) -> Sequence[ServableState]:
         """As :meth:`core.models.Models.versions`."""
         states = self._monitor.versions(name)

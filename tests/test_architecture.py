@@ -73,7 +73,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "awaited_models": frozenset(),
     "server_core_options": frozenset(),
     "server_core": frozenset(),
-    "apis": frozenset({"numpy", "ml_dtypes", "starlette"}) | MESSAGES,
+    "apis": frozenset({"numpy", "ml_dtypes", "orjson", "starlette", "zstandard"}) | MESSAGES,
     "config": MESSAGES | {"yaml"},
     "batched_servables": frozenset(),
     "record_file": frozenset({"google_crc32c"}),

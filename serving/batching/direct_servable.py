@@ -21,13 +21,17 @@ class DirectServable:
     some 50 µs, more than many models compute; not handing over a long one makes everybody wait.
     So the runs of each combination of outputs start on ``threads`` and move to the caller once
     they have turned out quick, see :class:`~serving.core.pace.Pace`. Clients choose outputs
-    freely, so there is a bound to the combinations remembered; others run on ``threads``.
+    freely, so there is a bound to the combinations remembered; others run on ``threads``. So does
+    everything that ``may_run_long``, as servables may say of themselves, for a caller that can not
+    wait.
     """
 
     def __init__(self, servable: Servable, threads: Executor, clock: Clock) -> None:
         self._servable = servable
         self._threads = threads
         self._clock = clock
+        # Quick runs promise nothing for the next one where the platform says so.
+        self._may_run_long = getattr(servable, "may_run_long", False)
         self._paces: dict[tuple[str, ...], Pace] = {}
 
     @property
@@ -47,7 +51,7 @@ class DirectServable:
             pace = Pace()
             if len(self._paces) < _MOST_PACES:
                 self._paces[key] = pace
-        if pace.quick:
+        if pace.quick and (options.caller_may_wait or not self._may_run_long):
             self._run(pace, feeds, fetches, options, done)
         else:
             self._threads.submit(self._run, pace, feeds, fetches, options, done)

@@ -306,6 +306,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Send the headers that let browsers call from other origins.",
         ),
         Flag("rest_api_ssl", _BOOL, False, "Use TLS for the REST port too, by --ssl_config_file."),
+        Flag(
+            "rest_max_body_bytes",
+            _INT64,
+            256 * 2**20,
+            "Most bytes of a REST request's body, as sent and as decompressed; more: status 413.",
+        ),
     ),
     "Batching": (
         Flag("enable_batching", _BOOL, False, "Join requests into batches."),

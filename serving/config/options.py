@@ -59,6 +59,7 @@ class ServerOptions:
     rest_num_threads: int
     rest_timeout_seconds: float | None
     rest_enable_cors: bool
+    rest_max_body_bytes: int
     enable_signature_method_name_check: bool
     enable_serialization_as_tensor_content: bool
     num_warm_up_iterations: int
@@ -95,6 +96,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         rest_num_threads=_at_least(1, "rest_api_num_threads", flags),
         rest_timeout_seconds=timeout_in_ms / 1000 if timeout_in_ms > 0 else None,
         rest_enable_cors=flags["rest_api_enable_cors_support"],
+        rest_max_body_bytes=_at_least(1, "rest_max_body_bytes", flags),
         enable_signature_method_name_check=flags["enable_signature_method_name_check"],
         enable_serialization_as_tensor_content=flags["enable_serialization_as_tensor_content"],
         num_warm_up_iterations=_num_warm_up_iterations(flags),

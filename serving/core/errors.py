@@ -69,6 +69,11 @@ class ServingError(Exception):
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}"
 
+    @property
+    def http_status(self) -> int:
+        """The HTTP status that says the same."""
+        return self.code.http_status
+
 
 class Cancelled(ServingError):
     code = Code.CANCELLED
@@ -108,6 +113,14 @@ class ResourceExhausted(ServingError):
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class RequestTooLarge(ResourceExhausted):
+    """The body of a request has more bytes than the server takes."""
+
+    @property
+    def http_status(self) -> int:
+        return 413
 
 
 class NoRoom(ResourceExhausted):

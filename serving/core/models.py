@@ -40,6 +40,9 @@ class Models(Protocol):
         longer, and whatever the load failed with.
         """
 
+    def names(self) -> Sequence[str]:
+        """Every model that is configured now, whether or not a version of it was found."""
+
     def versions(self, name: str) -> Sequence[ServableState]:
         """The last state of every version of the model seen, highest version first.
 

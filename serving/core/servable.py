@@ -56,12 +56,14 @@ class RunOptions:
     deadline has passed; a run is free to end early then, and ``done`` is called all the same.
     ``api`` is what the client called, as in ``Predict``, for those who count; empty where no client
     did.
+    Where not even a rare long run may hold up the caller's thread, ``caller_may_wait`` is False.
     """
 
     deadline: Final[float | None] = None
     cancellation: Final[Cancellation | None] = None
     priority: Final[Priority] = Priority.NORMAL
     api: Final[str] = ""
+    caller_may_wait: Final[bool] = True
 
 
 Outputs = Sequence[np.ndarray]

@@ -74,6 +74,11 @@ class InstancesServable:
     def signatures(self) -> Mapping[str, Signature]:
         return self.instances[0].signatures
 
+    @property
+    def may_run_long(self) -> bool:
+        """As each of them says, where the platform has them say so."""
+        return getattr(self.instances[0], "may_run_long", False)
+
     def run(
         self,
         feeds: Mapping[str, np.ndarray],

@@ -98,6 +98,11 @@ class TensorFlowServable:
     def signatures(self) -> Mapping[str, Signature]:
         return self._signatures
 
+    @property
+    def may_run_long(self) -> bool:
+        """Whether the graph has operations that may take any time, however quick they were."""
+        return self._session.may_run_long
+
     def run(
         self,
         feeds: Mapping[str, np.ndarray],

@@ -55,7 +55,7 @@ class TensorFlowSession:
         self._native = _NativeSession(graph=tf.Graph(), config=self._config)
         self._clock = clock
         self._max_steps = max_steps
-        self._may_run_long = True
+        self.may_run_long = True
         self._lock = threading.Lock()
         self._steps: dict[tuple[tuple[str, ...], tuple[str, ...]], Step] = {}
 
@@ -80,7 +80,7 @@ class TensorFlowSession:
         else:
             with self._native.graph.device(f"/device:{str(self._device).upper()}"):
                 meta_graph = load(clear_devices=True)
-        self._may_run_long = may_run_long(meta_graph.graph_def)
+        self.may_run_long = may_run_long(meta_graph.graph_def)
         return meta_graph
 
     def freeze(self, graph: GraphDef, feeds: Iterable[str], fetches: Iterable[str]) -> None:
@@ -97,7 +97,7 @@ class TensorFlowSession:
             log.debug("variables stay variables: %s", error)
 
     def _check_plain(self) -> None:
-        if self._may_run_long:
+        if self.may_run_long:
             raise FailedPrecondition("runs may be long")
         if self._config.graph_options.optimizer_options.global_jit_level != OptimizerOptions.OFF:
             raise FailedPrecondition("XLA may compile the graph")
@@ -130,7 +130,7 @@ class TensorFlowSession:
         self._native.close()
 
     def _prepare(self, key: tuple[tuple[str, ...], tuple[str, ...]]) -> Step:
-        step = Step(self._native, *key, self._clock, may_run_long=self._may_run_long)
+        step = Step(self._native, *key, self._clock, may_run_long=self.may_run_long)
         with self._lock:
             if len(self._steps) >= self._max_steps:
                 del self._steps[next(iter(self._steps))]

@@ -46,6 +46,9 @@ class SharedModels:
 
         self._own.lease(ModelSpec(spec.name, latest), deadline, or_any)
 
+    def names(self) -> Sequence[str]:
+        return self._own.names()
+
     def versions(self, name: str) -> Sequence[ServableState]:
         return self._versions.get(name, ())
 

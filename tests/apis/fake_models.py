@@ -54,6 +54,9 @@ class FakeModels:
     def _release(self, handle: ServableHandle) -> None:
         self.releases += 1
 
+    def names(self) -> Sequence[str]:
+        return ["m"]
+
     def versions(self, name: str) -> Sequence[ServableState]:
         return self.states.get(name, [])
 

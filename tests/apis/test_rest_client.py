@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fake_models import FakeModels
 
-from serving.apis.tensorflow_serving.rest.rest_api import RestApi
+from serving.apis.tensorflow_serving.rest.rest_api import RestApi, RestOptions
 from serving.core.errors import Unavailable
 from serving.core.priority import Priority
 from serving.testing import FakeServable, InlineExecutor
@@ -175,7 +175,7 @@ def model():
 
 
 def api_of(model, **options):
-    return RestApi(FakeModels(model), executor=InlineExecutor(), **options)
+    return RestApi(FakeModels(model), executor=InlineExecutor(), options=RestOptions(**options))
 
 
 def test_a_client_that_need_not_wait_is_not_watched(model):

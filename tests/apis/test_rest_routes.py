@@ -40,7 +40,8 @@ from serving.core.models import ModelSpec
         ("GET", "/v1/models/m/versions/7/metadata", "metadata", ModelSpec("m", 7)),
         ("GET", "/v1/models/m/METADATA", "status", ModelSpec("m")),
         ("GET", "/v1/models/metadata", "status", ModelSpec("metadata")),
-        ("GET", "/v1/models", "status", ModelSpec("")),
+        ("GET", "/v1/models", "list", ModelSpec("")),
+        ("GET", "/V1/MODELS", "list", ModelSpec("")),
         ("GET", "/v1/models/versions/7", "status", ModelSpec("", 7)),
     ],
 )

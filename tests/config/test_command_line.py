@@ -75,6 +75,7 @@ OWN = {
     "num_workers",
     "rest_api_ssl",
     "rest_bind_address",
+    "rest_max_body_bytes",
     "shutdown_grace_seconds",
     "ssl_config_file_poll_wait_seconds",
     "total_model_memory_limit_bytes",

@@ -1,50 +1,37 @@
-"""Request bodies off the wire: gathered from their chunks, and inflated."""
+"""Request bodies off the wire, gathered from their chunks, as long as they are not too large."""
 
 from __future__ import annotations
 
-import zlib
-
 from starlette.types import Receive
 
-_INFLATED_BYTES = 100 * 2**20
-_GZIP_WINDOW = 16 + zlib.MAX_WBITS
-# What follows a member is copied for the next one: in whole bodies, many small members would take
-# time by the square of their number.
-_CHUNK_BYTES = 64 * 2**10
+from serving.apis.tensorflow_serving.rest.verb import Headers
+from serving.core.errors import RequestTooLarge
 
 
-async def receive_body(receive: Receive) -> bytes | None:
-    """The whole body of a request; None when the client went away before its end."""
+async def receive_body(receive: Receive, headers: Headers, max_bytes: int) -> bytes | None:
+    """The whole body of a request; None when the client went away before its end.
+
+    Raises RequestTooLarge as soon as that is known: before anything is read where the request says
+    its length, else with the chunk that exceeds ``max_bytes``.
+    """
+    told = headers.get(b"content-length", b"")
+    if told.isdigit() and (len(told) > 18 or int(told) > max_bytes):
+        raise too_large(max_bytes)
     chunks: list[bytes] = []
+    room = max_bytes
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-
-
-def inflate(body: bytes) -> bytes:
-    """A gzip body inflated, all its members (RFC 1952) one after the other.
-
-    Empty when it is broken, or larger than 100 MiB inflated.
-    """
-    parts: list[bytes] = []
-    room = _INFLATED_BYTES
-    stream = zlib.decompressobj(_GZIP_WINDOW)
-    at = 0
-    while at < len(body):
-        if stream.eof:
-            stream = zlib.decompressobj(_GZIP_WINDOW)
-        chunk = body[at : at + _CHUNK_BYTES]
-        try:
-            part = stream.decompress(chunk, room + 1)  # as 0 would mean without a limit
-        except zlib.error:
-            return b""
-        room -= len(part)
+        chunk: bytes = message.get("body", b"")
+        room -= len(chunk)
         if room < 0:
-            return b""
-        parts.append(part)
-        at += len(chunk) - len(stream.unused_data)
-    return b"".join(parts) if stream.eof else b""
+            raise too_large(max_bytes)
+        if not message.get("more_body", False):
+            return b"".join((*chunks, chunk)) if chunks else chunk
+        chunks.append(chunk)
+
+
+def too_large(max_bytes: int) -> RequestTooLarge:
+    """What is told to a client whose body, as sent or as decoded, is larger."""
+    return RequestTooLarge(f"The request body is larger than {max_bytes} bytes.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote
 
 from serving.core.errors import InvalidArgument
@@ -19,12 +20,16 @@ _GET = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _API = re.compile(r"/v1/.*", re.IGNORECASE | re.ASCII | re.DOTALL)
+_LIST = "/v1/models"
+_USUAL_LENGTH = 256
 _HIGHEST_VERSION = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A call: ``predict``, ``classify``, ``regress``, ``metadata`` or ``status``, and of what."""
+    """A call and of what: ``predict``, ``classify``, ``regress``, ``metadata``, ``status``, or
+    ``list``, of all models.
+    """
 
     verb: str
     spec: ModelSpec
@@ -41,6 +46,11 @@ def find_route(method: str, target: str) -> Route | None:
     The query is part of what must match, so a request that has one names no call. Raises
     InvalidArgument for a version that is no int64.
     """
+    find = _remembered if len(target) <= _USUAL_LENGTH else _find
+    return find(method, target)
+
+
+def _find(method: str, target: str) -> Route | None:
     pattern = {"POST": _POST, "GET": _GET}.get(method)
     match = pattern.fullmatch(target) if pattern else None
     if match is None:
@@ -52,9 +62,15 @@ def find_route(method: str, target: str) -> Route | None:
         version_label=_decoded(parts["label"]) if parts["label"] else None,
     )
     if method == "GET":
+        if target.lower() == _LIST:
+            return Route("list", spec)
         return Route("metadata" if parts["verb"] == "metadata" else "status", spec)
     # The pattern ignores case, the name of the verb does not.
     return Route(parts["verb"], spec) if parts["verb"].islower() else None
+
+
+_remembered = lru_cache(maxsize=1024)(_find)
+"""Clients ask for the same over and over."""
 
 
 def _decoded(text: str) -> str:
