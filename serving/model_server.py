@@ -184,7 +184,16 @@ class ModelServer:
             ),
         )
         model = ModelService(models, self._metrics, control)
-        return {**prediction.methods(), **model.methods()}
+        return {**prediction.methods(), **model.methods(), **self._session_methods(models)}
+
+    def _session_methods(self, models: Models) -> Mapping[str, UnaryHandler]:
+        if not self._options.session_service:
+            return {}
+        # Its messages come with TensorFlow alone.
+        from serving.apis.tensorflow_serving.session_service import SessionService  # noqa: PLC0415
+
+        assert self._run_threads is not None  # made before
+        return SessionService(models, self._run_threads, self._clock).methods()
 
     @property
     def _honors_priorities(self) -> bool:

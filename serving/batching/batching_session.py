@@ -27,6 +27,7 @@ from serving.core.errors import (
     ServingError,
     Unavailable,
 )
+from serving.core.graph_session import GraphSession, graph_session_of
 from serving.core.priority import Priority
 from serving.core.servable import (
     RunCallback,
@@ -85,6 +86,10 @@ class BatchingServable:
     @property
     def signatures(self) -> Mapping[str, Signature]:
         return self._servable.signatures
+
+    @property
+    def graph_session(self) -> GraphSession | None:
+        return graph_session_of(self._servable)
 
     def run(
         self,

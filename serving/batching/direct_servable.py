@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 import numpy as np
 
 from serving.core.clock import Clock
+from serving.core.graph_session import GraphSession, graph_session_of
 from serving.core.pace import Pace
 from serving.core.servable import RunCallback, RunOptions, Servable, Signature
 
@@ -37,6 +38,10 @@ class DirectServable:
     @property
     def signatures(self) -> Mapping[str, Signature]:
         return self._servable.signatures
+
+    @property
+    def graph_session(self) -> GraphSession | None:
+        return graph_session_of(self._servable)
 
     def run(
         self,

@@ -261,6 +261,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Offer the service grpc.health.v1.Health.",
         ),
         Flag(
+            "enable_session_service",
+            _BOOL,
+            False,
+            "Offer SessionService, whose clients may run every operation of a model's graph.",
+        ),
+        Flag(
             "ssl_config_file",
             _STRING,
             "",

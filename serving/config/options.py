@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from serving.apis.monitoring.monitoring_options import MonitoringOptions
@@ -53,6 +54,7 @@ class ServerOptions:
     rest_ssl: bool
     instances: Instances
     monitoring: MonitoringOptions | None
+    session_service: bool
     model_name: str
     model_base_path: str
     model_config_file: str
@@ -90,6 +92,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         rest_ssl=flags["rest_api_ssl"],
         instances=_instances(flags),
         monitoring=_monitoring(flags),
+        session_service=_session_service(flags),
         model_name=flags["model_name"],
         model_base_path=flags["model_base_path"],
         model_config_file=flags["model_config_file"],
@@ -261,6 +264,16 @@ def _session_config(path: str) -> bytes:
         ) from None
     config: bytes = read_text_proto(path, ConfigProto).SerializeToString()
     return config
+
+
+def _session_service(flags: CommandLine) -> bool:
+    wanted: bool = flags["enable_session_service"]
+    if wanted and not find_spec("tensorflow"):
+        raise FailedPrecondition(
+            "enable_session_service needs tensorflow, which is not installed: "
+            "pip install 'model-server[tensorflow]'"
+        )
+    return wanted
 
 
 def _num_workers(flags: CommandLine) -> int:

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from serving.core.errors import InvalidArgument, ServingError
+from serving.core.graph_session import GraphSession, graph_session_of
 from serving.core.servable import Outputs, RunCallback, RunOptions, Servable, Signature
 from serving.core.servable_id import ServableId
 from serving.loaders.device import Device
@@ -78,6 +79,11 @@ class InstancesServable:
     def may_run_long(self) -> bool:
         """As each of them says, where the platform has them say so."""
         return getattr(self.instances[0], "may_run_long", False)
+
+    @property
+    def graph_session(self) -> GraphSession | None:
+        """Of the first instance: what clients change in it shall be there when they look."""
+        return graph_session_of(self.instances[0])
 
     def run(
         self,

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from serving.core.clock import Clock, SystemClock
 from serving.core.errors import Internal, InvalidArgument, ServingError
+from serving.core.graph_session import GraphSession
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Outputs, RunCallback, RunOptions, Signature, TensorInfo
 from serving.core.servable_id import ServableId
@@ -102,6 +103,10 @@ class TensorFlowServable:
     def may_run_long(self) -> bool:
         """Whether the graph has operations that may take any time, however quick they were."""
         return self._session.may_run_long
+
+    @property
+    def graph_session(self) -> GraphSession:
+        return self._session
 
     def run(
         self,

@@ -22,9 +22,11 @@ from tensorflow.python.client import pywrap_tf_session
 
 from serving.core.clock import Clock
 from serving.core.errors import FailedPrecondition, InvalidArgument, ServingError, error_for
+from serving.core.graph_session import NodesRun
 from serving.loaders.device import CPU, Device
 from serving.loaders.tensorflow_freezing import FrozenGraph, frozen_graph
 from serving.loaders.tensorflow_graph import may_run_long
+from serving.loaders.tensorflow_nodes import run_nodes
 from serving.loaders.tensorflow_step import Step
 
 log = logging.getLogger(__name__)
@@ -116,6 +118,21 @@ class TensorFlowSession:
             if step is None:
                 step = self._prepare(key)
             return step.run(feeds, deadline)
+        except tf.errors.OpError as error:
+            raise translated(error) from None
+        except UnicodeDecodeError as error:
+            raise _undecodable(error) from None
+
+    def run_nodes(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        fetches: Sequence[str],
+        targets: Sequence[str],
+        options: bytes,
+    ) -> NodesRun:
+        """As :class:`serving.core.graph_session.GraphSession` has it."""
+        try:
+            return run_nodes(self._native, feeds, fetches, targets, options)
         except tf.errors.OpError as error:
             raise translated(error) from None
         except UnicodeDecodeError as error:
@@ -229,6 +246,26 @@ class _NativeSession(tf.compat.v1.Session):  # type: ignore[misc]  # tensorflow 
             return self._run_native(buffer, feeds, fetches)
         finally:
             pywrap_tf_session.TF_DeleteBuffer(buffer)
+
+    def run_told(
+        self,
+        feeds: dict[Any, np.ndarray],
+        fetches: list[Any],
+        targets: list[tf.Operation],
+        options: bytes,
+    ) -> tuple[list[Any], bytes]:
+        """Run on the inter-op threads as the serialized RunOptions say; with its RunMetadata."""
+        told = pywrap_tf_session.TF_NewBufferFromString(options)
+        tells = pywrap_tf_session.TF_NewBuffer()
+        try:
+            nodes = [operation._c_op for operation in targets]  # noqa: SLF001 - no public name
+            values: list[Any] = pywrap_tf_session.TF_SessionRun_wrapper(
+                self._session, told, feeds, fetches, nodes, tells
+            )
+            return values, bytes(pywrap_tf_session.TF_GetBuffer(tells))
+        finally:
+            pywrap_tf_session.TF_DeleteBuffer(told)
+            pywrap_tf_session.TF_DeleteBuffer(tells)
 
     def callable_here(self, feeds: Sequence[str], fetches: Sequence[str]) -> Callable[..., Any]:
         """A function of arrays that computes in its caller's thread; it has no time-out."""

@@ -61,8 +61,8 @@ class Step:
         self._fetch_names = sorted(set(fetches))
         order = [self._fetch_names.index(name) for name in fetches]
         self._order = None if order == [*range(len(self._fetch_names))] else order
-        feed_tensors = [_tensor(session.graph, name) for name in self._feed_names]
-        fetch_tensors = [_tensor(session.graph, name) for name in self._fetch_names]
+        feed_tensors = [tensor_of(session.graph, name) for name in self._feed_names]
+        fetch_tensors = [tensor_of(session.graph, name) for name in self._fetch_names]
         self._feed_types = [element_type(tensor.dtype) for tensor in feed_tensors]
         self._feed_dtypes = [numpy_dtype(dtype) for dtype in self._feed_types]
         self._fetch_dtypes = [numpy_dtype(element_type(tensor.dtype)) for tensor in fetch_tensors]
@@ -110,28 +110,11 @@ class Step:
         arguments = [feeds[name] for name in self._feed_names]
         if [array.dtype for array in arguments] != self._feed_dtypes:
             for index, array in enumerate(arguments):
-                self._check_type(index, array)
+                check_type(index, self._feed_types[index], array)
         return arguments
 
-    def _check_type(self, index: int, array: np.ndarray) -> None:
-        if array.dtype == self._feed_dtypes[index]:
-            return
-        wanted, provided = self._feed_types[index], dtype_of(array)
-        if provided is not wanted:
-            raise InvalidArgument(
-                f"Expects arg[{index}] to be {wanted.label} but {provided.label} is provided"
-            )
-
     def _results(self, values: Sequence[Any]) -> list[np.ndarray]:
-        arrays = []
-        for value, dtype in zip(values, self._fetch_dtypes, strict=True):
-            # The runtime returns bare scalars for rank 0.
-            array = value if type(value) is np.ndarray else np.array(value, dtype=dtype)
-            if array.dtype is not dtype and array.dtype != dtype:
-                array = array.view(dtype)  # quantized types come back as plain integers
-            # The array may be the memory of a constant in the graph; a write would change it.
-            array.setflags(write=False)
-            arrays.append(array)
+        arrays = arrays_of(values, self._fetch_dtypes)
         return arrays if self._order is None else [arrays[index] for index in self._order]
 
 
@@ -146,7 +129,33 @@ def element_type(dtype: tf.DType) -> DType:
         raise InvalidArgument(f"tensors of type {dtype.name} are not supported") from None
 
 
-def _tensor(graph: tf.Graph, name: str) -> tf.Tensor:
+def check_type(index: int, wanted: DType, array: np.ndarray) -> None:
+    """Raise the runtime's own error where the array for this argument is of another type."""
+    if array.dtype == numpy_dtype(wanted):
+        return
+    provided = dtype_of(array)
+    if provided is not wanted:
+        raise InvalidArgument(
+            f"Expects arg[{index}] to be {wanted.label} but {provided.label} is provided"
+        )
+
+
+def arrays_of(values: Sequence[Any], dtypes: Sequence[np.dtype]) -> list[np.ndarray]:
+    """What the runtime returned, as read-only arrays of these types."""
+    arrays = []
+    for value, dtype in zip(values, dtypes, strict=True):
+        # The runtime returns bare scalars for rank 0.
+        array = value if type(value) is np.ndarray else np.array(value, dtype=dtype)
+        if array.dtype is not dtype and array.dtype != dtype:
+            array = array.view(dtype)  # quantized types come back as plain integers
+        # The array may be the memory of a constant in the graph; a write would change it.
+        array.setflags(write=False)
+        arrays.append(array)
+    return arrays
+
+
+def tensor_of(graph: tf.Graph, name: str) -> tf.Tensor:
+    """Raises InvalidArgument for a name that is not in the graph."""
     try:
         return graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
     except (KeyError, ValueError):

@@ -64,6 +64,7 @@ ROWS = [(*line.split(" "), "")[:3] for line in UPSTREAM.strip().splitlines()]
 OWN = {
     "aspired_version_policy",
     "devices",
+    "enable_session_service",
     "grpc_bind_address",
     "grpc_engine",
     "instances_per_model",
