@@ -13,7 +13,7 @@ from serving.apis.tensorflow_serving.prediction_log import parse_prediction_log,
 from serving.core.cancellation import Cancellation
 from serving.core.clock import Clock
 from serving.core.errors import Cancelled, DataLoss, InvalidArgument, ServingError
-from serving.core.servable import RunOptions, Servable
+from serving.core.servable import RunOptions, Servable, instances_of
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
 
@@ -53,7 +53,9 @@ class WarmUp:
         num_request_iterations: int = 1,
         check_method_name: bool = False,
     ) -> None:
-        """Each request is run ``num_request_iterations`` times. ``ended`` hears of each warm-up."""
+        """Each request is run ``num_request_iterations`` times in each instance of the servable,
+        which has them take turns. ``ended`` hears of each warm-up.
+        """
         self._clock = clock
         self._ended = ended
         self._num_request_iterations = num_request_iterations
@@ -115,7 +117,7 @@ class WarmUp:
         prediction = parse_prediction_log(record)
         if prediction is None:
             raise InvalidArgument(f"Failed to parse warmup record: {record[:64]!r} from {path}")
-        for _ in range(self._num_request_iterations):
+        for _ in range(self._num_request_iterations * runs.num_instances):
             runs.run(partial(run_prediction_log, prediction, self._check_method_name))
 
 
@@ -130,6 +132,7 @@ class _Runs:
     ) -> None:
         self._handle = ServableHandle(servable_id, servable, lambda _handle: None)
         self._cancellation = cancellation
+        self.num_instances = len(instances_of(servable))
 
     def run(self, start: _Start) -> None:
         """Raises the run's error, and Cancelled where nobody waits for the load any more.

@@ -12,6 +12,7 @@ import prediction_logs as logs
 import pytest
 from exported_models import Exported, half_plus_two
 
+from serving.batching.direct_servable import DirectServable
 from serving.core.cancellation import Cancellation
 from serving.core.errors import (
     Cancelled,
@@ -23,9 +24,10 @@ from serving.core.errors import (
     Unimplemented,
 )
 from serving.core.servable_id import ServableId
+from serving.loaders.instances import InstancesServable
 from serving.loaders.tensorflow_loader import TensorFlowPlatform
 from serving.loaders.tensorflow_options import TensorFlowOptions
-from serving.testing import FakeClock, FakeServable
+from serving.testing import FakeClock, FakeServable, InlineExecutor
 from serving.warm_up import WarmUp, WarmUpEnd
 
 M1 = ServableId("m", 1)
@@ -89,6 +91,14 @@ def test_each_request_runs_as_often_as_it_is_to(tmp_path: Path):
     servable = Watched()
     assert warm_up(tmp_path, servable, num_request_iterations=3)[0].records == 2
     assert servable.fed == [[1.0]] * 3 + [[2.0]] * 3
+
+
+def test_each_request_runs_in_every_instance(tmp_path: Path):
+    logs.write_warm_up(tmp_path, PREDICT, logs.of_predict(x=[2.0]))
+    first, second = Watched(), Watched()
+    direct = DirectServable(InstancesServable([first, second]), InlineExecutor(), FakeClock())
+    warm_up(tmp_path, direct, num_request_iterations=2)
+    assert first.fed == second.fed == [[1.0]] * 2 + [[2.0]] * 2
 
 
 def test_model_and_version_of_a_request_do_not_matter(tmp_path: Path):

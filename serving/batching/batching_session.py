@@ -91,6 +91,11 @@ class BatchingServable:
     def graph_session(self) -> GraphSession | None:
         return graph_session_of(self._servable)
 
+    @property
+    def instances(self) -> Sequence[Servable]:
+        """Those of the wrapped servable."""
+        return instances_of(self._servable)
+
     def run(
         self,
         feeds: Mapping[str, np.ndarray],
@@ -181,7 +186,7 @@ class BatchingServable:
         run_times = self._run_times[key.tensors]
         queue: TaskQueue[BatchingTask]
         if options.adaptive:
-            queue = AdaptiveQueue(options, run_times, len(instances_of(self._servable)))
+            queue = AdaptiveQueue(options, run_times, len(self.instances))
         else:
             queue = BatchQueue(options.queue, split_task, run_times)
         # Turns are TensorFlow Serving's unless priorities are honoured.

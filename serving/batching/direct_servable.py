@@ -10,7 +10,13 @@ import numpy as np
 from serving.core.clock import Clock
 from serving.core.graph_session import GraphSession, graph_session_of
 from serving.core.pace import Pace
-from serving.core.servable import RunCallback, RunOptions, Servable, Signature
+from serving.core.servable import (
+    RunCallback,
+    RunOptions,
+    Servable,
+    Signature,
+    instances_of,
+)
 
 _MOST_PACES = 256
 
@@ -42,6 +48,11 @@ class DirectServable:
     @property
     def graph_session(self) -> GraphSession | None:
         return graph_session_of(self._servable)
+
+    @property
+    def instances(self) -> Sequence[Servable]:
+        """Those of the wrapped servable."""
+        return instances_of(self._servable)
 
     def run(
         self,
