@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
 from serving.batching.adaptive_size import AdaptiveSize
-from serving.batching.batch_queue import FULL, Batch, Entry, check_accepts
+from serving.batching.batch_queue import FULL, Batch, Entry, Split, check_accepts
 from serving.batching.batching_options import BatchingOptions
 from serving.batching.run_times import RunTimes
 from serving.core.errors import Unavailable
@@ -34,8 +34,12 @@ class AdaptiveQueue(Generic[T]):
     while it does not.
     """
 
-    def __init__(self, options: BatchingOptions, run_times: RunTimes, instances: int = 1) -> None:
+    def __init__(
+        self, options: BatchingOptions, split: Split[T], run_times: RunTimes, instances: int = 1
+    ) -> None:
+        """``split`` is called only with large batch splitting."""
         self._options = options.queue
+        self._split = split
         self._run_times = run_times
         self._instances = instances
         self._capacity = max(1, self._options.max_enqueued_batches) * self._options.max_batch_size
@@ -55,7 +59,7 @@ class AdaptiveQueue(Generic[T]):
 
     def add(self, entry: Entry[T], now: float) -> None:
         self._check_capacity(entry.size)
-        self._waiting[entry.ticket] = _Waiting(entry, now)
+        self._waiting[entry.ticket] = _Waiting(self._parts(entry), now)
         self._rows += entry.size
         self._peak = max(self._peak, self._rows + self._running_rows)
         self._until = min(self._until, entry.deadline) if len(self._waiting) > 1 else entry.deadline
@@ -63,24 +67,25 @@ class AdaptiveQueue(Generic[T]):
     def withdraw(self, ticket: int) -> Sequence[T]:
         if ticket not in self._waiting:
             return []
-        entry, _ = self._waiting.pop(ticket)
-        self._rows -= entry.size
-        return [entry.task]
+        parts, _ = self._waiting.pop(ticket)
+        self._rows -= sum(entry.size for entry in parts)
+        return [entry.task for entry in parts]
 
-    def take(self, now: float) -> Batch[T] | None:
+    def take(self, now: float) -> Batch[T]:
         """As many of the oldest tasks as make a batch of the size in force, at least one."""
-        if self.ready_at > now:
-            return None
         self._judge_the_wait(now)
         self._peaks.append(self._peak)
         self._most_lately = max(self._peaks)
         batch: Batch[T] = Batch()
-        for entry, since in self._fitting():
+        for (entry, *rest), since in self._fitting():
             batch.add(entry, since)
-            del self._waiting[entry.ticket]
+            if rest:
+                self._waiting[entry.ticket] = _Waiting(rest, since)  # still the first
+            else:
+                del self._waiting[entry.ticket]
         self._rows -= batch.size
         if self._options.deadline_aware:
-            deadlines = (entry.deadline for entry, _ in self._waiting.values())
+            deadlines = (parts[0].deadline for parts, _ in self._waiting.values())
             self._until = min(deadlines, default=math.inf)
         self._running += 1
         self._running_rows += batch.size
@@ -140,11 +145,14 @@ class AdaptiveQueue(Generic[T]):
         self._ending = True
 
     def _fitting(self) -> list[_Waiting[T]]:
-        """The oldest tasks that together are no larger than a batch should be; at least one."""
+        """The oldest tasks that together are no larger than a batch should be; at least one.
+
+        Nor are they more than it may have rows: tasks without rows would be without bound.
+        """
         limit = self._share_of(self._rows + self._running_rows)
         rows = count = 0
-        for waiting in self._waiting.values():
-            rows += waiting.entry.size
+        for parts, _ in islice(self._waiting.values(), self._options.execution_limit):
+            rows += parts[0].size
             if count and rows > limit:
                 break
             count += 1
@@ -179,7 +187,19 @@ class AdaptiveQueue(Generic[T]):
             self._share_to_wait = max(_SMALLEST_SHARE_TO_WAIT, self._share_to_wait / 2)
 
     def _first_rows(self) -> int:
-        return next((entry.size for entry, _ in self._waiting.values()), 0)
+        return next((parts[0].size for parts, _ in self._waiting.values()), 0)
+
+    def _parts(self, entry: Entry[T]) -> Sequence[Entry[T]]:
+        """Of a task that may be spread over batches, those that go into one each."""
+        limit = self._options.execution_limit
+        if entry.size <= limit:
+            return [entry]
+        whole, rest = divmod(entry.size, limit)
+        sizes = [limit] * whole + [rest] * bool(rest)
+        tasks = self._split(entry.task, sizes)
+        return [
+            entry._replace(task=task, size=size) for task, size in zip(tasks, sizes, strict=True)
+        ]
 
     def _check_capacity(self, size: int) -> None:
         check_accepts(size, self._options, ending=self._ending)
@@ -187,8 +207,15 @@ class AdaptiveQueue(Generic[T]):
             raise Unavailable(
                 f"{FULL}; currently {self._rows} rows enqueued and the capacity is {self._capacity}"
             )
+        if len(self._waiting) >= self._capacity:
+            raise Unavailable(f"{FULL}; currently {len(self._waiting)} tasks enqueued")
 
 
 class _Waiting(NamedTuple, Generic[T]):
-    entry: Entry[T]
+    """What is here of a task, since ``since``: all of it, or the parts of it that were not taken.
+
+    No two parts make a batch: the first of two is as large as a batch may be.
+    """
+
+    parts: Sequence[Entry[T]]
     since: float

@@ -57,8 +57,9 @@ class Batch(Generic[T]):
         """In the order in which they came."""
         return [task for task, _ in self._tasks.values()]
 
-    def __bool__(self) -> bool:
-        return bool(self._tasks)
+    def __len__(self) -> int:
+        """How many tasks."""
+        return len(self._tasks)
 
 
 class Entry(NamedTuple, Generic[T]):
@@ -94,8 +95,8 @@ class TaskQueue(Protocol[T]):
     def withdraw(self, ticket: int) -> Sequence[T]:
         """Give back the task, or what is here still of its parts; empty when all is taken."""
 
-    def take(self, now: float) -> Batch[T] | None:
-        """The next batch if one may be processed now."""
+    def take(self, now: float) -> Batch[T]:
+        """The next batch. Only from :attr:`ready_at` on."""
 
     def processed(self, batch: Batch[T], now: float) -> None:
         """Hear that a batch taken from here is done."""
@@ -151,7 +152,7 @@ class BatchQueue(Generic[T]):
         """Put the task into the open batch, or into a new one where it does not fit."""
         size = entry.size
         self._check_capacity(size)
-        free = self._limit - self._open.size
+        free = self._free_rows
         if size <= free or not self._options.enable_large_batch_splitting:
             self._append(entry, now)
             return
@@ -170,11 +171,11 @@ class BatchQueue(Generic[T]):
                 del self._closed[index]
         return tasks + self._open.remove(ticket)
 
-    def take(self, now: float) -> Batch[T] | None:
-        """The oldest batch if it may be processed now: closed, full, timed out, or the last."""
-        if not self._closed and self.ready_at <= now:
+    def take(self, now: float) -> Batch[T]:  # noqa: ARG002  # what is ready stays so
+        """The oldest batch, which is closed, full, timed out, or the last."""
+        if not self._closed:
             self._close_batch()
-        return self._closed.popleft() if self._closed else None
+        return self._closed.popleft()
 
     def processed(self, batch: Batch[T], now: float) -> None:
         """Nothing here depends on it."""
@@ -185,7 +186,7 @@ class BatchQueue(Generic[T]):
             return -math.inf
         if not self._open:
             return math.inf
-        if self._ending or self._open.size >= self._limit:
+        if self._ending or self._free_rows == 0:
             return -math.inf
         timeout_at = self._open.since + self._timeout_seconds
         if self._options.deadline_aware:
@@ -221,8 +222,18 @@ class BatchQueue(Generic[T]):
     def end(self) -> None:
         self._ending = True
 
+    @property
+    def _free_rows(self) -> int:
+        """What fits into the open batch, which is full of tasks, too, when they are as many as it
+        may have rows: otherwise those without rows would make batches without bound.
+        """
+        return self._limit - self._open.size if len(self._open) < self._limit else 0
+
+    def _fits(self, size: int) -> bool:
+        return size <= self._free_rows and len(self._open) < self._limit
+
     def _append(self, entry: Entry[T], now: float) -> None:
-        if self._open.size + entry.size > self._limit:
+        if not self._fits(entry.size):
             self._close_batch()
         self._open.add(entry, now)
 
@@ -240,15 +251,16 @@ class BatchQueue(Generic[T]):
         enqueued = len(self._closed) + 1
         if self._options.enable_large_batch_splitting:
             self._check_free_rows(size, enqueued)
-        elif self._open.size + size > self._limit and enqueued >= self._max_enqueued_batches:
+        elif not self._fits(size) and enqueued >= self._max_enqueued_batches:
             raise Unavailable(
                 f"{FULL}; currently {enqueued} batches enqueued and max_enqueued_batches is "
                 f"{self._max_enqueued_batches}"
             )
 
     def _check_free_rows(self, size: int, enqueued: int) -> None:
-        capacity = (self._max_enqueued_batches - enqueued + 1) * self._limit - self._open.size
-        if size > capacity:
+        more_batches = self._max_enqueued_batches - enqueued
+        capacity = more_batches * self._limit + self._free_rows
+        if size > capacity or not (more_batches or self._fits(size)):
             raise Unavailable(
                 f"{FULL}; task size is {size} but scheduling capacity is only {capacity} "
                 f"(num_enqueued_batches={enqueued}, "

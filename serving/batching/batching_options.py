@@ -145,11 +145,6 @@ class BatchingOptions:
                 "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
                 f"{sizes[-1]}; expected {self.queue.max_batch_size}"
             )
-        if self.adaptive and self.queue.enable_large_batch_splitting:
-            raise InvalidArgument(
-                "batching_mode ADAPTIVE does not split requests; enable_large_batch_splitting must "
-                "not be set with it"
-            )
         self._check_at_least(1, weight=self.weight)
         self._check_at_least(
             0,
@@ -160,7 +155,7 @@ class BatchingOptions:
     @property
     def sizes_to_choose_from(self) -> tuple[int, ...]:
         """The sizes of batches that are worth a trial, ascending: those allowed, or powers of 2."""
-        limit = self.queue.max_batch_size
+        limit = self.queue.execution_limit
         sizes = {size for size in self.allowed_batch_sizes if 0 < size <= limit}
         if not sizes:
             sizes = {2**power for power in range(limit.bit_length())} | {limit}

@@ -186,7 +186,7 @@ class BatchingServable:
         run_times = self._run_times[key.tensors]
         queue: TaskQueue[BatchingTask]
         if options.adaptive:
-            queue = AdaptiveQueue(options, run_times, len(self.instances))
+            queue = AdaptiveQueue(options, split_task, run_times, len(self.instances))
         else:
             queue = BatchQueue(options.queue, split_task, run_times)
         # Turns are TensorFlow Serving's unless priorities are honoured.

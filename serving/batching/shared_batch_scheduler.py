@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from serving.batching.batch_queue import Batch, Entry, TaskQueue
+from serving.batching.batch_threads import BatchThread, BatchThreads, wake
 from serving.batching.batching_options import Admission, SchedulerOptions
 from serving.batching.lane import Lane, Place, Turns
 from serving.core.clock import Clock
@@ -66,11 +67,9 @@ class SharedBatchScheduler:
         self._lanes: dict[int, Lane] = {}
         self._waiting: dict[int, Lane] = {}  # those of them that hold tasks
         self._turns = Turns()
-        self._num_threads = options.num_batch_threads
-        self._workers: set[_Worker] = set()
-        self._idle: list[_Worker] = []
-        self._timekeeper: _Worker | None = None
-        self._timekeeper_until = math.inf
+        self._threads = BatchThreads(
+            options.num_batch_threads, options.thread_pool_name, self._work
+        )
         self._stopping = False
         self._watch = PeriodicThread(
             f"{options.thread_pool_name}_watch",
@@ -93,22 +92,20 @@ class SharedBatchScheduler:
             self._stopping = True
             for lane in self._lanes.values():
                 lane.queue.end()
-            self._idle.clear()
-            workers = [worker for worker in self._workers if not worker.lost]
-        for worker in workers:
-            worker.wake.set()
+            self._threads.leave_idle_all()
+            self._threads.wake_all()
+            ending = [thread.thread for thread in self._threads if not thread.lost]
         until = self._clock.monotonic() + _SECONDS_TO_STOP
-        for worker in workers:
-            worker.thread.join(max(0.0, until - self._clock.monotonic()))
+        for thread in ending:
+            thread.join(max(0.0, until - self._clock.monotonic()))
         while self.run_once():
             pass
 
     def resize(self, num_batch_threads: int) -> None:
         """Have so many threads from now on; those too many end after their batch."""
         with self._lock:
-            self._num_threads = num_batch_threads
-            for worker in self._workers:
-                worker.wake.set()
+            self._threads.count = num_batch_threads
+            self._threads.wake_all()
         self._start_missing_threads()
 
     def add_queue(
@@ -128,14 +125,14 @@ class SharedBatchScheduler:
             lane.drained.is_set,
         )
 
-    def run_once(self, worker: _Worker | None = None) -> bool:
+    def run_once(self, thread: BatchThread | None = None) -> bool:
         """Process the next batch on the calling thread; False when none is ready."""
         now = self._clock.monotonic()
         with self._lock:
             taken, helper = self._take(now)
-            if taken is not None and worker is not None:
-                worker.busy(taken[0], taken[1], now)
-        _wake(helper)
+            if taken is not None and thread is not None:
+                thread.busy(taken[0], taken[1].size, now)
+        wake(helper)
         if taken is None:
             return False
         self._process(*taken)
@@ -147,29 +144,19 @@ class SharedBatchScheduler:
             return
         latest = self._clock.monotonic() - self._options.hung_batch_seconds
         with self._lock:
-            for worker in self._workers:
-                if worker.busy_since <= latest and not worker.lost:
-                    worker.lost = True
-                    log.warning(
-                        "a batch has been running for over %g s; another thread takes the place "
-                        "of its own meanwhile",
-                        self._options.hung_batch_seconds,
-                    )
+            hung = self._threads.lose_hung(latest)
+        for _ in range(hung):
+            log.warning(
+                "a batch has been running for over %g s; another thread takes the place of its own "
+                "meanwhile",
+                self._options.hung_batch_seconds,
+            )
         self._start_missing_threads()
 
     def _start_missing_threads(self) -> None:
         with self._lock:
-            while not self._stopping and self._surplus() < 0:
-                taken = {worker.number for worker in self._workers}
-                number = next(number for number in itertools.count() if number not in taken)
-                name = f"{self._options.thread_pool_name}_{number}"
-                worker = _Worker(number, self._work, name)
-                self._workers.add(worker)
-                worker.thread.start()
-
-    def _surplus(self) -> int:
-        """The threads that there are too many; negative: that are missing."""
-        return sum(not worker.lost for worker in self._workers) - self._num_threads
+            if not self._stopping:
+                self._threads.start_missing()
 
     def _enqueue(self, lane: Lane, task: Any, size: int, deadline: float = math.inf) -> int:
         now = self._clock.monotonic()
@@ -182,9 +169,9 @@ class SharedBatchScheduler:
             ready_at = self._ready_at(lane)
             helper = None
             if ready_at > now or not lane.announced:
-                helper = self._helper_for(ready_at, now)
+                helper = self._threads.helper_for(ready_at, now)
                 lane.announced = ready_at <= now and helper is not None
-        _wake(helper)
+        wake(helper)
         return entry.ticket
 
     def _admit(self, lane: Lane, admission: Admission, entry: Entry[Any], now: float) -> None:
@@ -206,7 +193,7 @@ class SharedBatchScheduler:
 
     def _expected_wait(self, lane: Lane, now: float) -> float:
         """Seconds until what runs, and what waits and goes before the lane's next, is done."""
-        if self._idle and lane.queue.is_empty and not self._is_held(lane):
+        if self._threads.any_idle and lane.queue.is_empty and not self._is_held(lane):
             return 0.0
         own = lane.queue.expected_seconds
         others = sum(
@@ -214,14 +201,14 @@ class SharedBatchScheduler:
             for other in self._waiting.values()
             if other is not lane and other.priority <= lane.priority
         )
-        for worker in self._workers:
-            left = 0.0 if worker.lost else max(0.0, worker.busy_until - now)
-            if worker.lane is lane:
+        for thread in self._threads:
+            left = 0.0 if thread.lost else max(0.0, thread.busy_until - now)
+            if thread.lane is lane:
                 own += left
             else:
                 others += left
         at_once = min(lane.queue.most_at_once, self._most_in_progress(lane))
-        return own / at_once + others / self._num_threads
+        return own / at_once + others / self._threads.count
 
     def _withdraw(self, lane: Lane, ticket: int) -> Sequence[Any]:
         with self._lock:
@@ -237,14 +224,14 @@ class SharedBatchScheduler:
         with self._lock:
             lane.queue.end()
             self._forget_if_drained(lane)
-            helper = self._helper_for(self._ready_at(lane), self._clock.monotonic())
-        _wake(helper)
+            helper = self._threads.helper_for(self._ready_at(lane), self._clock.monotonic())
+        wake(helper)
 
     def _close(self, lane: Lane) -> None:
         self._end(lane)
         lane.drained.wait()
 
-    def _take(self, now: float) -> tuple[tuple[Lane, Batch[Any]] | None, _Worker | None]:
+    def _take(self, now: float) -> tuple[tuple[Lane, Batch[Any]] | None, BatchThread | None]:
         """The next batch and its queue, if one is ready; and who has to look after the others."""
         for lane in self._turns.order(self._waiting.values(), now):
             lane.announced = False
@@ -252,12 +239,11 @@ class SharedBatchScheduler:
                 continue
             self._turns.taken(lane, now)
             batch = lane.queue.take(now)
-            assert batch is not None  # it was ready
             lane.in_progress += 1
             lane.share.in_progress += 1
             if lane.queue.is_empty:
                 del self._waiting[lane.number]
-            return (lane, batch), self._helper_for(self._first_ready_at(), now)
+            return (lane, batch), self._threads.helper_for(self._first_ready_at(), now)
         return None, None
 
     def _is_held(self, lane: Lane) -> bool:
@@ -265,7 +251,7 @@ class SharedBatchScheduler:
         return lane.share.in_progress >= self._most_in_progress(lane)
 
     def _most_in_progress(self, lane: Lane) -> int:
-        return min(lane.share.most or self._num_threads, self._num_threads)
+        return min(lane.share.most or self._threads.count, self._threads.count)
 
     def _ready_at(self, lane: Lane) -> float:
         return math.inf if self._is_held(lane) else lane.queue.ready_at
@@ -292,89 +278,30 @@ class SharedBatchScheduler:
             self._lanes.pop(lane.number, None)
             lane.drained.set()
 
-    def _helper_for(self, ready_at: float, now: float) -> _Worker | None:
-        """The sleeping thread that must be woken so that a batch is taken when it is ready.
-
-        None where all are busy, for they look before they sleep, and where the timekeeper will
-        wake early enough.
-        """
-        timed = ready_at > now
-        if not self._idle or ready_at == math.inf or (timed and self._timekeeper_until <= ready_at):
-            return None
-        worker = self._idle[-1]
-        self._leave_idle(worker)
-        return worker
-
-    def _leave_idle(self, worker: _Worker) -> None:
-        if worker in self._idle:
-            self._idle.remove(worker)
-        if worker is self._timekeeper:
-            self._timekeeper, self._timekeeper_until = None, math.inf
-
-    def _work(self, worker: _Worker) -> None:
+    def _work(self, thread: BatchThread) -> None:
         # One batch a call: what it held is not kept in memory while the thread sleeps.
-        while self._work_once(worker):
+        while self._work_once(thread):
             pass
 
-    def _work_once(self, worker: _Worker) -> bool:
+    def _work_once(self, thread: BatchThread) -> bool:
         """Wait for a batch and process it; False when the thread is to end."""
-        while not self.run_once(worker):
+        while not self.run_once(thread):
             with self._lock:
-                if self._stopping or self._surplus() > 0:
-                    self._workers.discard(worker)  # others process what cannot be taken now
+                if self._stopping or self._threads.surplus > 0:
+                    self._threads.leave(thread)  # others process what cannot be taken now
                     return False
-                timeout = self._begin_to_sleep(worker)
+                now = self._clock.monotonic()
+                timeout = self._threads.begin_to_sleep(thread, self._first_ready_at(), now)
             if timeout is None or timeout > 0:
-                self._clock.wait(worker.wake, timeout)
+                self._clock.wait(thread.wake, timeout)
             with self._lock:
-                self._leave_idle(worker)
+                self._threads.leave_idle(thread)
         with self._lock:
-            worker.rest()
-            if self._surplus() <= 0:
+            thread.rest()
+            if self._threads.surplus <= 0:
                 return True
-            self._workers.discard(worker)
+            self._threads.leave(thread)
             # It would have looked after what became ready with the end of its batch.
-            helper = self._helper_for(self._first_ready_at(), self._clock.monotonic())
-        _wake(helper)
+            helper = self._threads.helper_for(self._first_ready_at(), self._clock.monotonic())
+        wake(helper)
         return False
-
-    def _begin_to_sleep(self, worker: _Worker) -> float | None:
-        """Seconds to sleep, None for as long as nobody wakes it; 0 when a batch is ready."""
-        now = self._clock.monotonic()
-        ready_at = self._first_ready_at()
-        if ready_at <= now:
-            return 0
-        worker.wake.clear()
-        self._idle.append(worker)
-        if ready_at == math.inf or self._timekeeper_until <= ready_at:
-            return None
-        self._timekeeper, self._timekeeper_until = worker, ready_at
-        return ready_at - now
-
-
-class _Worker:
-    """A batch thread and what wakes it. ``lost``: its batch does not come back."""
-
-    __slots__ = ("busy_since", "busy_until", "lane", "lost", "number", "thread", "wake")
-
-    def __init__(self, number: int, work: Callable[[_Worker], None], name: str) -> None:
-        self.number = number
-        self.wake = threading.Event()
-        self.thread = threading.Thread(target=work, args=(self,), name=name, daemon=True)
-        self.rest()
-
-    def busy(self, lane: Lane, batch: Batch[Any], now: float) -> None:
-        self.lane: Lane | None = lane
-        self.busy_since = now
-        self.busy_until = now + lane.queue.expected_run(batch.size)
-
-    def rest(self) -> None:
-        self.lane = None
-        self.busy_since = math.inf
-        self.busy_until = -math.inf
-        self.lost = False
-
-
-def _wake(worker: _Worker | None) -> None:
-    if worker is not None:
-        worker.wake.set()

@@ -86,7 +86,6 @@ class Simulation:
 
     def _begin_run(self, now: float) -> None:
         batch = self._queue.take(now)
-        assert batch is not None
         takes = self._run_seconds(batch.size) * (1 + 0.1 * abs(self._random.gauss(0, 1)))
         self._running = now + takes, batch, takes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
@@ -28,7 +28,13 @@ def adaptive(
         allowed_batch_sizes=allowed,
         adaptive=True,
     )
-    return AdaptiveQueue(options, run_times or RunTimes(), instances)
+    return AdaptiveQueue(options, cut, run_times or RunTimes(), instances)
+
+
+def cut(task: str, sizes: Sequence[int]) -> list[str]:
+    """A task named ``aaab`` is one of four rows."""
+    letters = iter(task)
+    return ["".join(itertools.islice(letters, size)) for size in sizes]
 
 
 class Driven:
@@ -48,7 +54,6 @@ class Driven:
     def run(self) -> list[str]:
         self.now = max(self.now, self.queue.ready_at)
         batch = self.queue.take(self.now)
-        assert batch is not None
         seconds = self._run_seconds(batch.size)
         self.now += seconds
         self._run_times.learn(batch.size, seconds)
@@ -87,10 +92,8 @@ def test_one_batch_runs_at_a_time_where_larger_ones_pay():
     for _ in range(2):
         driven.run()
     batch = driven.queue.take(driven.now)
-    assert batch is not None
     assert len(batch.tasks) == 4
     assert driven.queue.ready_at == math.inf
-    assert driven.queue.take(driven.now) is None
 
 
 def test_a_batch_runs_in_each_instance_and_they_share_what_there_is():
@@ -113,7 +116,6 @@ def test_an_instance_whose_batch_does_not_come_back_leaves_the_others_to_work():
     driven.add(*"abcdefgh")
     answered = driven.run() + driven.run()
     hung = driven.queue.take(driven.now)
-    assert hung is not None
     driven.add(*"ijklmnop")
     while not driven.queue.is_empty:
         answered += driven.run()
@@ -184,7 +186,6 @@ def test_what_is_withdrawn_is_not_taken_and_leaves_its_room():
     assert queue.withdraw(1) == []
     queue.add(Entry(3, "c", 1), 0.0)
     batch = queue.take(0.0)
-    assert batch is not None
     assert batch.tasks == ["b"]
 
 
@@ -196,6 +197,36 @@ def test_the_room_is_counted_in_rows():
         queue.add(Entry(3, "b", 1), 0.0)
     with pytest.raises(InvalidArgument, match="Task size 5 is larger than maximum input batch"):
         queue.add(Entry(3, "b", 5), 0.0)
+
+
+def test_a_batch_has_no_more_tasks_and_a_queue_no_more_than_they_may_have_rows():
+    """Tasks without rows would fill neither."""
+    queue: AdaptiveQueue[str] = adaptive(max_batch_size=3, max_enqueued_batches=2)
+    for ticket in range(6):
+        queue.add(Entry(ticket, "", 0), 0.0)
+    with pytest.raises(Unavailable, match="6 tasks enqueued"):
+        queue.add(Entry(6, "a", 1), 0.0)
+    assert queue.take(0.0).tasks == [""] * 3
+
+
+def test_a_task_may_be_spread_over_batches_where_that_is_wanted():
+    driven = Driven(
+        lambda size: 0.01 * size,
+        max_execution_batch_size=4,
+        enable_large_batch_splitting=True,
+    )
+    driven.add("a", "bbbbbbbbb", "c")
+    assert [driven.run() for _ in range(5)] == [["a"], ["bbbb"], ["bbbb"], ["b"], ["c"]]
+    assert driven.queue.is_empty
+
+
+def test_what_is_here_still_of_a_task_in_parts_is_withdrawn():
+    driven = Driven(lambda _: 0.01, max_execution_batch_size=2, enable_large_batch_splitting=True)
+    driven.add("aaaaa", "b")
+    assert driven.run() == ["aa"]
+    assert driven.queue.withdraw(0) == ["aa", "a"]
+    assert driven.run() == ["b"]
+    assert driven.queue.is_empty
 
 
 def test_what_waits_is_expected_to_run_in_batches_of_the_size_in_force():

@@ -33,7 +33,8 @@ def add(queue: BatchQueue[str], *tasks: str, now: float = 0.0) -> None:
 
 def take_all(queue: BatchQueue[str], now: float = 0.0) -> list[list[str]]:
     taken = []
-    while (batch := queue.take(now)) is not None:
+    while queue.ready_at <= now:
+        batch = queue.take(now)
         assert batch.size == sum(map(len, batch.tasks))
         taken.append(batch.tasks)
     return taken
@@ -81,7 +82,6 @@ def test_an_empty_queue_has_nothing_to_take_at_any_time():
     queue = queue_of()
     assert queue.is_empty
     assert queue.ready_at == math.inf
-    assert queue.take(1e9) is None
 
 
 def test_a_queue_that_ends_takes_no_task_and_gives_what_it_holds_at_once():
@@ -91,6 +91,34 @@ def test_a_queue_that_ends_takes_no_task_and_gives_what_it_holds_at_once():
     assert refusal(queue, "b") == (Unavailable, "The batch scheduling queue takes no more tasks")
     assert take_all(queue) == [["a"]]
     assert queue.is_empty
+
+
+@pytest.mark.parametrize("splitting", [False, True])
+def test_a_batch_has_no_more_tasks_than_it_may_have_rows(splitting: bool):
+    """Tasks without rows would fill it never, and make it larger without end."""
+    queue = queue_of(
+        max_batch_size=3,
+        max_enqueued_batches=2,
+        batch_timeout_micros=500_000,
+        enable_large_batch_splitting=splitting,
+    )
+    add(queue, "", "", "")
+    assert queue.ready_at == -math.inf
+    add(queue, "a", "", "")
+    assert refusal(queue, "")[0] is Unavailable
+    assert refusal(queue, "b")[0] is Unavailable
+    assert take_all(queue) == [["", "", ""], ["a", "", ""]]
+
+
+def test_what_comes_to_a_batch_full_of_tasks_without_rows_is_split_over_the_next_ones():
+    queue = queue_of(
+        max_batch_size=6,
+        max_execution_batch_size=2,
+        max_enqueued_batches=4,
+        enable_large_batch_splitting=True,
+    )
+    add(queue, "", "", "aaa")
+    assert take_all(queue) == [["", ""], ["aa"], ["a"]]
 
 
 def test_a_task_without_rows_goes_along_with_a_full_batch():

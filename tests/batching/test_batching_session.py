@@ -91,6 +91,7 @@ class Batched:
         allowed_batch_sizes: tuple[int, ...] = (),
         pad_variable_length_inputs: bool = False,
         retry_failed_batch_in_halves: bool = False,
+        adaptive: bool = False,
         **queue: int,
     ) -> None:
         self.clock = FakeClock()
@@ -100,6 +101,7 @@ class Batched:
             allowed_batch_sizes,
             pad_variable_length_inputs,
             retry_failed_batch_in_halves,
+            adaptive,
         )
         self.servable = BatchingServable(servable, servable, self.scheduler, options, self.clock)
 
@@ -155,11 +157,12 @@ def test_many_requests_are_one_run_and_each_gets_its_own_rows():
 @given(
     st.lists(st.integers(0, 6), max_size=20),
     st.booleans(),
+    st.booleans(),
     st.integers(1, 6),
     st.sampled_from([(), (6,), (2, 6), (3, 6)]),
 )
 def test_whatever_the_sizes_and_limits_every_request_gets_its_own_answer(
-    sizes: list[int], splitting: bool, execution: int, allowed: tuple[int, ...]
+    sizes: list[int], adaptive: bool, splitting: bool, execution: int, allowed: tuple[int, ...]
 ):
     batched = Batched(
         FakeServable(),
@@ -168,6 +171,7 @@ def test_whatever_the_sizes_and_limits_every_request_gets_its_own_answer(
         enable_large_batch_splitting=splitting,
         max_execution_batch_size=execution,
         allowed_batch_sizes=allowed,
+        adaptive=adaptive,
     )
     inputs = [np.arange(size) + 100.0 * number for number, size in enumerate(sizes)]
     results = [batched.send(x) for x in inputs]

@@ -235,7 +235,7 @@ def test_a_thread_that_sleeps_again_is_woken_again():
     with threads(1, SystemClock()) as scheduler:
         queue = add_queue(scheduler, QueueOptions(), processed.put)
         for number in range(3):
-            await_(lambda: bool(scheduler._idle))
+            await_(lambda: scheduler._threads.any_idle)
             queue.enqueue(number, 1, NEVER)
             assert processed.get(timeout=WAIT_SECONDS) == [number]
 
@@ -459,7 +459,7 @@ def test_a_thread_that_comes_back_leaves_no_more_threads_than_there_should_be():
         scheduler.replace_hung_threads()
         await_(lambda: threading.active_count() == before + 1)
         queue.enqueue("waits for it", 1, NEVER)
-        await_(lambda: bool(scheduler._idle))
+        await_(lambda: scheduler._threads.any_idle)
         model.go_on.set()
         await_(lambda: threading.active_count() == before)
         model.await_held()  # the one that waited is processed, though nothing new comes
@@ -542,11 +542,11 @@ def test_a_task_after_one_that_was_withdrawn_before_the_woken_thread_came_is_pro
     processed = threading.Event()
     with threads(1, SystemClock()) as scheduler:
         queue = add_queue(scheduler, QueueOptions(), lambda _: processed.set())
-        await_(lambda: bool(scheduler._idle))
+        await_(lambda: scheduler._threads.any_idle)
         while not queue.withdraw(queue.enqueue("given up", 1, NEVER)):
-            await_(lambda: bool(scheduler._idle))  # the thread was quicker
+            await_(lambda: scheduler._threads.any_idle)  # the thread was quicker
         processed.clear()
-        await_(lambda: bool(scheduler._idle))
+        await_(lambda: scheduler._threads.any_idle)
         queue.enqueue("wanted", 1, NEVER)
         assert processed.wait(WAIT_SECONDS)
 
@@ -632,7 +632,7 @@ def test_the_wait_for_batches_that_run_one_at_a_time_is_not_shared_by_the_thread
     scheduler = SharedBatchScheduler(SchedulerOptions(16), clock)
     options = BatchingOptions(QueueOptions(max_batch_size=2), adaptive=True)
     queue: SharedQueue[str] = scheduler.add_queue(
-        AdaptiveQueue(options, run_times),
+        AdaptiveQueue(options, not_split, run_times),
         lambda _: run_times.learn(2, 1.0),
         Place(admission=Admission()),
     )

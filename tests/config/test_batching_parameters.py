@@ -101,11 +101,6 @@ def test_every_field_that_tensorflow_serving_does_not_have_counts(tmp_path: Path
             "max_expected_wait_micros { value: 1 }",
             "max_expected_wait_micros is set without setting admission_control",
         ),
-        (
-            "batching_mode: ADAPTIVE enable_large_batch_splitting { value: true }",
-            "batching_mode ADAPTIVE does not split requests; enable_large_batch_splitting must not "
-            "be set with it",
-        ),
     ],
 )
 def test_what_contradicts_itself_is_named(tmp_path: Path, text: str, message: str):
