@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from weakref import WeakKeyDictionary
 
@@ -29,6 +30,7 @@ class BatchedServables:
         self._lock = threading.Lock()
         self._paths: WeakKeyDictionary[BatchingServable, str] = WeakKeyDictionary()
         self._last_error = ""
+        self._honor_priorities: list[Callable[[bool], None]] = []
 
     def start(self, poll_seconds: float, running: ExitStack) -> None:
         """Have batch threads until ``running`` closes.
@@ -67,6 +69,14 @@ class BatchedServables:
             self._paths[batched] = path
             return batched
 
+    def tell_of_priorities(self, honor: Callable[[bool], None]) -> None:
+        """Call ``honor`` now, and after each reload, with whether any version may have been told
+        to look at the priorities of requests.
+        """
+        with self._lock:
+            self._honor_priorities.append(honor)
+            honor(self._batching.may_honor_priorities)
+
     def reload(self) -> None:
         """Read the parameters again and have what is loaded follow them.
 
@@ -88,6 +98,8 @@ class BatchedServables:
             if batching.scheduler != self._batching.scheduler:
                 self._scheduler.resize(batching.scheduler.num_batch_threads)
             self._batching = batching
+            for honor in self._honor_priorities:
+                honor(batching.may_honor_priorities)
             for (batched, _), new in zip(loaded, options, strict=True):
                 if new is not None:
                     batched.reconfigure(new)

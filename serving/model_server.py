@@ -180,9 +180,10 @@ class ModelServer:
             PredictionOptions(
                 check_method_name=self._options.enable_signature_method_name_check,
                 tensor_content=self._options.enable_serialization_as_tensor_content,
-                honor_priorities=self._honors_priorities,
             ),
         )
+        if self._batched:
+            self._batched.tell_of_priorities(prediction.honor_priorities)
         model = ModelService(models, self._metrics, control)
         return {**prediction.methods(), **model.methods(), **self._session_methods(models)}
 
@@ -195,10 +196,6 @@ class ModelServer:
         assert self._run_threads is not None  # made before
         return SessionService(models, self._run_threads, self._clock).methods()
 
-    @property
-    def _honors_priorities(self) -> bool:
-        return bool(self._options.batching and self._options.batching.may_honor_priorities)
-
     def _http_application(self, models: Models, threads: Executor, pages: Executor) -> AsgiApp:
         """All that answers on the REST port."""
         rest = RestApi(
@@ -208,12 +205,13 @@ class ModelServer:
                 timeout_seconds=self._options.rest_timeout_seconds,
                 cors=self._options.rest_enable_cors,
                 check_method_name=self._options.enable_signature_method_name_check,
-                honor_priorities=self._honors_priorities,
                 max_body_bytes=self._options.rest_max_body_bytes,
             ),
             metrics=self._metrics,
             clock=self._clock,
         )
+        if self._batched:
+            self._batched.tell_of_priorities(rest.honor_priorities)
         apps = dict(health_apps(self._why_not_ready))
         if monitoring := self._options.monitoring:
             apps[monitoring.path] = MetricsPage(monitoring.path, self._metrics, pages)

@@ -152,6 +152,30 @@ def test_the_priority_in_the_metadata_says_who_is_next(exported: Exported, tmp_p
         assert model.entered(*names) == list(names)
 
 
+def test_a_reload_has_priorities_honored_and_no_more(exported: Exported, tmp_path: Path):
+    urgent = {"metadata": [("x-request-priority", "urgent")]}
+    with gated(exported, tmp_path, "") as model:
+        again = reload_request({"name": "m", "base_path": str(exported(gated_rows).parent)})
+        (tmp_path / "parameters").write_text(f"{ONE_BY_ONE} honor_priorities: true")
+        model.client.call("HandleReloadConfigRequest", again)
+        assert model.send("a", **urgent).code() is grpc.StatusCode.INVALID_ARGUMENT
+        body = json.dumps({"instances": [str(tmp_path / "a")]}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{model.rest_port}/v1/models/m:predict",
+            body,
+            {"x-request-priority": "urgent"},
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request):
+            pass
+        assert refused.value.code == 400
+        refused.value.close()
+
+        (tmp_path / "parameters").write_text(ONE_BY_ONE)
+        model.client.call("HandleReloadConfigRequest", again)
+        model.open("a")
+        model.send("a", **urgent).result()
+
+
 def test_without_being_told_to_priorities_are_not_looked_at(exported: Exported, tmp_path: Path):
     with gated(exported, tmp_path, "") as model:
         model.open("a")

@@ -99,10 +99,13 @@ class PredictionService:
         self._request_metrics = RequestMetrics(metrics)
         self._example_metrics = ExampleMetrics(metrics)
         self._options = options or PredictionOptions()
-        honors = self._options.honor_priorities
-        self._run_options = _prioritized_run_options if honors else _run_options
+        self.honor_priorities(self._options.honor_priorities)
         self._requests = PredictRequestReader()
         self._responses = PredictResponseWriter(tensor_content=self._options.tensor_content)
+
+    def honor_priorities(self, honors: bool) -> None:
+        """Change that option, for the calls to come."""
+        self._run_options = _prioritized_run_options if honors else _run_options
 
     def methods(self) -> Mapping[str, UnaryHandler]:
         """The handler of each method, by its full path."""

@@ -110,6 +110,10 @@ class RestApi:
             "/docs": lambda: Content(docs_page.PAGE, _HTML),
         }
 
+    def honor_priorities(self, honors: bool) -> None:
+        """Change that option, for the requests to come."""
+        self._options = self._options._replace(honor_priorities=honors)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise Unimplemented(f"the REST API does not speak {scope['type']}")
