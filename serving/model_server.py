@@ -41,9 +41,10 @@ from serving.metrics.warm_up_metrics import WarmUpMetrics
 from serving.peers import Alone, Peers
 from serving.server_core import ServerCore
 from serving.transport.grpc_server import GrpcServer
+from serving.transport.http_engine import AsgiApp
 from serving.transport.http_health import health_apps
 from serving.transport.http_routes import routed
-from serving.transport.http_server import AsgiApp, HttpServer
+from serving.transport.http_server import HttpServer
 from serving.transport.tls import Certificate
 from serving.warm_up import WarmUp, WarmUpEnd
 

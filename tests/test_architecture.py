@@ -64,7 +64,15 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "batching": frozenset({"numpy"}),
     "inference": frozenset({"numpy"}),
     "transport": frozenset(
-        {"google.protobuf", "grpc", "grpc_health", "grpc_reflection", "uvicorn", "uvloop"}
+        {
+            "google.protobuf",
+            "grpc",
+            "grpc_health",
+            "grpc_reflection",
+            "hypercorn",
+            "uvicorn",
+            "uvloop",
+        }
     ),
     "metrics": frozenset(),
     "monitoring": frozenset({"numpy", "prometheus_client", "pynvml"}),

@@ -313,6 +313,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
         ),
         Flag("rest_api_ssl", _BOOL, False, "Use TLS for the REST port too, by --ssl_config_file."),
         Flag(
+            "rest_engine",
+            _STRING,
+            "uvicorn",
+            "What carries REST: uvicorn, for HTTP/1.1, or hypercorn, slower, for HTTP/2 as well.",
+        ),
+        Flag(
             "rest_max_body_bytes",
             _INT64,
             256 * 2**20,

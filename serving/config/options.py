@@ -22,7 +22,7 @@ from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.server_core_options import LifecycleOptions
 from serving.sources.model_cache import ModelCacheOptions
 from serving.transport.grpc_options import GrpcOptions
-from serving.transport.http_server import HttpOptions
+from serving.transport.http_options import HttpOptions
 from serving.transport.tls import TlsOptions
 
 log = logging.getLogger(__name__)
@@ -171,9 +171,10 @@ def _grpc_options(flags: CommandLine, address: str) -> GrpcOptions:
 
 
 def _http_options(flags: CommandLine) -> HttpOptions | None:
+    engine: str = flags["rest_engine"]
     if flags["rest_bind_address"]:
         host, port = _bind_address("rest_bind_address", flags)
-        return HttpOptions(host, port)
+        return HttpOptions(host, port, engine=engine)
     port = _port("rest_api_port", flags)
     if port == 0:
         return None
@@ -183,7 +184,7 @@ def _http_options(flags: CommandLine) -> HttpOptions | None:
             "for HTTP/REST API. Skipped exporting HTTP/REST API."
         )
         return None
-    return HttpOptions(port=port)
+    return HttpOptions(port=port, engine=engine)
 
 
 def _tensorflow_options(flags: CommandLine) -> TensorFlowOptions:

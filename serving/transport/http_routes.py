@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from serving.transport.http_server import AsgiApp, AsgiMessage
+from serving.transport.http_engine import AsgiApp, AsgiMessage
 
 
 def routed(apps: Mapping[str, AsgiApp], otherwise: AsgiApp) -> AsgiApp:

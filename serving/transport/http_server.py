@@ -1,4 +1,4 @@
-"""The HTTP server: an ASGI app on uvicorn, in a thread with an event loop of its own."""
+"""The HTTP server: an ASGI app on an engine, in a thread with an event loop of its own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
-from typing import Any
-
-import uvicorn
 
 from serving.core.errors import Internal, Unavailable
+from serving.transport.http_engine import AsgiApp, HttpEngine
+from serving.transport.http_engines import new_engine
+from serving.transport.http_options import HttpOptions
 from serving.transport.tcp_port import bind
 from serving.transport.tls import Certificate
 
@@ -24,28 +22,12 @@ else:
 
 log = logging.getLogger(__name__)
 
-AsgiMessage = MutableMapping[str, Any]
-AsgiApp = Callable[
-    [AsgiMessage, Callable[[], Awaitable[AsgiMessage]], Callable[[AsgiMessage], Awaitable[None]]],
-    Awaitable[None],
-]
-
-
-@dataclass(frozen=True, slots=True)
-class HttpOptions:
-    """Where to listen. Without ``host``: on every address, IPv6 and IPv4. Port 0: any free one.
-
-    ``shared``: further processes listen there too.
-    """
-
-    host: str = ""
-    port: int = 8501
-    shared: bool = False
-
 
 class HttpServer:
     """Runs one ASGI app, with a ``certificate`` by HTTPS. Signals, logging set-up and lifespan
     events are left to others.
+
+    Raises FailedPrecondition where the engine that the options name is not installed.
     """
 
     def __init__(
@@ -54,20 +36,8 @@ class HttpServer:
         self._options = options
         self._port: int | None = None
         self._thread: threading.Thread | None = None
-        self._config = uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level=logging.WARNING,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-        )
-        self._config.load()
-        self._config.ssl = certificate.ssl_context() if certificate else None
-        self._server = _Server(self._config)
+        self._ready = threading.Event()
+        self._engine: HttpEngine = new_engine(options.engine, app, certificate)
 
     @property
     def port(self) -> int | None:
@@ -81,8 +51,8 @@ class HttpServer:
             target=self._run, args=(listener,), name="http", daemon=True
         )
         self._thread.start()
-        self._server.ready.wait()
-        if not self._server.started:
+        self._ready.wait()
+        if not self._engine.started:
             raise Internal("the HTTP server did not start")
         self._port = listener.getsockname()[1]
         log.info(
@@ -96,31 +66,15 @@ class HttpServer:
         """
         if self._thread is None:
             return
-        if self._server.should_exit:
-            self._server.force_exit = True
-        # uvicorn hands it to asyncio.wait_for, which takes fractions although this is typed int.
-        self._config.timeout_graceful_shutdown = grace_seconds  # type: ignore[assignment]
-        self._server.should_exit = True
+        self._engine.stop(grace_seconds)
         self._thread.join()
 
     def _run(self, listener: socket.socket) -> None:
         try:
             with asyncio.Runner(loop_factory=_new_event_loop) as runner, listener:
-                runner.run(self._server.serve(sockets=[listener]))
+                runner.run(self._engine.serve(listener, self._ready.set))
         finally:
-            self._server.ready.set()
-
-
-class _Server(uvicorn.Server):
-    """Says when it accepts connections, or when it never will."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
+            self._ready.set()
 
 
 def _listen(options: HttpOptions) -> socket.socket:

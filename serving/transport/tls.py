@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+from collections.abc import Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
 
@@ -38,7 +39,8 @@ class Certificate:
     """
 
     def __init__(self, options: TlsOptions) -> None:
-        self._context = _ssl_context(options)
+        _ssl_context(options)  # raises where Python's ssl has no use for them
+        self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         _check_for_grpc(options)
         self._options = options
 
@@ -56,7 +58,8 @@ class Certificate:
         if options.client_verify != self._options.client_verify:
             raise InvalidArgument("client_verify cannot change while the server runs")
         new = Certificate(options)
-        self._context, self._options = new._context, new._options
+        self._contexts = {key: _ssl_context(options, key) for key in self._contexts}
+        self._options = new.options
 
     def grpc_credentials(self) -> grpc.ServerCredentials:
         """For one port of gRPC."""
@@ -76,13 +79,15 @@ class Certificate:
             require_client_authentication=shown.client_verify,
         )
 
-    def ssl_context(self) -> ssl.SSLContext:
-        """For servers that stand on Python's ssl."""
-        context = _ssl_context(self._options)
+    def ssl_context(self, protocols: Sequence[str]) -> ssl.SSLContext:
+        """For servers that stand on Python's ssl and speak these protocols, the best first."""
+        key = tuple(protocols)
+        self._contexts = {**self._contexts, key: _ssl_context(self._options, key)}
+        context = _ssl_context(self._options, key)
 
         def take_latest(connection: ssl.SSLObject, _name: str | None, _first: object) -> None:
             # Loading into the context that is in use would never take a former CA out of it.
-            connection.context = self._context
+            connection.context = self._contexts[key]
 
         context.sni_callback = take_latest  # comes with every handshake, also without a name
         return context
@@ -120,8 +125,10 @@ def _check_for_grpc(options: TlsOptions) -> None:
     scratch.stop(None)
 
 
-def _ssl_context(options: TlsOptions) -> ssl.SSLContext:
+def _ssl_context(options: TlsOptions, protocols: Sequence[str] = ()) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    if protocols:
+        context.set_alpn_protocols(protocols)
     try:
         # Python's ssl reads keys from files only; this one is its owner's alone, and gone at once.
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:

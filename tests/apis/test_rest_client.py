@@ -16,7 +16,8 @@ from serving.apis.tensorflow_serving.rest.rest_api import RestApi, RestOptions
 from serving.core.errors import Unavailable
 from serving.core.priority import Priority
 from serving.testing import FakeServable, InlineExecutor
-from serving.transport.http_server import HttpOptions, HttpServer
+from serving.transport.http_options import HttpOptions
+from serving.transport.http_server import HttpServer
 
 TARGET = "/v1/models/m:predict"
 REQUEST = b'{"instances": [1, 2]}'

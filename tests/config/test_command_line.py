@@ -76,6 +76,7 @@ OWN = {
     "num_workers",
     "rest_api_ssl",
     "rest_bind_address",
+    "rest_engine",
     "rest_max_body_bytes",
     "shutdown_grace_seconds",
     "ssl_config_file_poll_wait_seconds",

@@ -12,7 +12,7 @@ from serving.loaders.device import Device
 from serving.loaders.instances import InstanceOptions
 from serving.server_core_options import LifecycleOptions
 from serving.sources.model_cache import ModelCacheOptions
-from serving.transport.http_server import HttpOptions
+from serving.transport.http_options import HttpOptions
 
 
 def options(*arguments):

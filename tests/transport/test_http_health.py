@@ -6,8 +6,9 @@ import http.client
 import pytest
 
 from serving.transport.http_health import health_apps
+from serving.transport.http_options import HttpOptions
 from serving.transport.http_routes import routed
-from serving.transport.http_server import HttpOptions, HttpServer
+from serving.transport.http_server import HttpServer
 
 WAIT_SECONDS = 20
 

@@ -7,7 +7,8 @@ import ssl
 import pytest
 from certificates import Authority
 
-from serving.transport.http_server import HttpOptions, HttpServer
+from serving.transport.http_options import HttpOptions
+from serving.transport.http_server import HttpServer
 from serving.transport.tls import Certificate, TlsOptions
 
 REFUSED = (ssl.SSLError, ConnectionError)

@@ -1,0 +1,97 @@
+"""HTTP/2 and HTTP/1.1 on hypercorn, which is written in Python throughout."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+
+from hypercorn.asyncio.run import worker_serve
+from hypercorn.config import Config, Sockets
+from hypercorn.utils import wrap_app
+
+from serving.transport.http_engine import AsgiApp, AsgiMessage, AsgiReceive, AsgiSend
+from serving.transport.tls import Certificate
+
+_PROTOCOLS = ("h2", "http/1.1")
+
+
+class HypercornEngine:
+    """Implements HttpEngine. Without TLS, clients must know that they may begin with HTTP/2."""
+
+    def __init__(self, app: AsgiApp, certificate: Certificate | None) -> None:
+        self._app = _without_lifespan(app)
+        self._config = _Config()
+        self._config.context = certificate.ssl_context(_PROTOCOLS) if certificate else None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._serving is not None
+
+    async def serve(self, listener: socket.socket, ready: Callable[[], object]) -> None:
+        self._loop = asyncio.get_running_loop()
+        secure, plain = ([listener], []) if self._config.context else ([], [listener])
+        self._serving = self._loop.create_task(
+            worker_serve(
+                wrap_app(self._app, 0, "asgi"),  # type: ignore[arg-type]  # its messages are dicts
+                self._config,
+                sockets=Sockets(secure, plain, []),
+                shutdown_trigger=self._stopping.wait,
+            )
+        )
+        ready()
+        with suppress(asyncio.CancelledError):
+            await self._serving
+
+    def stop(self, grace_seconds: float) -> None:
+        assert self._loop is not None  # it was started
+        with suppress(RuntimeError):  # it has stopped, and the loop is closed
+            self._loop.call_soon_threadsafe(self._stop, grace_seconds)
+
+    def _stop(self, grace_seconds: float) -> None:
+        assert self._serving is not None
+        if self._stopping.is_set():
+            self._serving.cancel()
+        self._config.graceful_timeout = grace_seconds
+        self._stopping.set()
+
+
+class _Config(Config):
+    """With a context for TLS where others name files, and the log of this program."""
+
+    context: ssl.SSLContext | None = None
+    accesslog = None
+    errorlog = logging.getLogger("hypercorn.error")
+    include_server_header = False
+
+    @property
+    def ssl_enabled(self) -> bool:
+        return self.context is not None
+
+    def create_ssl_context(self) -> ssl.SSLContext | None:
+        return self.context
+
+
+_Config.errorlog.setLevel(logging.WARNING)
+
+
+def _without_lifespan(app: AsgiApp) -> AsgiApp:
+    """The app for requests; hypercorn takes no answer to anything else for a failure."""
+
+    async def requests_only(scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
+        if scope["type"] == "http":
+            await app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            for _ in range(2):
+                message = await receive()
+                await send({"type": f"{message['type']}.complete"})
+
+    return requests_only

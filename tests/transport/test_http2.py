@@ -1,0 +1,93 @@
+"""HTTP/2 over real connections, by the engine that speaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+
+import httpx
+import pytest
+from certificates import Authority
+
+from serving.transport.http_options import HYPERCORN, UVICORN, HttpOptions
+from serving.transport.http_server import HttpServer
+from serving.transport.tls import Certificate, TlsOptions
+
+WAIT_SECONDS = 30
+
+
+async def echo(scope, receive, send):
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    body += scope["http_version"].encode()
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@contextlib.contextmanager
+def serving(engine, certificate=None):
+    server = HttpServer(HttpOptions("127.0.0.1", 0, engine=engine), echo, certificate=certificate)
+    server.start()
+    try:
+        yield server.port
+    finally:
+        server.stop(0)
+
+
+@contextlib.contextmanager
+def encrypted(engine, authority):
+    """A client and the address of a server that shows a certificate which the client trusts."""
+    pair = authority.issue("server")
+    certificate = Certificate(TlsOptions(pair.key, pair.cert))
+    trust = ssl.create_default_context(cafile=authority.cert_file)
+    with (
+        serving(engine, certificate) as port,
+        httpx.Client(http2=True, verify=trust, timeout=WAIT_SECONDS) as client,
+    ):
+        yield client, f"https://localhost:{port}/", certificate
+
+
+def test_http2_is_spoken_without_tls_with_clients_that_begin_so():
+    with (
+        serving(HYPERCORN) as port,
+        httpx.Client(http1=False, http2=True, timeout=WAIT_SECONDS) as client,
+    ):
+        answer = client.post(f"http://127.0.0.1:{port}/", content=bytes(2**20))
+    assert (answer.http_version, len(answer.content)) == ("HTTP/2", 2**20 + 1)
+
+
+@pytest.mark.parametrize(("engine", "version"), [(HYPERCORN, "HTTP/2"), (UVICORN, "HTTP/1.1")])
+def test_with_tls_client_and_server_agree_on_the_best_that_both_speak(authority, engine, version):
+    with encrypted(engine, authority) as (client, url, _):
+        answer = client.post(url, content=b"x")
+    assert answer.http_version == version
+
+
+def test_they_agree_on_the_same_with_a_renewed_certificate(authority):
+    with encrypted(HYPERCORN, authority) as (client, url, certificate):
+        pair = authority.issue("server")
+        certificate.replace(TlsOptions(pair.key, pair.cert))
+        assert client.post(url, content=b"x").http_version == "HTTP/2"
+
+
+def test_a_connection_carries_many_requests_at_the_same_time():
+    async def ask(port):
+        async with httpx.AsyncClient(http1=False, http2=True, timeout=WAIT_SECONDS) as client:
+            url = f"http://127.0.0.1:{port}/"
+            answers = await asyncio.gather(
+                *(client.post(url, content=b"%d," % number) for number in range(64))
+            )
+        return [answer.content for answer in answers]
+
+    with serving(HYPERCORN) as port:
+        assert asyncio.run(ask(port)) == [b"%d,2" % number for number in range(64)]
