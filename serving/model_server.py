@@ -24,6 +24,7 @@ from serving.apis.tensorflow_serving.prediction_service import (
 from serving.apis.tensorflow_serving.rest.rest_api import RestApi, RestOptions
 from serving.batched_servables import BatchedServables
 from serving.batching.direct_servable import DirectServable
+from serving.batching.queued_runs import QueuedRuns
 from serving.config.options import ServerOptions
 from serving.config.ssl_config import watch_ssl_config
 from serving.core.call import UnaryHandler
@@ -31,7 +32,7 @@ from serving.core.clock import Clock, SystemClock
 from serving.core.errors import Code, ServingError
 from serving.core.main_thread import next_of
 from serving.core.models import Models
-from serving.core.servable import Servable
+from serving.core.servable import BoundedServable, Servable
 from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
 from serving.loaders.simple_loader import WarmUp as LoaderWarmUp
@@ -80,10 +81,18 @@ class ModelServer:
         self._batched = (
             BatchedServables(options.batching, self._clock) if options.batching else None
         )
+        self._batched_tflite = (
+            BatchedServables(options.tflite_batching, self._clock)
+            if options.tflite_batching
+            else None
+        )
         self._run_threads: Executor | None = None
         self.core = ServerCore(
             options.lifecycle,
-            Platforms({"tensorflow": options.tensorflow}),
+            Platforms(
+                {"tensorflow": options.tensorflow, "tflite": options.tflite},
+                prefer_tflite=options.tflite.preferred,
+            ),
             clock=self._clock,
             wrap=self._wrap,
             warm_up=_warm_up(options, self._clock, self._metrics),
@@ -146,12 +155,18 @@ class ModelServer:
         if self._batched:
             poll_seconds = self._options.lifecycle.model_config_file_poll_wait_seconds
             self._batched.start(poll_seconds, running)
+        if self._batched_tflite:
+            self._batched_tflite.start(0, running)
 
     def _wrap(self, servable_id: ServableId, path: str, servable: Servable) -> Servable:
         """What serves: runs one by one, or batching where the options say how."""
         assert self._run_threads is not None  # models load only while the server runs
-        direct = DirectServable(servable, self._run_threads, self._clock)
-        return self._batched.wrap(servable_id, path, servable, direct) if self._batched else direct
+        direct: Servable = DirectServable(servable, self._run_threads, self._clock)
+        batched = self._batched
+        if isinstance(servable, BoundedServable):  # a model of TensorFlow Lite, so far
+            direct = QueuedRuns(direct, servable.max_runs)
+            batched = batched or self._batched_tflite
+        return batched.wrap(servable_id, path, servable, direct) if batched else direct
 
     def _watch_certificate(self, running: ExitStack) -> None:
         if self._certificate:

@@ -23,7 +23,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     bases: dict[tuple[str, tuple[tuple[str, object], ...]], Path] = {}
 
     def export(exporter: Callable[..., None], version: int = 1, **arguments: object) -> Path:
-        key = (exporter.__name__, tuple(sorted(arguments.items())))
+        key = (f"{exporter.__module__}.{exporter.__name__}", tuple(sorted(arguments.items())))
         if key not in bases:
             bases[key] = tmp_path_factory.mktemp(exporter.__name__)
         directory = bases[key] / str(version)

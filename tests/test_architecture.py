@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "core": frozenset(),
     "generated": frozenset(),
     "sources": frozenset({"core"}),
-    "loaders": frozenset({"core"}),
+    "loaders": frozenset({"core", "generated"}),
     "managers": frozenset({"core"}),
     "batching": frozenset({"core"}),
     "inference": frozenset({"core"}),
@@ -97,6 +97,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
 PLATFORM_FILES: dict[str, frozenset[str]] = {
     "serving/loaders/onnx_*.py": frozenset({"onnxruntime"}),
     "serving/loaders/tensorflow_*.py": frozenset({"tensorflow", "google.protobuf"}),
+    "serving/loaders/tflite_*.py": frozenset({"ai_edge_litert", "flatbuffers"}) | MESSAGES,
 }
 """The files that may import a machine-learning framework: they run its models."""
 

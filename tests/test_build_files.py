@@ -12,6 +12,7 @@ import pytest
 import test_architecture as house
 
 DISTRIBUTIONS = {
+    "ai_edge_litert": "ai-edge-litert",
     "google": "protobuf",
     "grpc": "grpcio",
     "google_crc32c": "google-crc32c",

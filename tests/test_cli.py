@@ -139,20 +139,18 @@ def test_the_exit_status_is_the_servers(monkeypatch):
     assert cli.main(["--model_base_path=/m"]) == 130
 
 
-def test_flags_that_do_nothing_are_warned_of_once_per_reason(caplog, started):
+def test_flags_that_do_nothing_are_warned_of_once(caplog, started):
     cli.main(
         [
             "--model_base_path=/m",
             "--flush_filesystem_caches=false",
             "--skip_initialize_tpu",
-            "--prefer_tflite_model",
         ]
     )
 
     warned = [record.message for record in caplog.records if record.name == "serving.cli"]
-    assert len(warned) == 2
-    assert "--prefer_tflite_model" in warned[0]
-    assert "--flush_filesystem_caches, --skip_initialize_tpu" in warned[1]
+    assert len(warned) == 1
+    assert "--flush_filesystem_caches, --skip_initialize_tpu" in warned[0]
 
 
 def test_options_that_contradict_each_other_end_the_start(capsys, started):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TOOLS = {"grpcio-tools", "pytest"}
-PLATFORMS_WITH_AN_EXTRA = {"onnx", "tensorflow"}
+PLATFORMS_WITH_AN_EXTRA = {"onnx", "tensorflow", "tflite"}
 
 
 def requirement_lines(file: str = "requirements.txt") -> list[str]:
@@ -26,8 +26,9 @@ def test_requirements_are_what_the_package_runs_with_and_the_named_tools():
     assert next(line for line in tools if "pytest" in line) in extras["test"]
 
 
-def test_without_tensorflow_it_is_the_same_but_for_tensorflow_and_with_onnx():
+def test_without_tensorflow_it_is_the_same_with_the_platforms_that_do_not_need_it():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    expected = set(project["dependencies"]) - set(extras["tensorflow"]) | set(extras["onnx"])
+    platforms = {line for name in PLATFORMS_WITH_AN_EXTRA - {"tensorflow"} for line in extras[name]}
+    expected = set(project["dependencies"]) - set(extras["tensorflow"]) | platforms
     assert set(requirement_lines("requirements-without-tensorflow.txt")) == expected

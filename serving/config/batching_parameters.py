@@ -18,6 +18,7 @@ from serving.config.text_proto import read_text_proto
 from serving.core.errors import InvalidArgument
 from serving.generated.session_bundle_config_pb2 import BatchingParameters
 
+_TFLITE_ROWS = 500
 _FILE_OF_A_VERSION = "batching_params.pbtxt"
 _SCHEDULER_FIELDS = ("num_batch_threads", "thread_pool_name", "hung_batch_seconds")
 _QUEUE_FIELDS = (
@@ -50,7 +51,9 @@ class Batching:
         return self.per_version or self.parameters.honor_priorities
 
     def read_again(self) -> Batching:
-        """What the file says now. Raises what :func:`read_batching` raises."""
+        """What the file says now, if there is one. Raises what :func:`read_batching` raises."""
+        if not self.path:
+            return self
         return read_batching(self.path, per_version=self.per_version)
 
     def options_for(self, version_path: str) -> BatchingOptions | None:
@@ -80,6 +83,20 @@ def read_batching(path: str, *, per_version: bool) -> Batching:
         parameters = BatchingParameters()
         parameters.thread_pool_name.value = "model_server_batch_threads"
     return Batching(path, _scheduler_options(parameters), parameters, per_version)
+
+
+def tflite_batching(num_pools: int, num_interpreters_per_pool: int) -> Batching:
+    """How TensorFlow Serving joins requests for TensorFlow Lite models, with its numbers.
+
+    A batch is as large as what one interpreter of a pool would get of 500 rows.
+    """
+    parameters = BatchingParameters(enable_large_batch_splitting={"value": True})
+    parameters.thread_pool_name.value = "tflite_batch_threads"
+    parameters.num_batch_threads.value = num_pools
+    parameters.max_batch_size.value = _TFLITE_ROWS
+    parameters.max_execution_batch_size.value = -(-_TFLITE_ROWS // num_interpreters_per_pool)
+    parameters.max_enqueued_batches.value = 100 * num_pools
+    return Batching("", _scheduler_options(parameters), parameters, per_version=False)
 
 
 def _scheduler_options(parameters: BatchingParameters) -> SchedulerOptions:

@@ -381,11 +381,20 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "prefer_tflite_model",
             _BOOL,
             False,
-            "Load model.tflite where a version has one.",
-            _LATER,
+            "Serve model.tflite instead of the SavedModel where a version has one.",
         ),
-        Flag("num_tflite_pools", _INT32, CPUS, "Interpreters of one model.", _LATER),
-        Flag("num_tflite_interpreters_per_pool", _INT32, 1, "Interpreters of one pool.", _LATER),
+        Flag(
+            "num_tflite_pools",
+            _INT32,
+            CPUS,
+            "Interpreters of each TensorFlow Lite model: so many of its runs are done at once.",
+        ),
+        Flag(
+            "num_tflite_interpreters_per_pool",
+            _INT32,
+            1,
+            "Above 1: join requests into batches of this part of 500 rows.",
+        ),
     ),
     "The server itself": (
         Flag(

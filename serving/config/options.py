@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from serving.apis.monitoring.monitoring_options import MonitoringOptions
-from serving.config.batching_parameters import Batching, read_batching
+from serving.config.batching_parameters import Batching, read_batching, tflite_batching
 from serving.config.command_line import CommandLine
 from serving.config.flags import CPUS
 from serving.config.instances import Instances, instance_options
@@ -19,6 +19,7 @@ from serving.config.ssl_config import read_ssl_config
 from serving.config.text_proto import read_text_proto
 from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.loaders.tensorflow_options import TensorFlowOptions
+from serving.loaders.tflite_options import TfLiteOptions
 from serving.server_core_options import LifecycleOptions
 from serving.sources.model_cache import ModelCacheOptions
 from serving.transport.grpc_options import GrpcOptions
@@ -36,7 +37,8 @@ _PORTS = range(2**16)
 class ServerOptions:
     """Everything a server is started with. ``model_config_file`` replaces the single model.
 
-    ``http`` is None when no REST API is wanted, ``batching`` when requests run one by one,
+    ``http`` is None when no REST API is wanted, ``batching`` when requests run one by one
+    (``tflite_batching``: those for TensorFlow Lite models),
     ``monitoring`` when nothing is published about the server;
     ``rest_timeout_seconds`` is None when a REST call's run of the model may take any time. ``tls``
     is None when no port is encrypted; the REST port is with ``rest_ssl`` only.
@@ -46,8 +48,10 @@ class ServerOptions:
     grpc: GrpcOptions
     http: HttpOptions | None
     tensorflow: TensorFlowOptions
+    tflite: TfLiteOptions
     lifecycle: LifecycleOptions
     batching: Batching | None
+    tflite_batching: Batching | None
     tls: TlsOptions | None
     ssl_config_file: str
     ssl_config_file_poll_wait_seconds: int
@@ -84,8 +88,10 @@ def server_options(flags: CommandLine) -> ServerOptions:
         grpc=_grpc_options(flags, grpc_address),
         http=_http_options(flags),
         tensorflow=_tensorflow_options(flags),
+        tflite=TfLiteOptions(flags["prefer_tflite_model"], flags["num_tflite_pools"]),
         lifecycle=_lifecycle_options(flags),
         batching=_batching(flags),
+        tflite_batching=_tflite_batching(flags),
         tls=read_ssl_config(flags["ssl_config_file"]) if flags["ssl_config_file"] else None,
         ssl_config_file=flags["ssl_config_file"],
         ssl_config_file_poll_wait_seconds=flags["ssl_config_file_poll_wait_seconds"],
@@ -252,6 +258,14 @@ def _monitoring(flags: CommandLine) -> MonitoringOptions | None:
         log.warning("the page of metrics is on the REST port, and there is none: no page")
         return None
     return monitoring
+
+
+def _tflite_batching(flags: CommandLine) -> Batching | None:
+    """None where --enable_batching is about all models."""
+    num_interpreters: int = flags["num_tflite_interpreters_per_pool"]
+    if num_interpreters <= 1 or flags["enable_batching"]:
+        return None
+    return tflite_batching(max(1, flags["num_tflite_pools"]), num_interpreters)
 
 
 def _session_config(path: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -92,6 +92,15 @@ class Servable(Protocol):
 
     def close(self) -> None:
         """Free everything it holds. Called once, after the last run has completed."""
+
+
+@runtime_checkable
+class BoundedServable(Servable, Protocol):
+    """A servable that does so many runs at once, and has the threads of others wait."""
+
+    @property
+    def max_runs(self) -> int:
+        """At least 1; does not change."""
 
 
 def instances_of(servable: Servable) -> Sequence[Servable]:

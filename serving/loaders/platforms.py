@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol, cast
 
 from serving.core.errors import FailedPrecondition, InvalidArgument
@@ -12,11 +13,13 @@ from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
 from serving.loaders.device import Device
+from serving.loaders.tflite_preferred import TfLitePreferred
 
 PLATFORMS: Mapping[str, str] = {
     "tensorflow": "serving.loaders.tensorflow_loader:TensorFlowPlatform",
     "hashmap": "serving.loaders.hashmap_loader:HashmapPlatform",
     "onnx": "serving.loaders.onnx_loader:OnnxPlatform",
+    "tflite": "serving.loaders.tflite_loader:TfLitePlatform",
 }
 """Platform name, as model configurations spell it → module and class."""
 
@@ -41,9 +44,13 @@ class Platform(Protocol):
 class Platforms:
     """The platforms of one server, each made when first asked for. Thread-safe."""
 
-    def __init__(self, options: Mapping[str, object]) -> None:
-        """``options``: the options object of each platform that takes one, by name."""
+    def __init__(self, options: Mapping[str, object], *, prefer_tflite: bool = False) -> None:
+        """``options``: the options object of each platform that takes one, by name.
+
+        With ``prefer_tflite``, ``tensorflow`` serves TensorFlow Lite models where there are any.
+        """
         self._options = options
+        self._prefer_tflite = prefer_tflite
         self._made: dict[str, Platform] = {}
         self._lock = threading.Lock()
 
@@ -56,6 +63,11 @@ class Platforms:
         Raises InvalidArgument for a name that is not in the table, FailedPrecondition where the
         framework is not installed.
         """
+        if name == "tensorflow" and self._prefer_tflite:
+            return TfLitePreferred(partial(self._only, "tflite"), partial(self._only, name))
+        return self._only(name)
+
+    def _only(self, name: str) -> Platform:
         with self._lock:
             if name not in self._made:
                 self._made[name] = self._make(name)
@@ -71,8 +83,9 @@ class Platforms:
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("serving"):
                 raise  # a defect of ours, which nothing that is installed mends
+            library = (error.name or "").partition(".")[0]
             raise FailedPrecondition(
-                f"platform {name!r} needs {error.name}, which is not installed: "
+                f"platform {name!r} needs {library}, which is not installed: "
                 f"pip install 'model-server[{name}]'"
             ) from error
         options = self._options.get(name)

@@ -10,6 +10,7 @@ from serving.config.options import server_options
 from serving.core.errors import InvalidArgument, NotFound
 from serving.loaders.device import Device
 from serving.loaders.instances import InstanceOptions
+from serving.loaders.tflite_options import TfLiteOptions
 from serving.server_core_options import LifecycleOptions
 from serving.sources.model_cache import ModelCacheOptions
 from serving.transport.http_options import HttpOptions
@@ -379,3 +380,24 @@ def test_instances_and_their_devices_are_read():
 )
 def test_wrong_instances_are_refused_at_the_start(flag, message):
     assert refusal("--model_base_path=/m", flag) == message
+
+
+def test_tflite_flags_reach_its_loader_and_its_batching():
+    """500 rows are shared by the interpreters of a pool; pools have threads and queues."""
+    found = options(
+        "--prefer_tflite_model", "--num_tflite_pools=3", "--num_tflite_interpreters_per_pool=4"
+    )
+    assert found.tflite == TfLiteOptions(preferred=True, num_interpreters=3)
+    assert found.tflite_batching.scheduler.num_batch_threads == 3
+    queue = found.tflite_batching.options_for("/any").queue
+    assert (queue.max_batch_size, queue.execution_limit) == (500, 125)
+    assert queue.enable_large_batch_splitting
+    assert queue.max_enqueued_batches == 300
+    assert found.tflite_batching.read_again() is found.tflite_batching
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--num_tflite_interpreters_per_pool=2", "--enable_batching"]]
+)
+def test_tflite_models_are_batched_by_themselves_only_where_that_is_wanted(arguments):
+    assert options("--num_tflite_pools=0", *arguments).tflite_batching is None

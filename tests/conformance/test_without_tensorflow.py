@@ -21,6 +21,7 @@ import numpy as np
 import onnx_models as models
 import prediction_logs as logs
 import pytest
+import tflite_models
 from program import PROGRAM, RunningProgram, program
 from stock_clients import (
     Client,
@@ -72,19 +73,29 @@ def installed(folder: Path) -> Sequence[str]:
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningProgram]:
-    """Serves ``half``, an ONNX model, and ``table``, a lookup table."""
+    """Serves ``half``, an ONNX model, ``lite``, one of TensorFlow Lite, ``table``, a lookup table,
+    and ``preferred``, TensorFlow Lite's by the platform ``tensorflow``.
+    """
     folder = tmp_path_factory.mktemp("without")
     models.half_plus_two(folder / "half" / "1")
+    tflite_models.half_plus_two_with_metadata(folder / "lite" / "1")
+    tflite_models.half_plus_two(folder / "preferred" / "1")
     (folder / "table" / "1").mkdir(parents=True)
     (folder / "table" / "1" / "table.csv").write_text("one,1\n")
     models_of = "".join(
         f'config {{ name: "{name}" base_path: "{folder / name}" model_platform: "{platform}" }}\n'
-        for name, platform in (("half", "onnx"), ("table", "hashmap"))
+        for name, platform in (
+            ("half", "onnx"),
+            ("table", "hashmap"),
+            ("lite", "tflite"),
+            ("preferred", "tensorflow"),
+        )
     )
     config = folder / "models.config"
     config.write_text(f"model_config_list {{\n{models_of}}}\n")
     command = IN_A_PROCESS_WITHOUT if request.param == "in a process without" else installed(folder)
-    with program(f"--model_config_file={config}", command=command) as running:
+    flags = (f"--model_config_file={config}", "--prefer_tflite_model")
+    with program(*flags, command=command) as running:
         yield running
 
 
@@ -97,6 +108,8 @@ def client(server: RunningProgram) -> Iterator[Client]:
 def test_predict_over_grpc(client: Client):
     outputs = client.predict(spec("half"), x=floats([1], [2], [5]))
     assert outputs["y"].tolist() == [[2.5], [3], [4.5]]
+    for lite in ("lite", "preferred"):
+        assert client.predict(spec(lite), x=floats([1], [5]))["y"].tolist() == [[2.5], [4.5]]
     found = client.predict(spec("table"), keys=np.array([b"one", b"two"], np.object_))
     assert found["values"].tolist() == [b"1", b""]
 

@@ -2,18 +2,23 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from serving.core.errors import InvalidArgument
+from serving.core.errors import InvalidArgument, NotFound
+from serving.core.resources import ResourceAllocation
+from serving.core.servable_id import ServableId
 from serving.loaders.platforms import PLATFORMS, Platforms
+from serving.loaders.tensorflow_options import TensorFlowOptions
+from serving.loaders.tflite_options import TfLiteOptions
 
 
 def test_an_unknown_platform_is_refused_with_those_there_are() -> None:
     with pytest.raises(InvalidArgument) as raised:
         Platforms({}).get("caffe")
     assert raised.value.message == (
-        "there is no platform 'caffe'; there are: hashmap, onnx, tensorflow"
+        "there is no platform 'caffe'; there are: hashmap, onnx, tensorflow, tflite"
     )
 
 
@@ -41,17 +46,49 @@ def test_every_row_of_the_table_names_a_class() -> None:
         assert PLATFORMS[name].count(":") == 1
 
 
-def test_without_its_library_a_platform_names_the_extra() -> None:
+@pytest.mark.parametrize(
+    ("platform", "library"), [("onnx", "onnxruntime"), ("tflite", "ai_edge_litert")]
+)
+def test_without_its_library_a_platform_names_the_extra(platform: str, library: str) -> None:
     program = (
-        "import sys; sys.modules['onnxruntime'] = None\n"
+        f"import sys; sys.modules['{library}'] = None\n"
         "from serving.loaders.platforms import Platforms\n"
-        "try: Platforms({}).get('onnx')\n"
+        f"try: Platforms({{}}).get('{platform}')\n"
         "except Exception as error: print(error)"
     )
     ran = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert ran.stdout == (
-        "FAILED_PRECONDITION: platform 'onnx' needs onnxruntime, which is not installed: "
-        "pip install 'model-server[onnx]'\n"
+        f"FAILED_PRECONDITION: platform '{platform}' needs {library}, which is not installed: "
+        f"pip install 'model-server[{platform}]'\n"
     )
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    """A directory with a SavedModel's and a TensorFlow Lite model's file, both without a model."""
+    for name in ("saved_model.pb", "model.tflite"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_a_tflite_model_is_preferred_where_that_is_wanted_and_there_is_one(version: Path) -> None:
+    """Platforms are made when they are needed: here the one would be TensorFlow's."""
+    options = {"tflite": TfLiteOptions()}
+    preferring = Platforms(options, prefer_tflite=True).get("tensorflow")
+    with pytest.raises(InvalidArgument, match="Cannot build Interpreter from buffer"):
+        preferring.load(ServableId("m", 1), str(version))
+    assert preferring.estimate(str(version)) == ResourceAllocation.ram(0)
+
+
+@pytest.mark.parametrize("prefer", [True, False])
+def test_a_saved_model_is_served_where_there_is_no_tflite_model_or_none_is_wanted(
+    version: Path, prefer: bool
+) -> None:
+    if prefer:
+        (version / "model.tflite").unlink()
+    options = {"tflite": TfLiteOptions(), "tensorflow": TensorFlowOptions()}
+    platform = Platforms(options, prefer_tflite=prefer).get("tensorflow")
+    with pytest.raises(NotFound, match="meta graph"):
+        platform.load(ServableId("m", 1), str(version))
