@@ -40,6 +40,7 @@ from serving.memory import MemoryReturn
 from serving.metrics.registry import Metrics
 from serving.metrics.warm_up_metrics import WarmUpMetrics
 from serving.peers import Alone, Peers
+from serving.request_logging.server_request_logger import ServerRequestLogger
 from serving.server_core import ServerCore
 from serving.transport.grpc_server import GrpcServer
 from serving.transport.http_engine import AsgiApp
@@ -53,6 +54,9 @@ log = logging.getLogger(__name__)
 
 _NUM_CONTROL_THREADS = 4
 """How many reload calls may wait for models at the same time."""
+
+_LEAST_LOG_SECONDS = 1.0
+"""What the request log gets to write what waits, whatever of the grace period calls have used."""
 
 _UNLOAD_SECONDS = 5.0
 """How long loads and runs that nobody waits for any more may hold up the end of the process."""
@@ -78,6 +82,7 @@ class ModelServer:
         self._http: HttpServer | None = None
         self._certificate: Certificate | None = None
         self._is_draining = False
+        self._grace_ends = 0.0
         self._batched = (
             BatchedServables(options.batching, self._clock) if options.batching else None
         )
@@ -87,6 +92,9 @@ class ModelServer:
             else None
         )
         self._run_threads: Executor | None = None
+        self._request_logger = ServerRequestLogger(
+            options.request_log, self._metrics, self._clock, options.tensorflow.tags
+        )
         self.core = ServerCore(
             options.lifecycle,
             Platforms(
@@ -98,6 +106,7 @@ class ModelServer:
             warm_up=_warm_up(options, self._clock, self._metrics),
             instances_of=options.instances.options_for,
             on_reload=self._batched.reload if self._batched else None,
+            follower=self._request_logger,
             is_everywhere=self._peers.is_everywhere,
         )
 
@@ -121,6 +130,7 @@ class ModelServer:
             starting.callback(memory_return.stop)
             memory_return.start()
             starting.callback(self.core.stop)
+            starting.callback(self._stop_request_log)
             self._start_batch_threads(starting)
             self._peers.start(self.core)
             models = self._peers.join(self.core, self._metrics, starting)
@@ -197,6 +207,7 @@ class ModelServer:
                 check_method_name=self._options.enable_signature_method_name_check,
                 tensor_content=self._options.enable_serialization_as_tensor_content,
             ),
+            self._request_logger.loggers,
         )
         if self._batched:
             self._batched.tell_of_priorities(prediction.honor_priorities)
@@ -224,6 +235,7 @@ class ModelServer:
                 max_body_bytes=self._options.rest_max_body_bytes,
             ),
             metrics=self._metrics,
+            loggers=self._request_logger.loggers,
             clock=self._clock,
         )
         if self._batched:
@@ -252,10 +264,16 @@ class ModelServer:
             return "the server is shutting down"
         return "" if self.core.can_serve() else "no model can be asked for"
 
+    def _stop_request_log(self) -> None:
+        """It gets what calls left of the grace period, and a second at least."""
+        left = self._grace_ends - self._clock.monotonic()
+        self._request_logger.stop(max(_LEAST_LOG_SECONDS, left))
+
     def _close_transports(self) -> None:
         """Both drain at the same time, so that one grace period is enough."""
         self._is_draining = True
         grace = self._options.shutdown_grace_seconds
+        self._grace_ends = self._clock.monotonic() + grace
         stops: list[Callable[[float], None]] = []
         if self._grpc:
             self._grpc.set_serving(False)

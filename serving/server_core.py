@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
+from typing import Protocol
 
 from serving.awaited_models import AwaitedModels
 from serving.core.clock import Clock
@@ -76,6 +77,16 @@ _POLICIES: Mapping[str, AspiredVersionPolicy] = {
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
+class ConfigFollower(Protocol):
+    """Goes by what configurations say that is not about finding and loading. Not thread-safe."""
+
+    def check(self, configs: Sequence[ModelConfig]) -> None:
+        """Raise a ServingError for a configuration that can not be followed."""
+
+    def apply(self, configs: Sequence[ModelConfig]) -> None:
+        """Follow a configuration that was checked from now on; does not raise."""
+
+
 class ServerCore:
     """Serves a configuration of models: finds, loads, lends and unloads them. Thread-safe.
 
@@ -93,12 +104,14 @@ class ServerCore:
         warm_up: WarmUp = lambda _id, _path, _servable, _cancellation: None,
         instances_of: InstancesOf = one_instance,
         on_reload: Callable[[], None] | None = None,
+        follower: ConfigFollower | None = None,
         is_everywhere: Callable[[ServableId], bool] = lambda _id: True,
     ) -> None:
         """``wrap`` is put around every servable as it loads, then ``warm_up`` runs what is to run
         before it serves; by default nothing is done.
         ``instances_of`` says, of a version's path, in how many instances it is loaded.
-        ``on_reload`` is called with every configuration that comes into force after the first.
+        ``on_reload`` is called with every configuration that comes into force after the first,
+        ``follower`` with that one, too.
 
         Where other processes serve the same models, ``is_everywhere`` tells whether a version is
         available in all of them; :meth:`reconsider` is called when that has changed.
@@ -108,6 +121,7 @@ class ServerCore:
         self._warm_up = warm_up
         self._instances_of = instances_of
         self._on_reload = on_reload or (lambda: None)
+        self._follower = follower
         self._is_everywhere = is_everywhere
         self._options = options
         self._platforms = platforms
@@ -376,6 +390,8 @@ class ServerCore:
             ]
         )
         self._configs = {config.name: config for config in configs}
+        if self._follower:
+            self._follower.apply(configs)
         if retry_failed:
             self._source.retry_failed()
         if self._polls:
@@ -405,6 +421,8 @@ class ServerCore:
         for config in configs:
             self._check_base_path(config)
             self._check_platform(config)
+        if self._follower:
+            self._follower.check(configs)
 
     def _check_base_path(self, config: ModelConfig) -> None:
         uri = _URI.match(config.base_path)

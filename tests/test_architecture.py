@@ -40,9 +40,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "server_core": frozenset({"core", "version_labels", "awaited_models", "server_core_options"})
     | ROOMS,
     "apis": frozenset({"core", "inference", "generated", "metrics"}),
-    "config": frozenset({"core", "generated", "server_core_options", "transport", "apis"}) | ROOMS,
+    "config": frozenset(
+        {"core", "generated", "server_core_options", "transport", "apis", "request_logging"}
+    )
+    | ROOMS,
     "batched_servables": frozenset({"core", "batching", "config"}),
     "record_file": frozenset({"core"}),
+    "request_logging": frozenset({"core", "apis", "metrics", "record_file"}),
     "warm_up": frozenset({"core", "apis", "record_file"}),
     "peers": frozenset({"core", "config", "metrics", "server_core"}),
     "model_server": EVERYTHING,
@@ -85,6 +89,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "config": MESSAGES | {"yaml"},
     "batched_servables": frozenset(),
     "record_file": frozenset({"google_crc32c"}),
+    "request_logging": frozenset({"google.protobuf"}),
     "warm_up": frozenset(),
     "peers": frozenset(),
     "model_server": EVERYTHING,

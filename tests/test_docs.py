@@ -9,8 +9,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from tensorflow_serving.config.logging_config_pb2 import SamplingConfig
 
+from serving.apis.tensorflow_serving.tensorflow_messages import PredictionLog
 from serving.config.flags import FLAGS, GROUPS, Support
+from serving.request_logging.log_collectors import LOG_COLLECTORS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -119,6 +122,30 @@ def test_every_promise_names_its_test():
     promised = page("lifecycle.md").partition("## What is promised")[2].partition("\n## ")[0]
     heads = ("promise", "---")
     assert [row for row in table_rows(promised) if not row[0].startswith(heads)] == PROMISES
+
+
+def first_cells(text: str, head: str) -> list[list[str]]:
+    """The names in the first column of the table that has ``head`` there, a list for each row."""
+    table = text.partition(f"| {head} |")[2].partition("\n\n")[0]
+    return [re.findall(r"`(\w+)`", row[0]) for row in table_rows(table)[1:]]
+
+
+def test_every_kind_of_request_log_is_described():
+    described = first_cells(page("request_logging.md"), "`type`")
+    assert [name for names in described for name in names] == sorted(LOG_COLLECTORS, reverse=True)
+
+
+def test_every_sampling_field_is_described():
+    described = first_cells(page("request_logging.md"), "field of `sampling_config`")
+    fields = {field.name for field in SamplingConfig.DESCRIPTOR.fields}
+    assert {name for names in described for name in names} == fields
+
+
+def test_every_kind_of_warm_up_record_is_described():
+    described = first_cells(page("warm_up.md"), "record")
+    (kinds,) = PredictionLog.DESCRIPTOR.oneofs
+    named = {name for names in described for name in names if name.endswith("_log")}
+    assert named == {field.name for field in kinds.fields}
 
 
 def headings(text: str) -> set[str]:

@@ -325,6 +325,38 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Most bytes of a REST request's body, as sent and as decompressed; more: status 413.",
         ),
     ),
+    "Request log": (
+        Flag(
+            "request_log_max_file_bytes",
+            _INT64,
+            64 << 20,
+            "Begin another file of a request log when one would become larger than this.",
+        ),
+        Flag(
+            "request_log_max_file_seconds",
+            _INT32,
+            3600,
+            "Begin another file of a request log when one is this old.",
+        ),
+        Flag(
+            "request_log_max_total_bytes",
+            _INT64,
+            1 << 30,
+            "Delete the oldest files of a request log to stay below this; 0: no limit.",
+        ),
+        Flag(
+            "request_log_dc",
+            _STRING,
+            "",
+            "The data center that this server is in, for per_task_sampling_configs.",
+        ),
+        Flag(
+            "request_log_task_index",
+            _INT32,
+            0,
+            "Which of the servers of a fleet this is, for per_task_sampling_configs.",
+        ),
+    ),
     "Batching": (
         Flag("enable_batching", _BOOL, False, "Join requests into batches."),
         Flag("batching_parameters_file", _STRING, "", "Text-format BatchingParameters."),

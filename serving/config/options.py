@@ -20,6 +20,7 @@ from serving.config.text_proto import read_text_proto
 from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tflite_options import TfLiteOptions
+from serving.request_logging.request_log_options import RequestLogOptions
 from serving.server_core_options import LifecycleOptions
 from serving.sources.model_cache import ModelCacheOptions
 from serving.transport.grpc_options import GrpcOptions
@@ -69,6 +70,7 @@ class ServerOptions:
     enable_signature_method_name_check: bool
     enable_serialization_as_tensor_content: bool
     num_warm_up_iterations: int
+    request_log: RequestLogOptions
     shutdown_grace_seconds: float
     num_workers: int
 
@@ -108,6 +110,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         rest_max_body_bytes=_at_least(1, "rest_max_body_bytes", flags),
         enable_signature_method_name_check=flags["enable_signature_method_name_check"],
         enable_serialization_as_tensor_content=flags["enable_serialization_as_tensor_content"],
+        request_log=_request_log_options(flags),
         num_warm_up_iterations=_num_warm_up_iterations(flags),
         shutdown_grace_seconds=_at_least(0, "shutdown_grace_seconds", flags),
         num_workers=_num_workers(flags),
@@ -233,6 +236,16 @@ def _lifecycle_options(flags: CommandLine) -> LifecycleOptions:
 def _num_warm_up_iterations(flags: CommandLine) -> int:
     """As in TensorFlow Serving, what is not above 0 says nothing, and they run once."""
     return max(1, flags["num_request_iterations_for_warmup"]) if flags["enable_model_warmup"] else 0
+
+
+def _request_log_options(flags: CommandLine) -> RequestLogOptions:
+    return RequestLogOptions(
+        max_file_bytes=_at_least(1, "request_log_max_file_bytes", flags),
+        max_file_seconds=_at_least(1, "request_log_max_file_seconds", flags),
+        max_total_bytes=_at_least(0, "request_log_max_total_bytes", flags),
+        dc=flags["request_log_dc"],
+        task_index=flags["request_log_task_index"],
+    )
 
 
 def _batching(flags: CommandLine) -> Batching | None:

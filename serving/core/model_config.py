@@ -1,4 +1,4 @@
-"""Which models to serve: names, where their versions lie, which versions, which labels."""
+"""Which models to serve: names, where their versions lie, which versions, labels, request logs."""
 
 from __future__ import annotations
 
@@ -33,6 +33,29 @@ VersionPolicy = LatestVersions | AllVersions | SpecificVersions
 
 
 @dataclass(frozen=True, slots=True)
+class TaskSampling:
+    """The share of calls that one server of a fleet logs; ``task_index`` None: any server's."""
+
+    dc: str
+    task_index: int | None
+    sampling_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingConfig:
+    """Where calls of a model are logged, and which share of them, as it was configured.
+
+    ``encoded_sampling`` is the serialized SamplingConfig, which each record repeats.
+    """
+
+    collector_type: str
+    filename_prefix: str
+    sampling_rate: float
+    task_sampling: tuple[TaskSampling, ...] = ()
+    encoded_sampling: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """One configured model. ``base_path`` is the parent of the version directories."""
 
@@ -41,3 +64,4 @@ class ModelConfig:
     platform: str = "tensorflow"
     version_policy: VersionPolicy = LatestVersions()
     version_labels: Mapping[str, int] = field(default_factory=dict)
+    logging: LoggingConfig | None = None

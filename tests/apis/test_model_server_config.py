@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
+from tensorflow_serving.config.logging_config_pb2 import SamplingConfig
 
 from serving.apis.tensorflow_serving.model_server_config import decode_model_configs
 from serving.core.errors import InvalidArgument
-from serving.core.model_config import AllVersions, LatestVersions, ModelConfig, SpecificVersions
+from serving.core.model_config import (
+    AllVersions,
+    LatestVersions,
+    LoggingConfig,
+    ModelConfig,
+    SpecificVersions,
+    TaskSampling,
+)
 
 
 def decode(text: str) -> list[ModelConfig] | None:
@@ -102,6 +112,31 @@ def test_a_platform_is_named_once(fields, message):
     assert raised.value.message == message
 
 
-def test_a_wish_for_logging_does_not_pass_in_silence(caplog):
-    decode_one(f"{TENSORFLOW} logging_config {{}}")
-    assert "model m: logging_config is ignored" in caplog.text
+def test_what_is_to_be_logged_is_read():
+    found = decode_one(
+        f"""{TENSORFLOW} logging_config {{
+          log_collector_config {{ type: "tfrecord" filename_prefix: "/logs/m" }}
+          sampling_config {{
+            sampling_rate: 0.25
+            per_task_sampling_configs {{ dc: "ab" task_index: 0 sampling_rate: 0.5 }}
+            per_task_sampling_configs {{ sampling_rate: 1 }}
+          }}
+        }}"""
+    ).logging
+    sampling = SamplingConfig.FromString(found.encoded_sampling)
+    assert (sampling.sampling_rate, len(sampling.per_task_sampling_configs)) == (0.25, 2)
+    assert replace(found, encoded_sampling=b"") == LoggingConfig(
+        "tfrecord", "/logs/m", 0.25, (TaskSampling("ab", 0, 0.5), TaskSampling("", None, 1.0))
+    )
+
+
+def test_without_a_logging_config_nothing_is_logged():
+    assert decode_one(TENSORFLOW).logging is None
+
+
+def test_a_logging_config_of_ones_own_is_refused():
+    with pytest.raises(InvalidArgument) as raised:
+        decode_one(f"{TENSORFLOW} logging_config {{ custom_logging_config {{}} }}")
+    assert raised.value.message == (
+        "Model m: logging_config.custom_logging_config is not supported"
+    )

@@ -11,6 +11,7 @@ from serving.core.errors import InvalidArgument, NotFound
 from serving.loaders.device import Device
 from serving.loaders.instances import InstanceOptions
 from serving.loaders.tflite_options import TfLiteOptions
+from serving.request_logging.request_log_options import RequestLogOptions
 from serving.server_core_options import LifecycleOptions
 from serving.sources.model_cache import ModelCacheOptions
 from serving.transport.http_options import HttpOptions
@@ -401,3 +402,26 @@ def test_tflite_flags_reach_its_loader_and_its_batching():
 )
 def test_tflite_models_are_batched_by_themselves_only_where_that_is_wanted(arguments):
     assert options("--num_tflite_pools=0", *arguments).tflite_batching is None
+
+
+def test_request_log_flags_reach_its_options():
+    assert options(
+        "--request_log_max_file_bytes=1",
+        "--request_log_max_file_seconds=2",
+        "--request_log_max_total_bytes=3",
+        "--request_log_dc=ab",
+        "--request_log_task_index=4",
+    ).request_log == RequestLogOptions(1, 2, 3, "ab", 4)
+
+
+@pytest.mark.parametrize(
+    ("flag", "least"),
+    [
+        ("request_log_max_file_bytes", 1),
+        ("request_log_max_file_seconds", 1),
+        ("request_log_max_total_bytes", 0),
+    ],
+)
+def test_limits_of_a_request_log_that_can_not_be_are_refused(flag, least):
+    words = f"{flag} must be at least {least}, not -1"
+    assert refusal("--model_base_path=/models/m", f"--{flag}=-1") == words

@@ -9,8 +9,10 @@ from serving.core.errors import InvalidArgument
 from serving.core.model_config import (
     AllVersions,
     LatestVersions,
+    LoggingConfig,
     ModelConfig,
     SpecificVersions,
+    TaskSampling,
     VersionPolicy,
 )
 
@@ -23,8 +25,8 @@ def decode_model_configs(
     """The models listed, in order; None when the message says nothing at all.
 
     Only what the message alone can tell is checked: names and paths are the server's business.
-    Raises InvalidArgument for a custom config, and for a model whose platform is missing, set
-    twice or of an unknown type.
+    Raises InvalidArgument for a custom config, also of logging, and for a model whose platform is
+    missing, set twice or of an unknown type.
     """
     kind = config.WhichOneof("config")
     if kind is None:
@@ -35,14 +37,35 @@ def decode_model_configs(
 
 
 def _decode_model_config(model: protos.ModelConfig) -> ModelConfig:
-    if model.HasField("logging_config"):
-        log.warning("model %s: logging_config is ignored", model.name)
     return ModelConfig(
         name=model.name,
         base_path=model.base_path,
         platform=_platform(model),
         version_policy=_version_policy(model),
         version_labels=dict(model.version_labels),
+        logging=_logging_config(model) if model.HasField("logging_config") else None,
+    )
+
+
+def _logging_config(model: protos.ModelConfig) -> LoggingConfig:
+    config, sampling = model.logging_config, model.logging_config.sampling_config
+    if config.HasField("custom_logging_config"):
+        raise InvalidArgument(
+            f"Model {model.name}: logging_config.custom_logging_config is not supported"
+        )
+    return LoggingConfig(
+        collector_type=config.log_collector_config.type,
+        filename_prefix=config.log_collector_config.filename_prefix,
+        sampling_rate=sampling.sampling_rate,
+        task_sampling=tuple(
+            TaskSampling(
+                task.dc,
+                task.task_index if task.HasField("task_index") else None,
+                task.sampling_rate,
+            )
+            for task in sampling.per_task_sampling_configs
+        ),
+        encoded_sampling=sampling.SerializeToString(deterministic=True),
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
 
 from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.apis.tensorflow_serving.input_codec import inference_tasks, serialized_examples
+from serving.apis.tensorflow_serving.model_spec import encode_model_spec
 from serving.apis.tensorflow_serving.predict_request import decode_predict_request
+from serving.apis.tensorflow_serving.wire import varint
 from serving.core.errors import ServingError, Unimplemented
+from serving.core.request_log import LoggedCall, LoggedVerb, Payload
 from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle
 from serving.inference.classify import classify
@@ -19,6 +22,16 @@ from serving.inference.regress import regress
 
 _Ended = Callable[[ServingError | None], None]
 
+_VERB_TAGS: Mapping[LoggedVerb, bytes] = {
+    LoggedVerb.CLASSIFY: b"\x12",
+    LoggedVerb.REGRESS: b"\x1a",
+    LoggedVerb.MULTI_INFERENCE: b"\x22",
+    LoggedVerb.PREDICT: b"\x32",
+}
+"""The field of each kind of log in a PredictionLog; in all, 1 is the request and 2 the answer."""
+_METADATA_TAG = _REQUEST_TAG = b"\x0a"
+_RESPONSE_TAG = b"\x12"
+
 
 def parse_prediction_log(data: bytes) -> protos.PredictionLog | None:
     """The message in ``data``; None where the bytes are not one."""
@@ -26,6 +39,35 @@ def parse_prediction_log(data: bytes) -> protos.PredictionLog | None:
         return protos.PredictionLog.FromString(data)
     except DecodeError:
         return None
+
+
+def encode_prediction_log(call: LoggedCall, metadata: bytes) -> bytes:
+    """The serialized PredictionLog of a call, around its messages as they were on the wire."""
+    exchange = _field(_REQUEST_TAG, _bytes(call.request)) + _field(
+        _RESPONSE_TAG, _bytes(call.response)
+    )
+    return _field(_METADATA_TAG, metadata) + _field(_VERB_TAGS[call.verb], exchange)
+
+
+def encode_log_metadata(
+    call: LoggedCall, sampling: bytes, tags: Sequence[str], dc: str, seconds: float
+) -> bytes:
+    """The serialized LogMetadata of a call at ``seconds`` since the epoch.
+
+    ``sampling`` is a serialized SamplingConfig, ``tags`` are those of the SavedModel.
+    """
+    metadata = protos.LogMetadata(saved_model_tags=tags, dc=dc, timestamp_secs=int(seconds))
+    metadata.sampling_config.MergeFromString(sampling)
+    encode_model_spec(call.servable_id, metadata.model_spec, call.signature_name)
+    return metadata.SerializeToString()
+
+
+def _field(tag: bytes, content: bytes) -> bytes:
+    return b"".join((tag, varint(len(content)), content))
+
+
+def _bytes(payload: Payload) -> bytes:
+    return payload if isinstance(payload, bytes) else payload()
 
 
 def run_prediction_log(

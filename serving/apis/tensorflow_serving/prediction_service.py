@@ -17,20 +17,27 @@ from serving.apis.tensorflow_serving.model_spec import (
 )
 from serving.apis.tensorflow_serving.predict_request import PredictRequestReader
 from serving.apis.tensorflow_serving.predict_response import PredictResponseWriter
-from serving.apis.tensorflow_serving.result_codec import encode_classification, encode_regression
+from serving.apis.tensorflow_serving.result_codec import (
+    encode_classification,
+    encode_classify,
+    encode_regress,
+    encode_regression,
+)
 from serving.apis.tensorflow_serving.signature_codec import encode_signatures
 from serving.core.call import CallContext, Reply, UnaryHandler
 from serving.core.errors import Code, InvalidArgument, ServingError
 from serving.core.models import Models, ModelSpec
 from serving.core.priority import Priority, requested_priority
+from serving.core.request_log import CallLogger, CallLoggers, LoggedCall, LoggedVerb
 from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle
+from serving.core.servable_id import ServableId
 from serving.inference.attempt import attempt
 from serving.inference.classify import ClassifyResult, classify
 from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata, model_metadata
 from serving.inference.multi_inference import TaskResult, multi_inference
 from serving.inference.predict import PredictResult, predict
-from serving.inference.regress import RegressResult, regress
+from serving.inference.regress import regress
 from serving.metrics.registry import Metrics
 from serving.metrics.request_metrics import Call, ExampleMetrics, RequestMetrics
 
@@ -65,8 +72,18 @@ class _ExampleApi(NamedTuple, Generic[T]):
     """Classify or regress as clients call it."""
 
     call: Call
+    logged_as: LoggedVerb
     verb: _ExampleVerb[T]
     encode: Callable[[T], bytes]
+
+
+class _Asked(NamedTuple):
+    """One call: what it is in the words of the request log, and what the transport knows of it."""
+
+    verb: LoggedVerb
+    signature_name: str
+    request: bytes
+    context: CallContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +110,14 @@ class PredictionService:
     """
 
     def __init__(
-        self, models: Models, metrics: Metrics, options: PredictionOptions | None = None
+        self,
+        models: Models,
+        metrics: Metrics,
+        options: PredictionOptions | None = None,
+        loggers: CallLoggers | None = None,
     ) -> None:
         self._models = models
+        self._loggers = loggers or CallLoggers()
         self._request_metrics = RequestMetrics(metrics)
         self._example_metrics = ExampleMetrics(metrics)
         self._options = options or PredictionOptions()
@@ -133,6 +155,10 @@ class PredictionService:
                     answer: bytes | ServingError = result
                 else:
                     answer = attempt(self._responses.write, result)
+                    logger = self._loggers.by_model.get(handle.id.name)
+                    if logger is not None:
+                        asked = _Asked(LoggedVerb.PREDICT, result.signature_name, data, context)
+                        _log(logger, handle.id, asked, answer)
                 handle.release()
                 self._count_and_reply(model, _PREDICT, began, answer, reply)
 
@@ -147,18 +173,19 @@ class PredictionService:
 
     def _classify(self, data: bytes, context: CallContext, reply: Reply) -> None:
         message = parse(protos.ClassificationRequest, data)
-        api = _ExampleApi(_CLASSIFY, classify, _encode_classify)
-        self._evaluate_examples(api, message, context, reply)
+        api = _ExampleApi(_CLASSIFY, LoggedVerb.CLASSIFY, classify, encode_classify)
+        self._evaluate_examples(api, message, data, context, reply)
 
     def _regress(self, data: bytes, context: CallContext, reply: Reply) -> None:
         message = parse(protos.RegressionRequest, data)
-        api = _ExampleApi(_REGRESS, regress, _encode_regress)
-        self._evaluate_examples(api, message, context, reply)
+        api = _ExampleApi(_REGRESS, LoggedVerb.REGRESS, regress, encode_regress)
+        self._evaluate_examples(api, message, data, context, reply)
 
     def _evaluate_examples(
         self,
         api: _ExampleApi[T],
         message: protos.ClassificationRequest | protos.RegressionRequest,
+        data: bytes,
         context: CallContext,
         reply: Reply,
     ) -> None:
@@ -181,7 +208,7 @@ class PredictionService:
             lambda: requested_model(message),
             start,
             api.encode,
-            context.deadline,
+            _Asked(api.logged_as, message.model_spec.signature_name, data, context),
             self._counted(decode_model_spec(message.model_spec), api.call, began, reply),
         )
 
@@ -201,7 +228,11 @@ class PredictionService:
             multi_inference(handle, tasks, examples, options, counted, check_method_name=check)
 
         self._answer(
-            lambda: _first_model(message), start, _encode_multi_inference, context.deadline, reply
+            lambda: _first_model(message),
+            start,
+            _encode_multi_inference,
+            _Asked(LoggedVerb.MULTI_INFERENCE, "", data, context),
+            reply,
         )
 
     def _get_model_metadata(self, data: bytes, context: CallContext, reply: Reply) -> None:
@@ -222,7 +253,7 @@ class PredictionService:
         find_model: Callable[[], ModelSpec],
         start: Callable[[ServableHandle, Done[T]], None],
         encode: Callable[[T], bytes],
-        deadline: float | None,
+        asked: _Asked,
         reply: Reply,
     ) -> None:
         """Lease the model, start the verb, and when that is done give back the lease and reply."""
@@ -237,6 +268,9 @@ class PredictionService:
                     answer: bytes | ServingError = result
                 else:
                     answer = attempt(lambda: encode(result))
+                    logger = self._loggers.by_model.get(handle.id.name)
+                    if logger is not None:
+                        _log(logger, handle.id, asked, answer)
                 handle.release()
                 reply(answer)
 
@@ -246,7 +280,7 @@ class PredictionService:
         if isinstance(spec, ServingError):
             reply(spec)
         else:
-            self._models.lease(spec, deadline, leased)
+            self._models.lease(spec, asked.context.deadline, leased)
 
     def _counted(self, model: ModelSpec, api: Call, began: float, reply: Reply) -> Reply:
         """A reply that counts the request with the status it ends with."""
@@ -265,20 +299,15 @@ class PredictionService:
         reply(answer)
 
 
-def _encode_classify(result: ClassifyResult) -> bytes:
-    response = protos.ClassificationResponse()
-    encode_model_spec(result.servable_id, response.model_spec, result.signature_name)
-    response.result.SetInParent()
-    encode_classification(result, response.result)
-    return response.SerializeToString()
-
-
-def _encode_regress(result: RegressResult) -> bytes:
-    response = protos.RegressionResponse()
-    encode_model_spec(result.servable_id, response.model_spec, result.signature_name)
-    response.result.SetInParent()
-    encode_regression(result, response.result)
-    return response.SerializeToString()
+def _log(
+    logger: CallLogger, servable_id: ServableId, asked: _Asked, answer: bytes | ServingError
+) -> None:
+    """Log a call that has an answer, where the logger's sample has it."""
+    if isinstance(answer, ServingError) or not logger.is_sampled():
+        return
+    verb, signature_name, request, _ = asked
+    size_bytes = len(request) + len(answer)
+    logger.log(LoggedCall(verb, servable_id, signature_name, request, answer, size_bytes))
 
 
 def _encode_metadata(metadata: ModelMetadata) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serving.apis.tensorflow_serving import tensorflow_messages as protos
+from serving.apis.tensorflow_serving.model_spec import encode_model_spec
 from serving.inference.classify import ClassifyResult
 from serving.inference.regress import RegressResult
 
@@ -31,6 +32,24 @@ def encode_regression(result: RegressResult, proto: protos.RegressionResult) -> 
     """One value for each row."""
     for value in result.values.tolist():
         proto.regressions.add(value=value)
+
+
+def encode_classify(result: ClassifyResult) -> bytes:
+    """The serialized ClassificationResponse."""
+    response = protos.ClassificationResponse()
+    encode_model_spec(result.servable_id, response.model_spec, result.signature_name)
+    response.result.SetInParent()
+    encode_classification(result, response.result)
+    return response.SerializeToString()
+
+
+def encode_regress(result: RegressResult) -> bytes:
+    """The serialized RegressionResponse."""
+    response = protos.RegressionResponse()
+    encode_model_spec(result.servable_id, response.model_spec, result.signature_name)
+    response.result.SetInParent()
+    encode_regression(result, response.result)
+    return response.SerializeToString()
 
 
 def _text(label: bytes | str) -> str:

@@ -15,8 +15,10 @@ from serving.core.clock import Clock
 from serving.core.errors import ServingError, Unavailable
 from serving.core.models import Models, ModelSpec
 from serving.core.priority import Priority
+from serving.core.request_log import CallLoggers, LoggedCall
 from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle
+from serving.core.servable_id import ServableId
 from serving.inference.attempt import attempt
 
 _FEW_BYTES = 16 * 2**10
@@ -41,8 +43,10 @@ class ModelCalls:
         executor: Executor,
         timeout_seconds: float | None,
         clock: Clock,
+        loggers: CallLoggers,
     ) -> None:
         self._models = models
+        self._loggers = loggers
         self._executor = executor
         self._timeout_seconds = timeout_seconds
         self._clock = clock
@@ -102,6 +106,12 @@ class ModelCalls:
         leased: Callable[[ServableHandle | ServingError], None],
     ) -> None:
         self._models.lease(spec, deadline, leased)
+
+    def log(self, servable_id: ServableId, logged: Callable[[], LoggedCall]) -> None:
+        """Log an answered call, where those of its model are logged and the sample has it."""
+        logger = self._loggers.by_model.get(servable_id.name)
+        if logger is not None and logger.is_sampled():
+            logger.log(logged())
 
     async def _answer_of(self, pending: PendingAnswer[Outcome], client: WaitingClient) -> Outcome:
         try:
@@ -171,7 +181,12 @@ class _ModelCall:
             self._finish(handle, failed)
 
     def _finish(self, handle: ServableHandle, outcome: Writing | ServingError) -> None:
-        written = outcome if isinstance(outcome, ServingError) else attempt(self._written, outcome)
+        if isinstance(outcome, ServingError):
+            written: Outcome = outcome
+        else:
+            written = attempt(self._written, outcome)
+            if not isinstance(written, ServingError):
+                self._calls.log(handle.id, outcome.logged)
         handle.release()
         self._pending.give(written)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
 from serving.apis.tensorflow_serving.rest import json_writer
 from serving.apis.tensorflow_serving.rest.json_document import JsonObject, quote, signature_name
 from serving.apis.tensorflow_serving.rest.json_tensor import arrays_from_columns, arrays_from_rows
+from serving.apis.tensorflow_serving.rest.logged_calls import logged_predict
 from serving.apis.tensorflow_serving.rest.verb import Answer, Content, Writing
 from serving.core.errors import InvalidArgument, ServingError
 from serving.core.servable import DEFAULT_SIGNATURE, RunOptions, TensorInfo
@@ -63,7 +65,9 @@ def run(
             answer(result)
         else:
             outputs = result.outputs
-            answer(Writing(lambda: write(outputs), sum(map(_amount, outputs.values()))))
+            amount = sum(map(_amount, outputs.values()))
+            logged = partial(logged_predict, request.inputs, result)
+            answer(Writing(lambda: write(outputs), amount, logged))
 
     inference.predict(handle, request, options, done, check_method_name=check_method_name)
 

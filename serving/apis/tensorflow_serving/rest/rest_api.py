@@ -24,6 +24,7 @@ from serving.core.clock import Clock, SystemClock
 from serving.core.errors import Code, InvalidArgument, ServingError, Unimplemented
 from serving.core.models import Models, ModelSpec
 from serving.core.priority import REQUEST_PRIORITY, Priority, requested_priority
+from serving.core.request_log import CallLoggers
 from serving.inference.attempt import attempt
 from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata, model_metadata
 from serving.metrics.registry import Metrics
@@ -96,12 +97,15 @@ class RestApi:
         executor: Executor,
         options: RestOptions | None = None,
         metrics: Metrics | None = None,
+        loggers: CallLoggers | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._models = models
         self._options = options or RestOptions()
         clock = clock or SystemClock()
-        self._calls = ModelCalls(models, executor, self._options.timeout_seconds, clock)
+        timeout_seconds = self._options.timeout_seconds
+        loggers = loggers or CallLoggers()
+        self._calls = ModelCalls(models, executor, timeout_seconds, clock, loggers)
         self._clock = clock
         self._cors = _CORS_HEADERS if self._options.cors else ()
         self._request_metrics = RequestMetrics(metrics or Metrics())

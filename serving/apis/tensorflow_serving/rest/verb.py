@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from serving.apis.tensorflow_serving.rest.json_document import JsonObject
 from serving.core.errors import ServingError
+from serving.core.request_log import LoggedCall
 from serving.core.servable import RunOptions
 from serving.core.servable_handle import ServableHandle
 
@@ -31,11 +32,13 @@ class Content(NamedTuple):
 class Writing(NamedTuple):
     """What makes the body of a response, and how much there is to write, in numbers or the like.
 
-    Put off, since the thread of a batch must not do that work.
+    Put off, since the thread of a batch must not do that work. ``logged`` tells what was asked and
+    answered, where the call is logged.
     """
 
     write: Callable[[], Content]
     amount: int
+    logged: Callable[[], LoggedCall]
 
 
 Answer = Callable[[Writing | ServingError], None]

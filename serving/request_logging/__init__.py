@@ -1,0 +1,1 @@
+"""Request logs: which calls are logged, and how that gets to disk without holding calls up."""
