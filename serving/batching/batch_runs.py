@@ -27,6 +27,7 @@ from serving.core.errors import (
     OutOfRange,
     ServingError,
 )
+from serving.core.observed_call import calls_in_log
 from serving.core.servable import Outputs, Servable, run_and_wait
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class BatchRuns:
         tasks = answer_given_up(answer_expired(tasks, started))
         if not tasks:
             return
+        _tell_calls(tasks)
         result = self._shares_or_error(tasks)
         if not isinstance(result, ServingError):
             for task, share in zip(tasks, result, strict=True):
@@ -92,7 +94,8 @@ class BatchRuns:
         except ServingError as error:
             return error
         except Exception:  # a defect of the servable, which must not leave anyone without an answer
-            log.exception("a batch of %r failed", self._servable)
+            calls = [task.options.call for task in tasks]
+            log.exception("a batch of %r failed", self._servable, extra=calls_in_log(calls))
             return Internal("the run failed unexpectedly")
 
     def _is_retried(self, error: ServingError) -> bool:
@@ -108,11 +111,22 @@ class BatchRuns:
         feeds = merged(
             [task.feeds for task in tasks], size, pad=self._options.pad_variable_length_inputs
         )
-        options = replace(tasks[0].options, deadline=_latest_deadline(tasks), cancellation=None)
+        deadline = _latest_deadline(tasks)
+        options = replace(tasks[0].options, deadline=deadline, cancellation=None, call=None)
         outputs = run_and_wait(self._servable, feeds, self._fetches, options)
         if len(outputs) != len(self._fetches):
             raise Internal("Wrong number of batched output tensors")
         return split_outputs(outputs, sizes, size)
+
+
+def _tell_calls(tasks: Sequence[BatchingTask]) -> None:
+    """Where calls are observed, theirs learn that they are run together."""
+    rows: int | None = None
+    for task in tasks:
+        call = task.options.call
+        if call is not None:
+            rows = rows or sum(each.rows for each in tasks)
+            call.run_begins(len(tasks), rows)
 
 
 def _latest_deadline(tasks: Sequence[BatchingTask]) -> float | None:

@@ -84,6 +84,8 @@ class DirectServable:
         done: RunCallback,
     ) -> None:
         started = self._clock.monotonic()
+        if options.call is not None:
+            options.call.run_begins(requests=1, rows=None)
         self._servable.run(feeds, fetches, options, done)
         pace.learn(self._clock.monotonic() - started)
 

@@ -14,16 +14,31 @@ class CallContext(NamedTuple):
 
     ``cancellation`` comes when the call has ended without an answer: its client gave it up or is
     gone, its deadline has passed, or the server stops. It does not come while the handler runs.
-    None where the transport cannot tell.
+    None where the transport cannot tell. ``peer`` is the client's address as gRPC writes it, empty
+    unless the transport was asked for it.
     """
 
     deadline: float | None = None
     metadata: Sequence[tuple[str, str | bytes]] = ()
     cancellation: Cancellation | None = None
+    peer: str = ""
+
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class WithMetadata(NamedTuple):
+    """An answer, and the metadata that follow it to the client."""
+
+    answer: bytes | ServingError
+    metadata: Metadata
 
 
 Reply = Callable[[bytes | ServingError], None]
 """Ends a call with the response bytes or an error: exactly once, from any thread."""
 
-UnaryHandler = Callable[[bytes, CallContext, Reply], None]
+TransportReply = Callable[[bytes | ServingError | WithMetadata], None]
+"""The Reply that a transport offers."""
+
+UnaryHandler = Callable[[bytes, CallContext, TransportReply], None]
 """Answers one call. May raise instead of replying, but never after having replied."""

@@ -12,6 +12,7 @@ import numpy as np
 from serving.core.cancellation import Cancellation
 from serving.core.dtypes import DType
 from serving.core.errors import ServingError
+from serving.core.observed_call import ObservedCall
 from serving.core.priority import Priority
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -57,6 +58,7 @@ class RunOptions:
     ``api`` is what the client called, as in ``Predict``, for those who count; empty where no client
     did.
     Where not even a rare long run may hold up the caller's thread, ``caller_may_wait`` is False.
+    ``call`` hears when the run begins; None unless calls are observed.
     """
 
     deadline: Final[float | None] = None
@@ -64,6 +66,7 @@ class RunOptions:
     priority: Final[Priority] = Priority.NORMAL
     api: Final[str] = ""
     caller_may_wait: Final[bool] = True
+    call: Final[ObservedCall | None] = None
 
 
 Outputs = Sequence[np.ndarray]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serving.core.errors import InvalidArgument, ServingError, Unimplemented
+from serving.core.observed_call import CURRENT_CALL
 from serving.core.servable import DEFAULT_SIGNATURE, Outputs, RunOptions, Signature
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
@@ -109,6 +110,9 @@ def _plans(
         plans[name] = _Plan(
             name, _tensors(task.method_name, signature, check_method_name=check_method_name)
         )
+    call = CURRENT_CALL.get()
+    if call is not None:
+        call.signature_name = ",".join(plans)
     return list(plans.values())
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from serving.core.errors import FailedPrecondition, Internal, InvalidArgument, ServingError, Unknown
+from serving.core.observed_call import CURRENT_CALL
 from serving.core.servable import DEFAULT_SIGNATURE, Outputs, RunOptions, Servable, Signature
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
@@ -61,6 +62,9 @@ def predict(
         done(prepared)
         return
     plan, feeds = prepared
+    call = CURRENT_CALL.get()
+    if call is not None:
+        call.signature_name = name
 
     def finish(outputs: Outputs | ServingError) -> None:
         if isinstance(outputs, ServingError):

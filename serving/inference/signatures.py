@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serving.core.errors import InvalidArgument
+from serving.core.observed_call import CURRENT_CALL
 from serving.core.servable import Servable, Signature
 
 PREDICT_METHOD = "tensorflow/serving/predict"
@@ -15,6 +16,9 @@ def find_signature(servable: Servable, name: str) -> Signature:
     signature = servable.signatures.get(name)
     if signature is None:
         raise InvalidArgument(f"No signature was found with the name: {name}")
+    call = CURRENT_CALL.get()
+    if call is not None:
+        call.signature_name = name
     return signature
 
 

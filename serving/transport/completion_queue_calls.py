@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from serving.core.call import CallContext, UnaryHandler
+from serving.core.call import CallContext, UnaryHandler, WithMetadata
 from serving.core.cancellation import Cancellation
 from serving.core.errors import ServingError, Unimplemented
 from serving.transport.completion_queue_operations import (
@@ -78,6 +78,7 @@ class UnaryMethod(NamedTuple):
 
     path: str
     handler: UnaryHandler
+    context: Callable[[Any, Cancellation], CallContext]
     open_calls: OpenCalls
     ready: ReadyCalls
 
@@ -108,15 +109,15 @@ class UnaryCall(Cancellation):
         self._request: bytes | None = None
         self._lock = threading.Lock()
         self._handling = True
-        self._result: bytes | ServingError | None = None
+        self._result: bytes | ServingError | WithMetadata | None = None
         self._due = 0  # batches under way beside each other
 
     def begin(self) -> None:
         self._method.open_calls.add(self)
         start_batch(self._call, (receive_message(),), self._received)
 
-    def reply(self, result: bytes | ServingError) -> None:
-        """The :data:`~serving.core.call.Reply` of this call."""
+    def reply(self, result: bytes | ServingError | WithMetadata) -> None:
+        """The :data:`~serving.core.call.TransportReply` of this call."""
         with self._lock:
             if self._result is not None:
                 answered_twice(self._method.path)
@@ -139,7 +140,7 @@ class UnaryCall(Cancellation):
         if request is None:  # its client closed or broke the call without one
             self.reply(Unimplemented(f'Method "{method.path}" requires exactly one request'))
         else:
-            context = _context(arrival, self)
+            context = method.context(arrival, self)
             call_handler(method.path, method.handler, request, context, self.reply)
         if self._result is not None:
             return True
@@ -179,9 +180,15 @@ class UnaryCall(Cancellation):
         self._method.open_calls.over(self)
 
 
-def _context(arrival: Any, cancellation: Cancellation) -> CallContext:
+def call_context(arrival: Any, cancellation: Cancellation) -> CallContext:
+    """What is known of a call that has arrived, but for its peer."""
     deadline = arrival.call_details.deadline
     if deadline > _FAR_SECONDS:
         return CallContext(None, arrival.invocation_metadata, cancellation)
     until = deadline - time.time() + time.monotonic()
     return CallContext(until, arrival.invocation_metadata, cancellation)
+
+
+def call_context_with_peer(arrival: Any, cancellation: Cancellation) -> CallContext:
+    """As :func:`call_context`, and who calls, which gRPC has to be asked for."""
+    return call_context(arrival, cancellation)._replace(peer=arrival.call.peer().decode())

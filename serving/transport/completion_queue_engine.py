@@ -25,6 +25,8 @@ from serving.transport.completion_queue_calls import (
     RefusedCall,
     UnaryCall,
     UnaryMethod,
+    call_context,
+    call_context_with_peer,
 )
 from serving.transport.completion_queue_streams import StreamingCall
 from serving.transport.grpc_engine import GrpcMethods
@@ -165,8 +167,9 @@ def _new_calls(
 ) -> Mapping[bytes, _NewCall]:
     """How to make a call of each method, by its path."""
     new_calls: dict[bytes, _NewCall] = {}
+    context = call_context_with_peer if methods.with_peer else call_context
     for path, handler in methods.unary.items():
-        unary = UnaryMethod(path, handler, open_calls, ready)
+        unary = UnaryMethod(path, handler, context, open_calls, ready)
         new_calls[path.encode()] = partial(UnaryCall, unary)
     for path, method in methods.streams.items():
         new_calls[path.encode()] = partial(StreamingCall, path, method, open_calls)

@@ -11,6 +11,7 @@ from typing import Any
 
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no stubs for it
 
+from serving.core.call import Metadata, WithMetadata
 from serving.core.errors import ServingError
 from serving.transport.status import grpc_status, trailing_metadata
 
@@ -31,10 +32,12 @@ def start_batch(call: Any, operations: tuple[Any, ...], tag: Callable[[Any], Non
         raise RuntimeError(f"gRPC refused a batch of operations: error {error}")
 
 
-def answer(result: bytes | ServingError) -> tuple[Any, ...]:
+def answer(result: bytes | ServingError | WithMetadata) -> tuple[Any, ...]:
     """Everything that a unary call is answered with."""
     if isinstance(result, ServingError):
         return (initial_metadata(), status(result))
+    if isinstance(result, WithMetadata):
+        return _answer_with_metadata(result.answer, result.metadata)
     return (
         _SendInitialMetadata(None, _NO_FLAGS),
         _SendMessage(result, _NO_FLAGS),
@@ -60,9 +63,16 @@ def send_message(message: bytes) -> Any:
     return _SendMessage(message, _NO_FLAGS)
 
 
-def status(error: ServingError | None) -> Any:
-    """Ends the call; None: without an error."""
+def status(error: ServingError | None, metadata: Metadata = ()) -> Any:
+    """Ends the call; None: without an error. ``metadata`` goes behind what the error has."""
     if error is None:
-        return _SendStatus(None, _OK, b"", _NO_FLAGS)
+        return _SendStatus(metadata or None, _OK, b"", _NO_FLAGS)
     code, details = grpc_status(error)
-    return _SendStatus(trailing_metadata(error), code.value[0], details.encode(), _NO_FLAGS)
+    trailing = (*trailing_metadata(error), *metadata)
+    return _SendStatus(trailing or None, code.value[0], details.encode(), _NO_FLAGS)
+
+
+def _answer_with_metadata(result: bytes | ServingError, metadata: Metadata) -> tuple[Any, ...]:
+    if isinstance(result, ServingError):
+        return (initial_metadata(), status(result, metadata))
+    return (initial_metadata(), send_message(result), status(None, metadata))

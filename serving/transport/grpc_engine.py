@@ -43,12 +43,13 @@ class StreamMethod(Protocol):
 class GrpcMethods:
     """What to serve, by full path, ``/package.Service/Method``.
 
-    Unary calls in ``waiting`` may take minutes to answer.
+    Unary calls in ``waiting`` may take minutes to answer. ``with_peer``: contexts say who calls.
     """
 
     unary: Mapping[str, UnaryHandler]
     streams: Mapping[str, StreamMethod] = field(default_factory=dict)
     waiting: Collection[str] = frozenset()
+    with_peer: bool = False
 
 
 class GrpcEngine(Protocol):

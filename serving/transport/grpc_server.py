@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from serving.core.call import UnaryHandler
+from serving.core.call_observer import CallObserver
 from serving.core.errors import ServingError, Unavailable
 from serving.transport.grpc_engine import GrpcMethods, StreamMethod
 from serving.transport.grpc_engines import new_engine
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.health import HEALTH, Health, IsServed
+from serving.transport.observed_calls import observed
 from serving.transport.reflection import REFLECTION, REFLECTION_V1ALPHA, Reflection
 from serving.transport.tls import Certificate
 
@@ -24,7 +27,7 @@ class GrpcServer:
 
     Calls of the methods named in ``waiting`` may take minutes to answer. With a ``certificate``
     every port is encrypted. The health service, if it is offered, asks ``is_served`` about models.
-    Thread-safe.
+    An ``observer`` is told of every call of the methods, not of health and reflection. Thread-safe.
     """
 
     def __init__(
@@ -35,12 +38,14 @@ class GrpcServer:
         waiting: Collection[str] = frozenset(),
         certificate: Certificate | None = None,
         is_served: IsServed = lambda _name, _version: None,
+        observer: CallObserver | None = None,
     ) -> None:
         self._options = options
         self._certificate = certificate
         self._port: int | None = None
         self._health = Health(is_served) if options.health_service else None
-        self._engine = new_engine(options, _completed(methods, waiting, self._health))
+        completed = _completed(observed(methods, observer), waiting, self._health)
+        self._engine = new_engine(options, replace(completed, with_peer=observer is not None))
 
     @property
     def port(self) -> int | None:

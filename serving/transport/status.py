@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 
+from serving.core.call import Metadata
 from serving.core.errors import Code, ServingError
 
 _RETRY_PUSHBACK = "grpc-retry-pushback-ms"
@@ -29,11 +30,11 @@ def grpc_status(error: ServingError) -> tuple[grpc.StatusCode, str]:
     return _GRPC_CODES[error.code], message
 
 
-def trailing_metadata(error: ServingError) -> tuple[tuple[str, str], ...] | None:
+def trailing_metadata(error: ServingError) -> Metadata:
     """What goes with the status: when to try again, where the error knows (gRFC A6).
 
     gRPC clients whose service config has a retry policy wait for so long.
     """
     if error.retry_after_seconds is None:
-        return None
+        return ()
     return ((_RETRY_PUSHBACK, str(max(1, round(error.retry_after_seconds * 1000)))),)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from serving.core.call import CallContext, UnaryHandler
+from serving.core.call import CallContext, Metadata, UnaryHandler, WithMetadata
 from serving.core.cancellation import Cancellation
 from serving.core.errors import ServingError
 from serving.transport.call_threads import CallThreads, OnPool
@@ -79,7 +79,7 @@ class ThreadedEngine:
     def _unary(self, methods: GrpcMethods) -> dict[str, _Method]:
         handlers: dict[str, _Method] = {}
         for path, handler in methods.unary.items():
-            behavior = _behavior(path, handler)
+            behavior = _behavior(path, handler, with_peer=methods.with_peer)
             if path in methods.waiting:
                 behavior = OnPool(behavior, self._threads.control)
             elif HEALTH in path:
@@ -117,11 +117,11 @@ class _Outcome:
     __slots__ = ("_missing", "result")
 
     def __init__(self) -> None:
-        self.result: bytes | ServingError | None = None
+        self.result: bytes | ServingError | WithMetadata | None = None
         self._missing = Lock()  # held until the result is there; a bare lock costs next to nothing
         self._missing.acquire()
 
-    def put(self, result: bytes | ServingError | None) -> None:
+    def put(self, result: bytes | ServingError | WithMetadata | None) -> None:
         self.result = result
         self._missing.release()
 
@@ -132,20 +132,26 @@ class _Outcome:
         self._missing.acquire()
 
 
-def _behavior(method: str, handler: UnaryHandler) -> _Behavior:
+def _behavior(method: str, handler: UnaryHandler, *, with_peer: bool) -> _Behavior:
     """The handler as grpcio calls it: on a pool thread, which waits for a reply from elsewhere."""
 
     def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
         outcome = _Outcome()
         call = UnaryCall(method, outcome.put)
-        call.run(handler, request, _call_context(context, call))
+        call.run(handler, request, _call_context(context, call, with_peer=with_peer))
         if not outcome.present():
             _wait(call, outcome, context)
-        if isinstance(outcome.result, ServingError):
-            if trailing := trailing_metadata(outcome.result):
-                context.set_trailing_metadata(trailing)
-            context.abort(*grpc_status(outcome.result))
-        return outcome.result or b""
+        result = outcome.result
+        metadata: Metadata = ()
+        if isinstance(result, WithMetadata):
+            result, metadata = result
+        if isinstance(result, ServingError):
+            metadata = (*trailing_metadata(result), *metadata)
+        if metadata:
+            context.set_trailing_metadata(metadata)
+        if isinstance(result, ServingError):
+            context.abort(*grpc_status(result))
+        return result or b""
 
     return behave
 
@@ -162,13 +168,16 @@ def _wait(call: UnaryCall, outcome: _Outcome, context: grpc.ServicerContext) -> 
     outcome.wait()
 
 
-def _call_context(context: grpc.ServicerContext, cancellation: Cancellation) -> CallContext:
+def _call_context(
+    context: grpc.ServicerContext, cancellation: Cancellation, *, with_peer: bool
+) -> CallContext:
     remaining = context.time_remaining()
     has_deadline = remaining is not None and remaining < _NO_DEADLINE_SECONDS
     return CallContext(
         deadline=time.monotonic() + remaining if has_deadline else None,
         metadata=context.invocation_metadata(),
         cancellation=cancellation,
+        peer=context.peer() if with_peer else "",
     )
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 
-from serving.core.call import CallContext, Reply, UnaryHandler
+from serving.core.call import CallContext, TransportReply, UnaryHandler, WithMetadata
 from serving.core.cancellation import Cancellation
 from serving.core.errors import Internal, ServingError
 
@@ -14,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def call_handler(
-    method: str, handler: UnaryHandler, request: bytes, context: CallContext, reply: Reply
+    method: str, handler: UnaryHandler, request: bytes, context: CallContext, reply: TransportReply
 ) -> None:
     """Call the handler; what it raises becomes the reply, a defect one without its text."""
     try:
@@ -40,7 +39,7 @@ class UnaryCall(Cancellation):
 
     __slots__ = ("_abandoned", "_decided", "_method", "_send")
 
-    def __init__(self, method: str, send: Callable[[bytes | ServingError], None]) -> None:
+    def __init__(self, method: str, send: TransportReply) -> None:
         self._method = method
         self._send = send
         self._decided = threading.Lock()  # taken, once and for ever, by whoever decides the outcome
@@ -50,8 +49,8 @@ class UnaryCall(Cancellation):
         """Call the handler, which replies here."""
         call_handler(self._method, handler, request, context, self.reply)
 
-    def reply(self, result: bytes | ServingError) -> None:
-        """The :data:`~serving.core.call.Reply` of this call."""
+    def reply(self, result: bytes | ServingError | WithMetadata) -> None:
+        """The :data:`~serving.core.call.TransportReply` of this call."""
         if self._decided.acquire(blocking=False):
             self._send(result)
         elif not self._abandoned:

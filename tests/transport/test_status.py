@@ -68,5 +68,5 @@ def test_an_error_that_knows_when_to_try_again_says_so_in_the_trailers(seconds, 
 
 
 def test_other_errors_have_no_trailers():
-    assert trailing_metadata(ResourceExhausted("full")) is None
-    assert trailing_metadata(NotFound("gone")) is None
+    assert trailing_metadata(ResourceExhausted("full")) == ()
+    assert trailing_metadata(NotFound("gone")) == ()

@@ -23,6 +23,7 @@ from serving.apis.tensorflow_serving.rest.waiting_client import WaitingClient
 from serving.core.clock import Clock, SystemClock
 from serving.core.errors import Code, InvalidArgument, ServingError, Unimplemented
 from serving.core.models import Models, ModelSpec
+from serving.core.observed_call import CURRENT_CALL
 from serving.core.priority import REQUEST_PRIORITY, Priority, requested_priority
 from serving.core.request_log import CallLoggers
 from serving.inference.attempt import attempt
@@ -153,6 +154,9 @@ class RestApi:
         if route is None:
             malformed = f"Malformed request: {request.method} {request.target}"
             return None, _error(InvalidArgument(malformed))
+        call = CURRENT_CALL.get()
+        if call is not None:
+            call.route = route.template
         return route, _answer_of(await self._outcome(route, request))
 
     async def _page(self, request: _Request) -> _Answer:

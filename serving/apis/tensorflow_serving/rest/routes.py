@@ -34,6 +34,18 @@ class Route:
     verb: str
     spec: ModelSpec
 
+    @property
+    def template(self) -> str:
+        """The path with names for what differs from call to call."""
+        path = "/v1/models/{model}" if self.spec.name else "/v1/models"
+        if self.spec.version is not None:
+            path += "/versions/{version}"
+        elif self.spec.version_label is not None:
+            path += "/labels/{label}"
+        if self.verb in {"status", "list"}:
+            return path
+        return f"{path}/metadata" if self.verb == "metadata" else f"{path}:{self.verb}"
+
 
 def is_api(target: str) -> bool:
     """Whether the target belongs to this API at all."""

@@ -1,0 +1,58 @@
+"""gRPC calls that are observed: what is put around the handlers, where anybody listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import monotonic
+from urllib.parse import unquote
+
+from serving.core.call import CallContext, TransportReply, UnaryHandler, WithMetadata
+from serving.core.call_observer import REQUEST_ID, CallObserver
+from serving.core.errors import Code, ServingError
+from serving.core.observed_call import Arrival, Protocols, working_for
+from serving.transport.unary_call import call_handler
+
+
+def observed(
+    methods: Mapping[str, UnaryHandler], observer: CallObserver | None
+) -> Mapping[str, UnaryHandler]:
+    """The handlers, each telling ``observer`` of its calls; themselves where there is none."""
+    if observer is None:
+        return methods
+    return {path: _observed(path, handler, observer) for path, handler in methods.items()}
+
+
+def _observed(path: str, handler: UnaryHandler, observer: CallObserver) -> UnaryHandler:
+    def handle(request: bytes, context: CallContext, reply: TransportReply) -> None:
+        peer = _address(context.peer)
+        arrival = Arrival(Protocols.GRPC, path.removeprefix("/"), context.metadata, peer)
+        call = observer.begin(arrival)
+        call.request_bytes = len(request)
+
+        def answer(result: bytes | ServingError | WithMetadata) -> None:
+            message, metadata = result if isinstance(result, WithMetadata) else (result, ())
+            size = 0 if isinstance(message, ServingError) else len(message)
+            call.answered(_code(message, context).name, size)
+            if call.returns_request_id:
+                metadata = (*metadata, (REQUEST_ID, call.request_id))
+            reply(WithMetadata(message, metadata) if metadata else message)
+            call.tell_ended()
+
+        with working_for(call):
+            call_handler(path, handler, request, context, answer)
+
+    return handle
+
+
+def _code(result: bytes | ServingError, context: CallContext) -> Code:
+    """What the client is told; what gRPC tells it where the call has been given up by now."""
+    if context.cancellation is not None and context.cancellation.cancelled:
+        is_late = context.deadline is not None and monotonic() >= context.deadline
+        return Code.DEADLINE_EXCEEDED if is_late else Code.CANCELLED
+    return result.code if isinstance(result, ServingError) else Code.OK
+
+
+def _address(peer: str) -> str:
+    """``host:port`` of what gRPC writes as ``ipv4:host:port`` or ``ipv6:%5Bhost%5D:port``."""
+    family, _, address = peer.partition(":")
+    return unquote(address) if family in {"ipv4", "ipv6"} else peer
