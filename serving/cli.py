@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 from serving.config.command_line import CommandLine, help_text, parse_command_line, warnings
 from serving.core.errors import InvalidArgument, ServingError
+from serving.observability.log_lines import set_up_logging
 
 log = logging.getLogger(__name__)
 
 FAILURE = 255
 """The exit status of a server that could not start: upstream's -1."""
-
-_LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     _report_unknown(flags)
     try:
-        _set_up_logging(flags["log_level"])
+        set_up_logging(flags["log_level"], flags["log_format"])
         return _run(flags)
     except ServingError as error:
         # One line, although the texts of TensorFlow may have several.
@@ -83,14 +82,6 @@ def _report_unknown(flags: CommandLine) -> None:
     if flags.unknown:
         sys.stdout.write("(--help lists the flags there are)\n")
         sys.stdout.flush()
-
-
-def _set_up_logging(level: str) -> None:
-    if level not in _LOG_LEVELS:
-        raise InvalidArgument(f"log_level must be one of {', '.join(_LOG_LEVELS)}, not '{level}'")
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
 
 
 def _versions() -> str:

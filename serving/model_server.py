@@ -39,6 +39,7 @@ from serving.loaders.simple_loader import WarmUp as LoaderWarmUp
 from serving.memory import MemoryReturn
 from serving.metrics.registry import Metrics
 from serving.metrics.warm_up_metrics import WarmUpMetrics
+from serving.observability.observation import Observation
 from serving.peers import Alone, Peers
 from serving.request_logging.server_request_logger import ServerRequestLogger
 from serving.server_core import ServerCore
@@ -47,6 +48,7 @@ from serving.transport.http_engine import AsgiApp
 from serving.transport.http_health import health_apps
 from serving.transport.http_routes import routed
 from serving.transport.http_server import HttpServer
+from serving.transport.observed_app import ObservedApp
 from serving.transport.tls import Certificate
 from serving.warm_up import WarmUp, WarmUpEnd
 
@@ -77,6 +79,7 @@ class ModelServer:
         self._metrics = Metrics(
             self._peers.count_everywhere, is_published=options.monitoring is not None
         )
+        self._observation = Observation(options.observability, self._clock)
         self._running = ExitStack()
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
@@ -125,7 +128,8 @@ class ModelServer:
         with ExitStack() as starting:
             # Before the models, which may take minutes to load.
             self._certificate = Certificate(self._options.tls) if self._options.tls else None
-            self._run_threads = _thread_pool(self._options.grpc.max_threads, "run", starting)
+            self._observation.start(starting)
+            self._run_threads = self._threads(self._options.grpc.max_threads, "run", starting)
             memory_return = MemoryReturn(self.core.bus, self._clock)
             starting.callback(memory_return.stop)
             memory_return.start()
@@ -134,9 +138,10 @@ class ModelServer:
             self._start_batch_threads(starting)
             self._peers.start(self.core)
             models = self._peers.join(self.core, self._metrics, starting)
+            models = self._observation.models(models)
             # Closed after the transports, whose calls in progress need them.
-            control = _thread_pool(_NUM_CONTROL_THREADS, "control", starting)
-            rest = _thread_pool(self._options.rest_num_threads, "rest", starting)
+            control = self._threads(_NUM_CONTROL_THREADS, "control", starting)
+            rest = self._threads(self._options.rest_num_threads, "rest", starting)
             pages = _thread_pool(1, "monitoring", starting)
             starting.callback(self._close_transports)
             self._watch_certificate(starting)
@@ -176,7 +181,8 @@ class ModelServer:
         if isinstance(servable, BoundedServable):  # a model of TensorFlow Lite, so far
             direct = QueuedRuns(direct, servable.max_runs)
             batched = batched or self._batched_tflite
-        return batched.wrap(servable_id, path, servable, direct) if batched else direct
+        serves = batched.wrap(servable_id, path, servable, direct) if batched else direct
+        return self._observation.servable(serves)
 
     def _watch_certificate(self, running: ExitStack) -> None:
         if self._certificate:
@@ -191,6 +197,7 @@ class ModelServer:
             waiting=frozenset({RELOAD}),
             certificate=self._certificate,
             is_served=self.core.is_answering,
+            observer=self._observation.observer,
         )
         grpc.start()
         if self._options.grpc.health_service:
@@ -240,10 +247,11 @@ class ModelServer:
         )
         if self._batched:
             self._batched.tell_of_priorities(rest.honor_priorities)
+        observer = self._observation.observer
         apps = dict(health_apps(self._why_not_ready))
         if monitoring := self._options.monitoring:
             apps[monitoring.path] = MetricsPage(monitoring.path, self._metrics, pages)
-        return routed(apps, otherwise=rest)
+        return routed(apps, otherwise=rest if observer is None else ObservedApp(rest, observer))
 
     def _open_http(self, application: AsgiApp) -> None:
         """A REST port that cannot be had is logged: gRPC clients are served all the same."""
@@ -268,6 +276,10 @@ class ModelServer:
         """It gets what calls left of the grace period, and a second at least."""
         left = self._grace_ends - self._clock.monotonic()
         self._request_logger.stop(max(_LEAST_LOG_SECONDS, left))
+
+    def _threads(self, number: int, name: str, running: ExitStack) -> Executor:
+        """Threads that work for calls, until ``running`` closes."""
+        return self._observation.threads(_thread_pool(number, name, running))
 
     def _close_transports(self) -> None:
         """Both drain at the same time, so that one grace period is enough."""

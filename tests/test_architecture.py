@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "batching": frozenset({"core"}),
     "inference": frozenset({"core"}),
     "transport": frozenset({"core"}),
+    "observability": frozenset({"core"}),
     "metrics": frozenset(),
     "monitoring": frozenset({"batching", "core", "metrics"}),
     "memory": frozenset({"core"}),
@@ -41,7 +42,15 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     | ROOMS,
     "apis": frozenset({"core", "inference", "generated", "metrics"}),
     "config": frozenset(
-        {"core", "generated", "server_core_options", "transport", "apis", "request_logging"}
+        {
+            "core",
+            "generated",
+            "observability",
+            "request_logging",
+            "server_core_options",
+            "transport",
+            "apis",
+        }
     )
     | ROOMS,
     "batched_servables": frozenset({"core", "batching", "config"}),
@@ -51,7 +60,16 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "peers": frozenset({"core", "config", "metrics", "server_core"}),
     "model_server": EVERYTHING,
     "workers": frozenset(
-        {"core", "config", "managers", "metrics", "model_server", "server_core", "transport"}
+        {
+            "core",
+            "config",
+            "managers",
+            "metrics",
+            "model_server",
+            "observability",
+            "server_core",
+            "transport",
+        }
     ),
     "cli": EVERYTHING,
     "testing": EVERYTHING,
@@ -78,6 +96,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
             "uvloop",
         }
     ),
+    "observability": frozenset({"numpy"}),
     "metrics": frozenset(),
     "monitoring": frozenset({"numpy", "prometheus_client", "pynvml"}),
     "memory": frozenset(),
@@ -103,8 +122,11 @@ PLATFORM_FILES: dict[str, frozenset[str]] = {
     "serving/loaders/onnx_*.py": frozenset({"onnxruntime"}),
     "serving/loaders/tensorflow_*.py": frozenset({"tensorflow", "google.protobuf"}),
     "serving/loaders/tflite_*.py": frozenset({"ai_edge_litert", "flatbuffers"}) | MESSAGES,
+    "serving/observability/tracing.py": frozenset({"opentelemetry"}),
 }
-"""The files that may import a machine-learning framework: they run its models."""
+"""The files that may import what is optional: a machine-learning framework, whose models they run,
+or the packages of OpenTelemetry.
+"""
 
 
 @dataclass(frozen=True, slots=True)

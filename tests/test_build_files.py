@@ -18,6 +18,7 @@ DISTRIBUTIONS = {
     "google_crc32c": "google-crc32c",
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
+    "opentelemetry": "opentelemetry-exporter-otlp-proto-grpc",
     "tensorflow_serving": "tensorflow-serving-api",
     "yaml": "pyyaml",
 }

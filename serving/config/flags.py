@@ -428,6 +428,28 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Above 1: join requests into batches of this part of 500 rows.",
         ),
     ),
+    "Traces and logs": (
+        Flag("log_level", _STRING, "info", "debug, info, warning or error."),
+        Flag("log_format", _STRING, "text", "text, or json: one JSON object a line."),
+        Flag(
+            "access_log",
+            _STRING,
+            "",
+            "File for one line about each call, or stdout; empty: none.",
+        ),
+        Flag(
+            "tracing_endpoint",
+            _STRING,
+            "",
+            "URL of an OpenTelemetry collector (OTLP over gRPC) to send traces to; empty: none.",
+        ),
+        Flag(
+            "tracing_sample_ratio",
+            _FLOAT,
+            1.0,
+            "Share of the calls to trace, 0 to 1; clients that trace theirs have them traced.",
+        ),
+    ),
     "The server itself": (
         Flag(
             "shutdown_grace_seconds",
@@ -441,7 +463,6 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             1,
             "Processes that share the ports, each with the models in its own memory; 1: no others.",
         ),
-        Flag("log_level", _STRING, "info", "debug, info, warning or error."),
         Flag(
             "monitoring_config_file",
             _STRING,

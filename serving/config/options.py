@@ -15,11 +15,13 @@ from serving.config.command_line import CommandLine
 from serving.config.flags import CPUS
 from serving.config.instances import Instances, instance_options
 from serving.config.monitoring_config import read_monitoring
+from serving.config.observability import observability_options
 from serving.config.ssl_config import read_ssl_config
 from serving.config.text_proto import read_text_proto
 from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tflite_options import TfLiteOptions
+from serving.observability.observability_options import ObservabilityOptions
 from serving.request_logging.request_log_options import RequestLogOptions
 from serving.server_core_options import LifecycleOptions
 from serving.sources.model_cache import ModelCacheOptions
@@ -73,6 +75,7 @@ class ServerOptions:
     request_log: RequestLogOptions
     shutdown_grace_seconds: float
     num_workers: int
+    observability: ObservabilityOptions
 
 
 def server_options(flags: CommandLine) -> ServerOptions:
@@ -114,6 +117,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         num_warm_up_iterations=_num_warm_up_iterations(flags),
         shutdown_grace_seconds=_at_least(0, "shutdown_grace_seconds", flags),
         num_workers=_num_workers(flags),
+        observability=observability_options(flags),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from serving.core.errors import NotFound
 from serving.core.models import Models, ModelSpec
+from serving.core.observed_call import CURRENT_CALL
 from serving.core.servable_state import ServableState
 
 
@@ -15,6 +16,9 @@ def model_status(models: Models, spec: ModelSpec) -> Sequence[ServableState]:
     A label is not looked at: it says which version serves, and all are listed. Raises NotFound
     when nothing has been seen of the version or the model.
     """
+    call = CURRENT_CALL.get()
+    if call is not None:
+        call.model_name, call.version = spec.name, spec.version
     states = models.versions(spec.name)
     if spec.version is None:
         if not states:

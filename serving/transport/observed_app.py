@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from serving.core.call_observer import REQUEST_ID, CallObserver
 from serving.core.observed_call import Arrival, ObservedCall, Protocols, working_for
-from serving.transport.http_server import AsgiApp, AsgiMessage
+from serving.transport.http_engine import AsgiApp, AsgiMessage, AsgiReceive, AsgiSend
 
 _CLIENT_CLOSED_REQUEST = 499  # as nginx has it, for a client that is gone before it is answered
 _INTERNAL_SERVER_ERROR = 500
-
-_Receive = Callable[[], Awaitable[AsgiMessage]]
-_Send = Callable[[AsgiMessage], Awaitable[None]]
 
 
 class ObservedApp:
@@ -22,7 +17,7 @@ class ObservedApp:
         self._app = app
         self._observer = observer
 
-    async def __call__(self, scope: AsgiMessage, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -41,7 +36,7 @@ class ObservedApp:
 class _Exchange:
     """The two directions of one call, with what passes through them."""
 
-    def __init__(self, call: ObservedCall, receive: _Receive, send: _Send) -> None:
+    def __init__(self, call: ObservedCall, receive: AsgiReceive, send: AsgiSend) -> None:
         self.status = 0  # until the response begins
         self.response_bytes = 0
         self._call = call

@@ -116,7 +116,9 @@ class Fleet:
                 configs = [replace(config, version_labels={}) for config in configs]
             else:
                 member.configs = configs
-        channel.tell(Begin(self._options, configs, self._log_level, is_replacement))
+        observability = replace(self._options.observability, worker=name)
+        options = replace(self._options, observability=observability)
+        channel.tell(Begin(options, configs, self._log_level, is_replacement))
         channel.start(
             lambda message, answer: self.hear(member, message, answer),
             lambda: self.remove(member),

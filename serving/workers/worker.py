@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from multiprocessing.connection import Connection
 
 from serving.core.errors import ServingError
+from serving.observability.log_lines import set_up_logging
 from serving.workers.channel import Channel
 from serving.workers.supervised_peers import SupervisedPeers
 
@@ -20,10 +20,8 @@ def main(descriptor: int) -> int:
     """
     peers = SupervisedPeers(Channel(Connection(descriptor), "the supervisor"))
     begin = peers.await_begin()
-    logging.basicConfig(
-        level=begin.log_level.upper(),
-        format="%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s",
-    )
+    observability = begin.options.observability
+    set_up_logging(begin.log_level, observability.log_format, observability.worker)
     # TensorFlow takes its time to import: the supervisor may end meanwhile, and then so does this.
     from serving.model_server import run  # noqa: PLC0415  # see above
 

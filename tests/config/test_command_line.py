@@ -63,6 +63,7 @@ enable_serialization_as_tensor_content bool false
 """
 ROWS = [(*line.split(" "), "")[:3] for line in UPSTREAM.strip().splitlines()]
 OWN = {
+    "access_log",
     "aspired_version_policy",
     "devices",
     "enable_session_service",
@@ -70,6 +71,7 @@ OWN = {
     "grpc_engine",
     "instances_per_model",
     "load_on_first_request",
+    "log_format",
     "log_level",
     "max_ended_versions",
     "model_cache_dir",
@@ -87,6 +89,8 @@ OWN = {
     "shutdown_grace_seconds",
     "ssl_config_file_poll_wait_seconds",
     "total_model_memory_limit_bytes",
+    "tracing_endpoint",
+    "tracing_sample_ratio",
     "version_marker_file",
     "version_settle_seconds",
 }

@@ -51,11 +51,11 @@ class Client:
 
     def call(self, method: str, request: Message) -> Any:
         """The response of a method of either service."""
-        return self._stub(method)(request, timeout=WAIT_SECONDS)
+        return self.method(method)(request, timeout=WAIT_SECONDS)
 
     def future(self, method: str, request: Message) -> Any:
         """The call in progress."""
-        return self._stub(method).future(request, timeout=WAIT_SECONDS)
+        return self.method(method).future(request, timeout=WAIT_SECONDS)
 
     def failure(self, method: str, request: Message) -> tuple[str, str]:
         """The code's name and the text of a call that is refused."""
@@ -92,7 +92,8 @@ class Client:
             lambda: self.states(name) == expected, lambda: f"{expected}, not {self.states(name)}"
         )
 
-    def _stub(self, method: str) -> Any:
+    def method(self, method: str) -> Any:
+        """What calls a method of either service."""
         return getattr(self.predictions, method, None) or getattr(self.models, method)
 
 

@@ -1,0 +1,39 @@
+"""Calls as they are when they have ended, for those who listen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serving.core.call_observer import CallObserver
+from serving.core.observed_call import Arrival, CallListener, ObservedCall, Protocols
+from serving.testing import FakeClock
+
+PREDICT = "tensorflow.serving.PredictionService/Predict"
+
+
+def grpc_arrival(*metadata: tuple[str, str | bytes]) -> Arrival:
+    return Arrival(Protocols.GRPC, PREDICT, metadata, "127.0.0.1:5000")
+
+
+def http_arrival(*headers: tuple[str, str]) -> Arrival:
+    return Arrival(Protocols.HTTP, "POST", headers, "[::1]:5000", "/v1/models/m:predict", "http")
+
+
+def ended_call(
+    listener: CallListener,
+    arrival: Arrival | None = None,
+    *,
+    code: str = "OK",
+    start: float = 1_700_000_000.0,
+    **facts: Any,
+) -> ObservedCall:
+    """A call that began at ``start`` and took 1.5 ms, with these facts; it is told."""
+    clock = FakeClock(start)
+    observer = CallObserver([listener], clock, returns_request_ids=True)
+    call = observer.begin(arrival or grpc_arrival())
+    for name, value in facts.items():
+        setattr(call, name, value)
+    clock.advance(0.0015)
+    call.answered(code, facts.get("response_bytes", 0))
+    call.tell_ended()
+    return call
