@@ -244,6 +244,7 @@ def test_a_reload_returns_once_new_models_are_available_and_drops_the_others(
             served.reload([table(tmp_path / "b", "b")])
             assert ServableId("b", 1) in served.available()
         assert served.available() == [ServableId("b", 1)]
+        assert served.names() == ["b"]
 
 
 def test_a_dropped_model_can_come_back(tmp_path: Path) -> None:

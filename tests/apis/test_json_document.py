@@ -6,7 +6,10 @@ import json
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from serving.apis.tensorflow_serving.rest import json_document
 from serving.apis.tensorflow_serving.rest.json_document import (
     _reason_and_position,
     quote,
@@ -157,3 +160,69 @@ def test_the_signature_name_is_optional_and_a_string():
         'JSON Value: {\n    "signature_name": 5\n} not formatted correctly. '
         "'signature_name' key must be a string value."
     )
+
+
+MEMBERS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from([-(2**63), 2**63, 2**64 - 1, 2**64, 1e308, -0.0, "\ud800", '"', "\\"]),
+    lambda members: (
+        st.lists(members, max_size=3) | st.dictionaries(st.text(max_size=2), members, max_size=2)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    pairs=st.lists(st.tuples(st.sampled_from(["a", "b", "é"]), MEMBERS), max_size=3),
+    after=st.sampled_from(["", " ", "}", "x"]),
+    ascii_only=st.booleans(),
+)
+def test_the_fast_parser_makes_no_difference(pairs, after, ascii_only):
+    """Whatever it takes comes out as it does without it: values, types, and which duplicate."""
+    text = ", ".join(
+        f"{json.dumps(key, ensure_ascii=ascii_only)}: {json.dumps(value, ensure_ascii=ascii_only)}"
+        for key, value in pairs
+    )
+    body = f"{{{text}}}{after}".encode("utf-8", "surrogatepass")
+    fast = json_document._plain_object(body)
+    if fast is not None:
+        assert repr(fast) == repr(json_document._decode(body.decode()))
+
+
+def test_plain_documents_take_the_fast_parser():
+    for body in (b'{"instances": [1, 2.5, [true, null]]}', b'{"signature_name": "s", "inputs": 1}'):
+        assert json_document._plain_object(body) == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": 1, "a": 2}',
+        b'{"a": "x", "a": 1}',
+        b'{"a": 1, "a": "x"}',
+        b'{"a": ["x"]}',
+        b'{"a": {}}',
+        b'{"a": NaN}',
+        b'{"a": 1} x',
+        b'{"a": 1e400}',
+        b'\xef\xbb\xbf{"a": 1}',
+        b'{"a": "\xff"}',
+        b'{"a": "\\ud800"}',
+        b"[1]",
+    ],
+)
+def test_what_the_fast_parser_may_read_differently_does_not_take_it(body):
+    assert json_document._plain_object(body) is None
+
+
+@pytest.mark.parametrize("digits", ["18446744073709551616", "-9223372036854775809", "9" * 300])
+def test_integers_of_more_than_64_bits_are_doubles(digits):
+    """In objects that take the fast parser, and in others."""
+    for body in (f'{{"a": {digits}}}', f'{{"a": {digits}, "b": {{}}}}'):
+        value = read_object(body.encode())["a"]
+        assert (type(value), value) == (float, float(digits))

@@ -472,6 +472,24 @@ def test_a_bad_get_is_refused_with_its_text(api, target, status, message):
     assert (response.status, response.body) == (status, error_body(message))
 
 
+def test_the_list_has_every_configured_model_and_the_states_of_its_versions(models):
+    class Listed(FakeModels):
+        def versions(self, name):
+            if name == "none":
+                raise NotFound("nothing was found there")
+            return super().versions(name)
+
+    models = Listed(m=FakeServable(), none=FakeServable())
+    response = ask(RestApi(models, executor=InlineExecutor()), "GET", "/v1/models")
+    assert response.status == 200
+    assert json.loads(response.body) == {
+        "models": [
+            {"name": "m", **json.loads(STATUS)},
+            {"name": "none", "model_version_status": []},
+        ]
+    }
+
+
 def test_metadata_prints_every_field_of_every_signature(models):
     plain = signature({"x": DType.FLOAT}, {}, "predict")
     models.servables["m"] = FakeServable(signatures={"s": plain})

@@ -45,17 +45,19 @@ class Taking(FakeServable):
 
 
 class Direct:
-    def __init__(self):
+    def __init__(self, *, may_run_long=False):
         clock = FakeClock()
         self.inner = Taking(clock)
+        self.inner.may_run_long = may_run_long
         self.threads = Elsewhere()
         self.servable = DirectServable(self.inner, self.threads, clock)
 
-    def run(self, *fetches, seconds=QUICK):
+    def run(self, *fetches, seconds=QUICK, caller_may_wait=True):
         """Run once; whether it was handed over."""
         self.inner.seconds = seconds
         results = []
-        self.servable.run(FEEDS, fetches, RunOptions(), results.append)
+        options = RunOptions(caller_may_wait=caller_may_wait)
+        self.servable.run(FEEDS, fetches, options, results.append)
         handed_over = not results
         assert self.threads.run_all() == handed_over
         assert len(results) == 1
@@ -101,3 +103,13 @@ def test_signatures_and_close_are_those_of_the_wrapped_servable(direct):
     assert direct.servable.signatures is direct.inner.signatures
     direct.servable.close()
     assert direct.inner.closed
+
+
+@pytest.mark.parametrize("may_run_long", [False, True])
+def test_what_may_run_long_is_handed_over_by_a_caller_that_can_not_wait(may_run_long):
+    """However quick it was: the thread may be one that carries every request."""
+    direct = Direct(may_run_long=may_run_long)
+    for _ in range(16):
+        direct.run("y:0")
+    assert direct.run("y:0", caller_may_wait=False) == may_run_long
+    assert not direct.run("y:0")

@@ -118,3 +118,7 @@ def test_states_are_those_of_all_workers(core: ServerCore) -> None:
     models = SharedModels(core, {}, {"m": combined}, lambda configs, done: None)
     assert models.versions("m") == combined
     assert models.versions("n") == ()
+
+
+def test_the_names_are_those_that_this_worker_is_configured_with(core: ServerCore) -> None:
+    assert SharedModels(core, {}, {}, lambda configs, done: None).names() == ["m"]

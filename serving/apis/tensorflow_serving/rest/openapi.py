@@ -135,11 +135,17 @@ def _get(summary: str, tag: str, schema: _Json) -> _Json:
 
 
 def _predict(version: _Version, tag: str) -> _Json:
-    request = schemas.predict_request(version.signatures)
-    operation = _post("Predict", tag, request, schemas.predict_response(version.signatures))
-    binary: _Json = {"application/x-npy": {}, "application/x-npz": {}}
-    operation["requestBody"]["content"] |= binary
-    operation["responses"]["200"]["content"] |= binary
+    in_json = {
+        name: signature
+        for name, signature in version.signatures.items()
+        if schemas.is_in_json(signature)
+    }
+    request = schemas.predict_request(in_json)
+    operation = _post("Predict", tag, request, schemas.predict_response(in_json))
+    for described in (operation["requestBody"], operation["responses"]["200"]):
+        described["content"] |= {"application/x-npy": {}, "application/x-npz": {}}
+        if not in_json:
+            del described["content"]["application/json"]
     operation["parameters"] = [
         {
             "name": "x-signature-name",

@@ -40,12 +40,17 @@ _ELEMENTS: Mapping[DType, _Json] = {
 }
 
 
+def is_in_json(signature: Signature) -> bool:
+    """Whether JSON can carry all that it takes and gives."""
+    tensors = [*signature.inputs.values(), *signature.outputs.values()]
+    return bool(signature.inputs) and all(info.dtype in _ELEMENTS for info in tensors)
+
+
 def predict_request(signatures: Mapping[str, Signature]) -> _Json:
-    """A document in rows or in columns for one of the signatures."""
+    """A document in rows or in columns for one of the signatures, which are all for JSON."""
     return _any_of(
         form
         for name, signature in sorted(signatures.items())
-        if signature.inputs
         for form in (
             _request(name, {"instances": _rows(signature.inputs)}),
             _request(name, {"inputs": _columns(signature.inputs)}),
@@ -81,7 +86,8 @@ def examples_request(names: Iterable[str]) -> _Json:
 
 def results(verb: str) -> _Json:
     """What classify or regress answer for each example."""
-    pair = {"type": "array", "prefixItems": [{"type": "string"}, {"type": "number"}]}
+    label_or_score = {"anyOf": [{"type": "string"}, {"type": "number"}]}
+    pair = {"type": "array", "items": label_or_score, "minItems": 2, "maxItems": 2}
     result = {"type": "array", "items": pair} if verb == "classify" else {"type": "number"}
     return _object({"results": {"type": "array", "items": result}})
 
@@ -110,9 +116,7 @@ def _columns(tensors: Mapping[str, TensorInfo]) -> _Json:
 
 def _tensor(info: TensorInfo, skip: int = 0) -> _Json:
     """Lists nested as deep as the shape, but for the first ``skip`` dimensions."""
-    schema = _ELEMENTS.get(info.dtype)
-    if schema is None:
-        return {"description": f"{info.dtype.label}: not in JSON, send application/x-npy"}
+    schema = _ELEMENTS[info.dtype]
     if info.shape is None:
         return {"description": f"{info.dtype.label}, of any shape"}
     for size in reversed(info.shape[skip:]):
