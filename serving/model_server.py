@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
+from importlib.util import find_spec
 from queue import SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any
 
 from serving import memory
 from serving.apis.monitoring.page import MetricsPage
+from serving.apis.profiler.profiler_service import MONITOR, PROFILE, ProfilerService
 from serving.apis.tensorflow_serving.model_service import RELOAD, ModelService
 from serving.apis.tensorflow_serving.prediction_service import (
     PredictionOptions,
@@ -29,9 +31,10 @@ from serving.config.options import ServerOptions
 from serving.config.ssl_config import watch_ssl_config
 from serving.core.call import UnaryHandler
 from serving.core.clock import Clock, SystemClock
-from serving.core.errors import Code, ServingError
+from serving.core.errors import Code, ServingError, Unimplemented
 from serving.core.main_thread import next_of
 from serving.core.models import Models
+from serving.core.profiler import Profiler
 from serving.core.servable import BoundedServable, Servable
 from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
@@ -194,9 +197,9 @@ class ModelServer:
         self._grpc = grpc = GrpcServer(
             self._options.grpc,
             self._grpc_methods(models, control),
-            waiting=frozenset({RELOAD}),
+            waiting=frozenset({RELOAD, PROFILE, MONITOR}),
             certificate=self._certificate,
-            is_served=self.core.is_answering,
+            model_health=self.core,
             observer=self._observation.observer,
         )
         grpc.start()
@@ -219,7 +222,18 @@ class ModelServer:
         if self._batched:
             self._batched.tell_of_priorities(prediction.honor_priorities)
         model = ModelService(models, self._metrics, control)
-        return {**prediction.methods(), **model.methods(), **self._session_methods(models)}
+        methods = {**prediction.methods(), **model.methods(), **self._session_methods(models)}
+        if self._options.profiler:
+            methods.update(ProfilerService(self._profiler, self._clock).methods())
+        return methods
+
+    def _profiler(self) -> Profiler:
+        """Imported only when somebody wants to know: few servers are ever profiled."""
+        if not find_spec("tensorflow"):
+            raise Unimplemented("profiling needs tensorflow, which is not installed")
+        from serving.loaders.tensorflow_profiler import TensorFlowProfiler  # noqa: PLC0415  # see above
+
+        return TensorFlowProfiler(self._clock)
 
     def _session_methods(self, models: Models) -> Mapping[str, UnaryHandler]:
         if not self._options.session_service:

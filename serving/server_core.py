@@ -261,6 +261,10 @@ class ServerCore:
         is_known = states or (version is None and name in self._configs)
         return is_answered if is_known else None
 
+    def model_names(self) -> Sequence[str]:
+        """The models of the configuration in force."""
+        return list(self._configs)
+
     def can_serve(self) -> bool:
         """Whether any configured model can be asked for; so it is, too, where none is configured:
         clients that configure some must get through.

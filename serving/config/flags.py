@@ -469,9 +469,7 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "",
             "Text-format MonitoringConfig; has metrics published on the REST port.",
         ),
-        Flag(
-            "enable_profiler", _BOOL, True, "Offer the service tensorflow.ProfilerService.", _LATER
-        ),
+        Flag("enable_profiler", _BOOL, True, "Offer the service tensorflow.ProfilerService."),
         Flag("version", _BOOL, False, "Print the versions and exit."),
     ),
 }

@@ -62,6 +62,7 @@ class ServerOptions:
     instances: Instances
     monitoring: MonitoringOptions | None
     session_service: bool
+    profiler: bool
     model_name: str
     model_base_path: str
     model_config_file: str
@@ -104,6 +105,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         instances=_instances(flags),
         monitoring=_monitoring(flags),
         session_service=_session_service(flags),
+        profiler=flags["enable_profiler"],
         model_name=flags["model_name"],
         model_base_path=flags["model_base_path"],
         model_config_file=flags["model_config_file"],

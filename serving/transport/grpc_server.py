@@ -14,7 +14,7 @@ from serving.core.errors import ServingError, Unavailable
 from serving.transport.grpc_engine import GrpcMethods, StreamMethod
 from serving.transport.grpc_engines import new_engine
 from serving.transport.grpc_options import GrpcOptions
-from serving.transport.health import HEALTH, Health, IsServed
+from serving.transport.health import HAS_LIST, HEALTH, Health, ModelHealth
 from serving.transport.observed_calls import observed
 from serving.transport.reflection import REFLECTION, REFLECTION_V1ALPHA, Reflection
 from serving.transport.tls import Certificate
@@ -26,7 +26,7 @@ class GrpcServer:
     """Serves unary methods by their full path, ``/package.Service/Method``, with reflection.
 
     Calls of the methods named in ``waiting`` may take minutes to answer. With a ``certificate``
-    every port is encrypted. The health service, if it is offered, asks ``is_served`` about models.
+    every port is encrypted. The health service, if it is offered, asks ``model_health``.
     An ``observer`` is told of every call of the methods, not of health and reflection. Thread-safe.
     """
 
@@ -37,13 +37,13 @@ class GrpcServer:
         *,
         waiting: Collection[str] = frozenset(),
         certificate: Certificate | None = None,
-        is_served: IsServed = lambda _name, _version: None,
+        model_health: ModelHealth | None = None,
         observer: CallObserver | None = None,
     ) -> None:
         self._options = options
         self._certificate = certificate
         self._port: int | None = None
-        self._health = Health(is_served) if options.health_service else None
+        self._health = Health(model_health) if options.health_service else None
         completed = _completed(observed(methods, observer), waiting, self._health)
         self._engine = new_engine(options, replace(completed, with_peer=observer is not None))
 
@@ -71,7 +71,7 @@ class GrpcServer:
             self._health.set_serving(serving)
 
     def model_changed(self, name: str) -> None:
-        """Tell those who watch the model's health, where ``is_served`` answers another thing."""
+        """Tell those who watch the model's health, where that is another now."""
         if self._health:
             self._health.model_changed(name)
 
@@ -112,6 +112,8 @@ def _completed(
     streams: dict[str, StreamMethod] = {}
     if health:
         unary[f"/{HEALTH}/Check"] = health.check
+        if HAS_LIST:
+            unary[f"/{HEALTH}/List"] = health.list
         streams[f"/{HEALTH}/Watch"] = health
     reflection = Reflection(sorted({method.split("/")[1] for method in unary}))
     for service in (REFLECTION, REFLECTION_V1ALPHA):

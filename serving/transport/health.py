@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
@@ -14,9 +15,19 @@ from serving.core.errors import InvalidArgument, NotFound, ServingError
 from serving.transport.grpc_engine import GrpcStream
 
 HEALTH = "grpc.health.v1.Health"
+HAS_LIST = hasattr(health_pb2, "HealthListResponse")
+"""Whether the installed messages are of a time when health could be listed."""
 
-IsServed = Callable[[str, int | None], bool | None]
-"""Whether a model, or one version of it, answers requests; None where it is not known at all."""
+
+class ModelHealth(Protocol):
+    """What health is to know of models. Quick, and thread-safe."""
+
+    def is_answering(self, name: str, version: int | None = None) -> bool | None:
+        """Whether a model, or one version of it, answers requests; None where it is not known."""
+
+    def model_names(self) -> Sequence[str]:
+        """Those that are known."""
+
 
 _KEYS = frozenset({"", "ModelService", "PredictionService"})
 _VERSION_KEY = re.compile(r"(.+)/([0-9]{1,19})", re.DOTALL)
@@ -28,7 +39,7 @@ class Health:
 
     The keys are the server as a whole (""), the bare service names that TensorFlow Serving uses,
     ``ModelService`` and ``PredictionService``, the names of models, and ``model/version``. The
-    object is the streaming method ``Watch``; :meth:`check` is the unary one.
+    object is the streaming method ``Watch``; :meth:`check` and :meth:`list` are the unary ones.
 
     The servicer that comes with grpcio is not used: it sends under the lock that it takes when a
     stream ends, on the thread that sending waits for, and so locks up the server when a client
@@ -37,9 +48,9 @@ class Health:
 
     one_request = True
 
-    def __init__(self, is_served: IsServed = lambda _name, _version: None) -> None:
-        """``is_served`` must be quick; :meth:`model_changed` is called when it has news."""
-        self._is_served = is_served
+    def __init__(self, models: ModelHealth | None = None) -> None:
+        """Where ``models`` has other answers than before, :meth:`model_changed` is called."""
+        self._models = models
         self._serving = False
         self._announcing = threading.Lock()  # keeps states in order; an engine's send may wait
         self._lock = threading.Lock()  # for the watchers, in memory only
@@ -65,6 +76,13 @@ class Health:
             raise NotFound("unknown service")
         reply(_encoded(status))
 
+    def list(self, _request: bytes, _context: CallContext, reply: Reply) -> None:
+        """The state of the server, the services and every model now."""
+        response = health_pb2.HealthListResponse()
+        for key in (*_KEYS, *(self._models.model_names() if self._models else ())):
+            response.statuses[key].status = self._status(key)
+        reply(response.SerializeToString())
+
     def requested(self, stream: GrpcStream, request: bytes) -> None:
         """Tell the state now and at every change, also of a key that is unknown so far."""
         try:
@@ -89,12 +107,18 @@ class Health:
             watcher.tell(self._status(watcher.key))
 
     def _status(self, key: str) -> health_pb2.HealthCheckResponse.ServingStatus:
-        served = True if key in _KEYS else self._is_served(key, None)
-        if served is None and (version := _VERSION_KEY.fullmatch(key)):
-            served = self._is_served(version[1], int(version[2]))
+        served = key in _KEYS or self._is_answering(key)
         if served is None:
             return _States.SERVICE_UNKNOWN
         return _States.SERVING if served and self._serving else _States.NOT_SERVING
+
+    def _is_answering(self, key: str) -> bool | None:
+        if self._models is None:
+            return None
+        answer = self._models.is_answering(key)
+        if answer is None and (version := _VERSION_KEY.fullmatch(key)):
+            answer = self._models.is_answering(version[1], int(version[2]))
+        return answer
 
 
 class _Watcher:

@@ -21,8 +21,11 @@ class Models:
     def __init__(self):
         self.served = {("m", None): True, ("m", 7): True, ("m", 6): False, ("team/m", None): True}
 
-    def __call__(self, name, version):
+    def is_answering(self, name, version=None):
         return self.served.get((name, version))
+
+    def model_names(self):
+        return ["m", "team/m"]
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def models():
 @pytest.fixture
 def server(grpc_engine, models):
     options = GrpcOptions(engine=grpc_engine, address="127.0.0.1:0", health_service=True)
-    server = GrpcServer(options, {}, is_served=models)
+    server = GrpcServer(options, {}, model_health=models)
     server.start()
     server.set_serving(True)
     yield server
@@ -80,6 +83,15 @@ def test_the_keys_of_tensorflow_serving_are_no_models(health, models):
     models.served["PredictionService", None] = False
 
     assert check(health, "PredictionService") == SERVING
+
+
+def test_a_list_has_the_server_its_services_and_the_models(health):
+    request = health_pb2.HealthListRequest()
+    statuses = health.List(request, timeout=WAIT_SECONDS).statuses
+
+    assert {key: answer.status for key, answer in statuses.items()} == dict.fromkeys(
+        ("", "ModelService", "PredictionService", "m", "team/m"), SERVING
+    )
 
 
 def test_who_watches_a_model_hears_of_each_change_once(server, health, models):

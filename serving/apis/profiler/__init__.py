@@ -1,0 +1,1 @@
+"""What TensorBoard asks to profile a server."""
