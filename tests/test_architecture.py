@@ -89,6 +89,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
         {
             "google.protobuf",
             "grpc",
+            "grpc_channelz",
             "grpc_health",
             "grpc_reflection",
             "hypercorn",

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TOOLS = {"grpcio-tools", "pytest"}
 PLATFORMS_WITH_AN_EXTRA = {"onnx", "tensorflow", "tflite"}
-OTHER_CODE_WITH_AN_EXTRA = {"otel"}
+OTHER_CODE_WITH_AN_EXTRA = {"channelz", "otel"}
 
 
 def requirement_lines(file: str = "requirements.txt") -> list[str]:

@@ -261,6 +261,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Offer the service grpc.health.v1.Health.",
         ),
         Flag(
+            "enable_channelz",
+            _BOOL,
+            False,
+            "Offer the service grpc.channelz.v1.Channelz; needs grpcio-channelz.",
+        ),
+        Flag(
             "enable_session_service",
             _BOOL,
             False,

@@ -181,6 +181,7 @@ def _grpc_options(flags: CommandLine, address: str) -> GrpcOptions:
         max_threads=_at_least(1, "grpc_max_threads", flags),
         channel_arguments=_channel_arguments(flags["grpc_channel_arguments"]),
         health_service=flags["enable_grpc_healthcheck_service"],
+        channelz=flags["enable_channelz"],
         engine=flags["grpc_engine"],
     )
 

@@ -38,6 +38,7 @@ class GrpcOptions:
     max_threads: int = 8
     channel_arguments: tuple[tuple[str, int | str], ...] = ()
     health_service: bool = False
+    channelz: bool = False
     engine: str = COMPLETION_QUEUE
     shared: bool = False
 

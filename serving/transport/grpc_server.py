@@ -11,6 +11,7 @@ from pathlib import Path
 from serving.core.call import UnaryHandler
 from serving.core.call_observer import CallObserver
 from serving.core.errors import ServingError, Unavailable
+from serving.transport.channelz import channelz_methods
 from serving.transport.grpc_engine import GrpcMethods, StreamMethod
 from serving.transport.grpc_engines import new_engine
 from serving.transport.grpc_options import GrpcOptions
@@ -27,7 +28,9 @@ class GrpcServer:
 
     Calls of the methods named in ``waiting`` may take minutes to answer. With a ``certificate``
     every port is encrypted. The health service, if it is offered, asks ``model_health``.
-    An ``observer`` is told of every call of the methods, not of health and reflection. Thread-safe.
+    An ``observer`` is told of every call of the methods, not of gRPC's own services.
+
+    Thread-safe. Raises FailedPrecondition where the options want what is not installed.
     """
 
     def __init__(
@@ -44,7 +47,10 @@ class GrpcServer:
         self._certificate = certificate
         self._port: int | None = None
         self._health = Health(model_health) if options.health_service else None
-        completed = _completed(observed(methods, observer), waiting, self._health)
+        named = dict(observed(methods, observer))
+        if options.channelz:
+            named.update(channelz_methods())
+        completed = _completed(named, waiting, self._health)
         self._engine = new_engine(options, replace(completed, with_peer=observer is not None))
 
     @property

@@ -66,6 +66,7 @@ OWN = {
     "access_log",
     "aspired_version_policy",
     "devices",
+    "enable_channelz",
     "enable_session_service",
     "grpc_bind_address",
     "grpc_engine",
