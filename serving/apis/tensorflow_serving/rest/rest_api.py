@@ -45,6 +45,13 @@ _NOT_FOUND_PAGE = (
 )
 
 
+PAGES: Mapping[str, Callable[[Models, Clock], Content]] = {
+    "/openapi.json": lambda models, clock: Content(openapi.document(models, clock)),
+    "/docs": lambda _models, _clock: Content(docs_page.PAGE, _HTML),
+}
+"""What describes the API, by path."""
+
+
 class RestOptions(NamedTuple):
     """How the gateway answers.
 
@@ -110,10 +117,6 @@ class RestApi:
         self._clock = clock
         self._cors = _CORS_HEADERS if self._options.cors else ()
         self._request_metrics = RequestMetrics(metrics or Metrics())
-        self._pages: Mapping[str, Callable[[], Content]] = {
-            "/openapi.json": lambda: Content(openapi.document(self._models, self._clock)),
-            "/docs": lambda: Content(docs_page.PAGE, _HTML),
-        }
 
     def honor_priorities(self, honors: bool) -> None:
         """Change that option, for the requests to come."""
@@ -160,11 +163,12 @@ class RestApi:
         return route, _answer_of(await self._outcome(route, request))
 
     async def _page(self, request: _Request) -> _Answer:
-        page = self._pages.get(request.target.partition("?")[0])
+        page = PAGES.get(request.target.partition("?")[0])
         if page is None or request.method not in ("GET", "HEAD"):
             return _Answer(Code.NOT_FOUND, 404, Content(_NOT_FOUND_PAGE, _HTML))
         made = await self._calls.off_loop(
-            lambda reply: reply(request.encoded(page())), WaitingClient(request.receive)
+            lambda reply: reply(request.encoded(page(self._models, self._clock))),
+            WaitingClient(request.receive),
         )
         return _answer_of(made)
 

@@ -1,0 +1,159 @@
+"""The page of the REST API: every route is on it, and its examples answer as it shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from exported_models import Exported, half_plus_two
+from stock_clients import WAIT_SECONDS
+
+from serving.apis.tensorflow_serving.rest.read_call import VERBS
+from serving.apis.tensorflow_serving.rest.rest_api import PAGES
+from serving.model_server import ModelServer
+from serving.testing import running_server
+from serving.transport.http_health import health_apps
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "rest_api.md").read_text()
+METRICS = "/monitoring/prometheus/metrics"
+ROUTES = set(re.findall(r"^\| (GET|POST) \| `([^`]+)` \|", PAGE, re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def server(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    base = exported(half_plus_two, 123).parent
+    monitoring = tmp_path_factory.mktemp("monitoring") / "monitoring.config"
+    monitoring.write_text("prometheus_config { enable: true }")
+    with running_server(
+        "--model_name=half_plus_two",
+        f"--model_base_path={base}",
+        f"--monitoring_config_file={monitoring}",
+    ) as running:
+        yield running
+
+
+def test_every_route_is_on_the_page_and_the_page_has_no_other() -> None:
+    model = "/v1/models/{model}"
+    assert {
+        *(("POST", f"{model}:{verb}") for verb in VERBS),
+        *(("GET", path) for path in ("/v1/models", model, f"{model}/metadata")),
+        *(("GET", path) for path in [*PAGES, *health_apps(lambda: ""), METRICS]),
+    } == ROUTES
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(ROUTES))
+def test_a_server_answers_on_every_route_of_the_page(
+    server: ModelServer, method: str, path: str
+) -> None:
+    """A POST without a body is refused for that, and not because nobody knows it."""
+    connection = HTTPConnection("127.0.0.1", server.rest_port, timeout=WAIT_SECONDS)
+    with closing(connection):
+        connection.request(method, path.replace("{model}", "half_plus_two"))
+        response = connection.getresponse()
+        body = response.read()
+    if method == "GET":
+        assert response.status == 200
+    else:
+        assert json.loads(body) == {"error": "JSON Parse error: The document is empty"}
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """Each command of the page, with what it prints."""
+    for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL):
+        for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, printed = example.partition("\n")
+            yield command, printed
+
+
+@pytest.mark.parametrize(("command", "printed"), list(examples()))
+def test_an_example_prints_what_the_page_shows(
+    server: ModelServer, command: str, printed: str
+) -> None:
+    arguments = shlex.split(command.replace("localhost:8501", f"127.0.0.1:{server.rest_port}"))
+    ended = subprocess.run([*arguments, "-s"], capture_output=True, timeout=60, check=True)
+    assert ended.stdout.decode().rstrip("\n") == printed.rstrip("\n")
+
+
+def test_the_python_example_prints_what_the_page_shows(
+    server: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (printed,) = re.findall(r"# (\[.*)$", program, re.MULTILINE)
+    exec(program.replace("localhost:8501", f"127.0.0.1:{server.rest_port}"), {})
+    assert capsys.readouterr().out.strip() == printed
+
+
+def half_plus_three(directory: Path) -> None:
+    """The model of TensorFlow Serving's own page: y = x / 2 + 3, and a regression of the same."""
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def predict(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": 0.5 * x + 3.0}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        x = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([], tf.float32)})["x"]
+        return {"outputs": 0.5 * x + 3.0}
+
+    signatures = {"serving_default": predict, "tensorflow/serving/regress": regress}
+    tf.saved_model.save(module, str(directory), signatures=signatures)
+
+
+@pytest.fixture(scope="module")
+def address(exported: Exported) -> Iterator[str]:
+    base = exported(half_plus_three, 123).parent
+    with running_server("--model_name=half_plus_three", f"--model_base_path={base}") as running:
+        yield f"http://127.0.0.1:{running.rest_port}/v1/models/"
+
+
+STATUS = """{
+ "model_version_status": [
+  {
+   "version": "123",
+   "state": "AVAILABLE",
+   "status": {
+    "error_code": "OK",
+    "error_message": ""
+   }
+  }
+ ]
+}
+"""
+REGRESSED = """{
+    "results": [3.5, 4.0]
+}"""
+
+
+def test_what_tensorflow_servings_own_page_prints_to_the_byte(address: str) -> None:
+    with urlopen(f"{address}half_plus_three", timeout=WAIT_SECONDS) as response:
+        assert response.read().decode() == STATUS
+    body = {"signature_name": "tensorflow/serving/regress", "examples": [{"x": 1.0}, {"x": 2.0}]}
+    sent = json.dumps(body).encode()
+    with urlopen(f"{address}half_plus_three:regress", sent, timeout=WAIT_SECONDS) as response:
+        assert response.read().decode() == REGRESSED
+
+
+def test_what_tensorflow_servings_own_page_prints_in_other_lines_than_its_server(
+    address: str,
+) -> None:
+    body = b'{"instances": [1.0,2.0,5.0]}'
+    with urlopen(f"{address}half_plus_three:predict", body, timeout=WAIT_SECONDS) as response:
+        np.testing.assert_array_equal(json.load(response)["predictions"], [3.5, 4.0, 5.5])
+    with pytest.raises(HTTPError) as refused:
+        urlopen(f"{address}half:predict", body, timeout=WAIT_SECONDS)
+    with refused.value as error:
+        assert (error.code, error.headers["content-type"]) == (404, "application/json")
+        assert json.load(error) == {"error": "Servable not found for request: Latest(half)"}
