@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from serving.config.command_line import CommandLine, help_text, parse_command_line, warnings
 from serving.core.errors import InvalidArgument, ServingError
@@ -20,14 +20,17 @@ FAILURE = 255
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to stop; the process's exit status.
+    """Run the server until it is told to stop, or a command; the process's exit status.
 
     ``argv`` lacks the program's name and defaults to the process's own arguments.
     """
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](arguments[1:])
     if argv is None:
         _leave_on_signals()
     try:
-        flags = parse_command_line(sys.argv[1:] if argv is None else argv)
+        flags = parse_command_line(arguments)
     except InvalidArgument as error:
         sys.stdout.write(f"{help_text()}\n{error.message}\n")
         return FAILURE
@@ -48,6 +51,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = str(error).replace("\n", " ")
         sys.stdout.write(f"Failed to start server. Error: {text}\n")
         return FAILURE
+
+
+def _record(arguments: Sequence[str]) -> int:
+    from serving.commands.record import main as record  # noqa: PLC0415  # no server needs it
+
+    return record(arguments)
+
+
+def _replay(arguments: Sequence[str]) -> int:
+    from serving.commands.replay import main as replay  # noqa: PLC0415  # as above
+
+    return replay(arguments)
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"record": _record, "replay": _replay}
+"""What the first argument may be where it is no flag, and what then happens with the others."""
 
 
 def _run(flags: CommandLine) -> int:

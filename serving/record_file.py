@@ -37,9 +37,13 @@ class RecordReader:
     there is more, iterating again goes on at ``position``: behind the last whole record.
     """
 
-    def __init__(self, file: BinaryIO, position: int = 0) -> None:
-        """``position``: where the first record to read begins, in bytes."""
+    def __init__(self, file: BinaryIO, position: int = 0, *, may_be_cut: bool = False) -> None:
+        """``position``: where the first record to read begins, in bytes.
+
+        ``may_be_cut``: the file ends before a record that is cut off, as somebody may be writing.
+        """
         self._file = file
+        self._may_be_cut = may_be_cut
         self.position = position
 
     def __iter__(self) -> Iterator[bytes]:
@@ -59,6 +63,8 @@ class RecordReader:
         following = data_position + length + _CHECKSUM.size
         # Compared before memory is taken: a length may say anything.
         if following > os.fstat(self._file.fileno()).st_size:
+            if self._may_be_cut:
+                return None
             raise DataLoss(
                 f"truncated record at {self.position}' failed with Read less bytes than requested"
             )

@@ -71,6 +71,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "transport",
         }
     ),
+    "commands": frozenset({"core", "apis", "record_file", "warm_up"}),
     "cli": EVERYTHING,
     "testing": EVERYTHING,
 }
@@ -114,6 +115,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "peers": frozenset(),
     "model_server": EVERYTHING,
     "workers": frozenset(),
+    "commands": frozenset({"google.protobuf", "grpc", "numpy"}),
     "cli": EVERYTHING,
     "testing": EVERYTHING,
 }

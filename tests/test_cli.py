@@ -205,3 +205,25 @@ def test_the_program_exits_with_255_and_no_traceback_for_an_operators_mistake():
         "absolute path or URI; got base_path()=relative/path\n"
     )
     assert "Traceback" not in done.stderr
+
+
+def test_help_names_the_commands(capsys):
+    cli.main(["--help"])
+    help_text = capsys.readouterr().out
+    for command in cli.COMMANDS:
+        assert f"model_server {command} --help" in help_text
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_a_command_is_the_first_argument_and_takes_the_others(command, capsys, started):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: model_server {command} ")
+    assert started == []
+
+
+def test_elsewhere_the_name_of_a_command_is_unknown_as_any_word(capsys, started):
+    cli.main(["--model_base_path=/m", "record"])
+    assert "unknown argument: record" in capsys.readouterr().out
+    assert len(started) == 1

@@ -12,6 +12,7 @@ import pytest
 from tensorflow_serving.config.logging_config_pb2 import SamplingConfig
 
 from serving.apis.tensorflow_serving.tensorflow_messages import PredictionLog
+from serving.commands import record, replay
 from serving.config.flags import FLAGS, GROUPS, Support
 from serving.request_logging.log_collectors import LOG_COLLECTORS
 
@@ -146,6 +147,19 @@ def test_every_kind_of_warm_up_record_is_described():
     (kinds,) = PredictionLog.DESCRIPTOR.oneofs
     named = {name for names in described for name in names if name.endswith("_log")}
     assert named == {field.name for field in kinds.fields}
+
+
+@pytest.mark.parametrize(
+    ("command", "file"), [(record, "warm_up.md"), (replay, "request_logging.md")]
+)
+def test_every_argument_of_a_command_is_described_with_its_default(command, file: str):
+    table = page(file).partition("| argument |")[2].partition("\n\n")[0]
+    rows = {row[0].strip("`"): row[1] for row in table_rows(table) if row[0].startswith("`--")}
+    actions = [action for action in command.parser()._actions if action.dest != "help"]
+    assert list(rows) == [action.option_strings[0] for action in actions]
+    for action in actions:
+        if action.default:
+            assert float(rows[action.option_strings[0]]) == action.default
 
 
 def headings(text: str) -> set[str]:

@@ -59,7 +59,11 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
 
 def help_text() -> str:
     """Every flag by group: how it is written with its default, its type, what it is for."""
-    lines = ["usage: model_server [--flag=value ...]"]
+    lines = [
+        "usage: model_server [--flag=value ...]",
+        "       model_server record --help    makes a warm-up file of logged requests",
+        "       model_server replay --help    sends logged requests again and compares the answers",
+    ]
     for title, flags in GROUPS.items():
         lines += ["", f"{title}:"]
         for flag in flags:

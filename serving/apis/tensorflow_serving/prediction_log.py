@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -70,6 +71,46 @@ def _bytes(payload: Payload) -> bytes:
     return payload if isinstance(payload, bytes) else payload()
 
 
+class LoggedExchange(NamedTuple):
+    """A logged call: which method of PredictionService, with its messages.
+
+    The response is empty where only the request was kept.
+    """
+
+    method: str
+    request: Any
+    response: Any
+
+
+def logged_exchange(log: protos.PredictionLog) -> LoggedExchange | None:
+    """The messages of a log themselves; None where it is of no call of PredictionService."""
+    kind = log.WhichOneof("log_type")
+    if kind not in _METHODS:
+        return None
+    exchange = getattr(log, kind)
+    return LoggedExchange(_METHODS[kind], exchange.request, exchange.response)
+
+
+def model_names(request: Any) -> set[str]:
+    """The models that a request of PredictionService names."""
+    return {spec.name for spec in _model_specs(request)}
+
+
+def redirect(request: Any, model_name: str, version: int | None) -> None:
+    """Have a request ask this model, unless the name is empty, and this version if there is one."""
+    for spec in _model_specs(request):
+        if model_name:
+            spec.name = model_name
+        if version is not None:
+            spec.version.value = version
+
+
+def _model_specs(request: Any) -> Sequence[protos.ModelSpec]:
+    if "tasks" in request.DESCRIPTOR.fields_by_name:
+        return [task.model_spec for task in request.tasks]
+    return [request.model_spec]
+
+
 def run_prediction_log(
     log: protos.PredictionLog,
     check_method_name: bool,
@@ -118,4 +159,10 @@ def run_prediction_log(
         ended(Unimplemented(f"Unsupported log_type for warmup: {number}"))
 
 
+_METHODS: Mapping[str | None, str] = {
+    "predict_log": "Predict",
+    "classify_log": "Classify",
+    "regress_log": "Regress",
+    "multi_inference_log": "MultiInference",
+}
 _EXAMPLE_VERBS = {"classify_log": classify, "regress_log": regress}
