@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
+from serving.metrics.cells import DistributionCell, NumberCell
 from serving.metrics.families import (
     Cells,
     Description,
-    Distribution,
     Family,
     Kind,
     Snapshot,
@@ -23,46 +22,6 @@ OTHER = "(other)"
 
 _MOST_CELLS = 10_000
 _LONGEST_LABEL_VALUE = 1024
-
-
-class NumberCell:
-    """One number. Thread-safe."""
-
-    __slots__ = ("_lock", "_value")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._value: int | float = 0
-
-    def add(self, by: float = 1) -> None:
-        with self._lock:
-            self._value += by
-
-    def value(self) -> int | float:
-        return self._value
-
-
-class DistributionCell:
-    """Observations by bucket. Thread-safe; about a fifth of a microsecond each."""
-
-    __slots__ = ("_bounds", "_counts", "_lock", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._lock = threading.Lock()
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count it in the first bucket whose bound is not below it."""
-        index = bisect_left(self._bounds, value)
-        with self._lock:
-            self._counts[index] += 1
-            self._sum += value
-
-    def value(self) -> Distribution:
-        with self._lock:
-            return Distribution(tuple(self._counts), self._sum)
 
 
 C = TypeVar("C", bound=NumberCell | DistributionCell)

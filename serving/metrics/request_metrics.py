@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 from serving.metrics.buckets import exponential
+from serving.metrics.cells import DistributionCell, NumberCell
 from serving.metrics.registry import Counter, Metrics
 
 LATENCY_BOUNDS = exponential(10, 1.8, 33)
@@ -13,13 +13,6 @@ LATENCY_BOUNDS = exponential(10, 1.8, 33)
 
 _EXAMPLE_BOUNDS = exponential(1, 2, 15)
 _OK = "OK"
-
-
-class Call(NamedTuple):
-    """Which call of an API, as in ``Predict``, and how it came: ``GRPC`` or ``REST``."""
-
-    api: str
-    entrypoint: str
 
 
 def request_count(metrics: Metrics) -> Counter:
@@ -32,12 +25,14 @@ def request_count(metrics: Metrics) -> Counter:
 
 
 class RequestMetrics:
-    """Counts requests, and how long those took that ended well. Thread-safe.
+    """Counts the requests of one call of an API, and how long those took that ended well.
 
-    Nothing is timed where metrics are not published.
+    ``api`` is as in ``Predict``, ``entrypoint`` is ``GRPC`` or ``REST``. Nothing is timed where
+    metrics are not published. Thread-safe.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, api: str, entrypoint: str) -> None:
+        self._call = (api, entrypoint)
         self._count = request_count(metrics)
         self._is_timed = metrics.is_published
         self._latency = metrics.histogram(
@@ -46,16 +41,25 @@ class RequestMetrics:
             ("model_name", "API", "entrypoint"),
             LATENCY_BOUNDS,
         )
+        self._of_models: dict[str, tuple[NumberCell, DistributionCell]] = {}
 
     def begun(self) -> float:
         """When a request began, for :meth:`answered`."""
         return time.perf_counter() if self._is_timed else 0.0
 
-    def answered(self, model_name: str, call: Call, status: str, began: float) -> None:
+    def answered(self, model_name: str, status: str, began: float) -> None:
         """Count a request by the name of its status code."""
-        self._count.increment(model_name, status)
-        if self._is_timed and status == _OK:
-            self._latency.observe((time.perf_counter() - began) * 1e6, model_name, *call)
+        if status != _OK:
+            self._count.increment(model_name, status)
+            return
+        cells = self._of_models.get(model_name)
+        if cells is None:  # few names end well, so few are kept
+            cells = self._count.cell(model_name, _OK), self._latency.cell(model_name, *self._call)
+            self._of_models[model_name] = cells
+        count, latency = cells
+        count.add()
+        if self._is_timed:
+            latency.observe((time.perf_counter() - began) * 1e6)
 
 
 class ExampleMetrics:

@@ -6,15 +6,15 @@ import pytest
 
 from serving.metrics.families import Distribution
 from serving.metrics.registry import Metrics
-from serving.metrics.request_metrics import Call, ExampleMetrics, RequestMetrics
+from serving.metrics.request_metrics import ExampleMetrics, RequestMetrics
 
-PREDICT = Call("Predict", "GRPC")
+PREDICT = ("Predict", "GRPC")
 LATENCY = "/tensorflow/serving/request_latency"
 
 
 def test_latency_has_the_33_bounds_from_10_microseconds_that_grow_by_four_fifths():
     metrics = Metrics()
-    RequestMetrics(metrics)
+    RequestMetrics(metrics, *PREDICT)
     bounds = metrics.snapshot()[LATENCY].description.bounds
     assert bounds == pytest.approx([10 * 1.8**n for n in range(33)])
 
@@ -31,9 +31,9 @@ def test_examples_have_the_15_powers_of_two():
 
 def test_every_request_is_counted_and_those_are_timed_that_ended_well():
     metrics = Metrics(is_published=True)
-    requests = RequestMetrics(metrics)
+    requests = RequestMetrics(metrics, *PREDICT)
     for status in ("OK", "NOT_FOUND"):
-        requests.answered("m", PREDICT, status, requests.begun())
+        requests.answered("m", status, requests.begun())
     snapshot = metrics.snapshot()
     assert snapshot["/tensorflow/serving/request_count"].cells == {
         ("m", "NOT_FOUND"): 1,
@@ -47,6 +47,6 @@ def test_every_request_is_counted_and_those_are_timed_that_ended_well():
 
 def test_nothing_is_timed_that_nobody_can_read():
     metrics = Metrics()
-    requests = RequestMetrics(metrics)
-    requests.answered("m", PREDICT, "OK", requests.begun())
+    requests = RequestMetrics(metrics, *PREDICT)
+    requests.answered("m", "OK", requests.begun())
     assert metrics.snapshot()[LATENCY].cells == {}

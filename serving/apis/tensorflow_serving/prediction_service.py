@@ -39,14 +39,14 @@ from serving.inference.multi_inference import TaskResult, multi_inference
 from serving.inference.predict import PredictResult, predict
 from serving.inference.regress import regress
 from serving.metrics.registry import Metrics
-from serving.metrics.request_metrics import Call, ExampleMetrics, RequestMetrics
+from serving.metrics.request_metrics import ExampleMetrics, RequestMetrics
 
 # Asked of the descriptor so that it is loaded: reflection describes to clients what is.
 _SERVICE: str = protos.PREDICTION_SERVICE_FILE.services_by_name["PredictionService"].full_name
 
 _OK = Code.OK.name
-_PREDICT, _CLASSIFY, _REGRESS = (Call(api, "GRPC") for api in ("Predict", "Classify", "Regress"))
-_MULTI_INFERENCE = Call("MultiInference", "GRPC")
+_PREDICT, _CLASSIFY, _REGRESS = "Predict", "Classify", "Regress"
+_MULTI_INFERENCE = "MultiInference"
 
 T = TypeVar("T")
 Done = Callable[[T | ServingError], None]
@@ -71,10 +71,11 @@ class _ExampleVerb(Protocol[T_co]):
 class _ExampleApi(NamedTuple, Generic[T]):
     """Classify or regress as clients call it."""
 
-    call: Call
+    name: str
     logged_as: LoggedVerb
     verb: _ExampleVerb[T]
     encode: Callable[[T], bytes]
+    metrics: RequestMetrics
 
 
 class _Asked(NamedTuple):
@@ -118,7 +119,15 @@ class PredictionService:
     ) -> None:
         self._models = models
         self._loggers = loggers or CallLoggers()
-        self._request_metrics = RequestMetrics(metrics)
+        self._predict_metrics = RequestMetrics(metrics, _PREDICT, "GRPC")
+        of_classify = RequestMetrics(metrics, _CLASSIFY, "GRPC")
+        self._classify_api = _ExampleApi(
+            _CLASSIFY, LoggedVerb.CLASSIFY, classify, encode_classify, of_classify
+        )
+        of_regress = RequestMetrics(metrics, _REGRESS, "GRPC")
+        self._regress_api = _ExampleApi(
+            _REGRESS, LoggedVerb.REGRESS, regress, encode_regress, of_regress
+        )
         self._example_metrics = ExampleMetrics(metrics)
         self._options = options or PredictionOptions()
         self.honor_priorities(self._options.honor_priorities)
@@ -141,13 +150,13 @@ class PredictionService:
 
     def _predict(self, data: bytes, context: CallContext, reply: Reply) -> None:
         """As :meth:`_answer` with a count, but in fewer steps: of this call there are very many."""
-        began = self._request_metrics.begun()
+        began = self._predict_metrics.begun()
         model, request = self._requests.read(data)
         options = self._run_options(context, _PREDICT)
 
         def leased(handle: ServableHandle | ServingError) -> None:
             if isinstance(handle, ServingError):
-                self._count_and_reply(model, _PREDICT, began, handle, reply)
+                _count_and_reply(model, self._predict_metrics, began, handle, reply)
                 return
 
             def done(result: PredictResult | ServingError) -> None:
@@ -160,26 +169,24 @@ class PredictionService:
                         asked = _Asked(LoggedVerb.PREDICT, result.signature_name, data, context)
                         _log(logger, handle.id, asked, answer)
                 handle.release()
-                self._count_and_reply(model, _PREDICT, began, answer, reply)
+                _count_and_reply(model, self._predict_metrics, began, answer, reply)
 
             check = self._options.check_method_name
             predict(handle, request, options, done, check_method_name=check)
 
         if model is None:
             error = InvalidArgument(NO_MODEL_SPEC)
-            self._count_and_reply(model, _PREDICT, began, error, reply)
+            _count_and_reply(model, self._predict_metrics, began, error, reply)
         else:
             self._models.lease(model, context.deadline, leased)
 
     def _classify(self, data: bytes, context: CallContext, reply: Reply) -> None:
         message = parse(protos.ClassificationRequest, data)
-        api = _ExampleApi(_CLASSIFY, LoggedVerb.CLASSIFY, classify, encode_classify)
-        self._evaluate_examples(api, message, data, context, reply)
+        self._evaluate_examples(self._classify_api, message, data, context, reply)
 
     def _regress(self, data: bytes, context: CallContext, reply: Reply) -> None:
         message = parse(protos.RegressionRequest, data)
-        api = _ExampleApi(_REGRESS, LoggedVerb.REGRESS, regress, encode_regress)
-        self._evaluate_examples(api, message, data, context, reply)
+        self._evaluate_examples(self._regress_api, message, data, context, reply)
 
     def _evaluate_examples(
         self,
@@ -190,8 +197,8 @@ class PredictionService:
         reply: Reply,
     ) -> None:
         """Classify or regress: the two requests have the same fields."""
-        began = self._request_metrics.begun()
-        options = self._run_options(context, api.call)
+        began = api.metrics.begun()
+        options = self._run_options(context, api.name)
         examples = serialized_examples(message.input)
 
         def start(handle: ServableHandle, done: Done[T]) -> None:
@@ -209,7 +216,7 @@ class PredictionService:
             start,
             api.encode,
             _Asked(api.logged_as, message.model_spec.signature_name, data, context),
-            self._counted(decode_model_spec(message.model_spec), api.call, began, reply),
+            _counted(decode_model_spec(message.model_spec), api.metrics, began, reply),
         )
 
     def _multi_inference(self, data: bytes, context: CallContext, reply: Reply) -> None:
@@ -282,21 +289,22 @@ class PredictionService:
         else:
             self._models.lease(spec, asked.context.deadline, leased)
 
-    def _counted(self, model: ModelSpec, api: Call, began: float, reply: Reply) -> Reply:
-        """A reply that counts the request with the status it ends with."""
-        return lambda answer: self._count_and_reply(model, api, began, answer, reply)
 
-    def _count_and_reply(
-        self,
-        model: ModelSpec | None,
-        api: Call,
-        began: float,
-        answer: bytes | ServingError,
-        reply: Reply,
-    ) -> None:
-        status = answer.code.name if isinstance(answer, ServingError) else _OK
-        self._request_metrics.answered(model.name if model else "", api, status, began)
-        reply(answer)
+def _counted(model: ModelSpec, metrics: RequestMetrics, began: float, reply: Reply) -> Reply:
+    """A reply that counts the request with the status it ends with."""
+    return lambda answer: _count_and_reply(model, metrics, began, answer, reply)
+
+
+def _count_and_reply(
+    model: ModelSpec | None,
+    metrics: RequestMetrics,
+    began: float,
+    answer: bytes | ServingError,
+    reply: Reply,
+) -> None:
+    status = answer.code.name if isinstance(answer, ServingError) else _OK
+    metrics.answered(model.name if model else "", status, began)
+    reply(answer)
 
 
 def _log(
@@ -336,11 +344,11 @@ def _first_model(message: protos.MultiInferenceRequest) -> ModelSpec:
     return decode_model_spec(message.tasks[0].model_spec) if message.tasks else ModelSpec("")
 
 
-def _run_options(context: CallContext, call: Call) -> RunOptions:
-    return RunOptions(context.deadline, context.cancellation, Priority.NORMAL, call.api)
+def _run_options(context: CallContext, api: str) -> RunOptions:
+    return RunOptions(context.deadline, context.cancellation, Priority.NORMAL, api)
 
 
-def _prioritized_run_options(context: CallContext, call: Call) -> RunOptions:
+def _prioritized_run_options(context: CallContext, api: str) -> RunOptions:
     """Raises InvalidArgument for a priority that there is none of."""
     priority = requested_priority(context.metadata)
-    return RunOptions(context.deadline, context.cancellation, priority, call.api)
+    return RunOptions(context.deadline, context.cancellation, priority, api)

@@ -29,7 +29,6 @@ from serving.core.request_log import CallLoggers
 from serving.inference.attempt import attempt
 from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata, model_metadata
 from serving.metrics.registry import Metrics
-from serving.metrics.request_metrics import Call as CountedCall
 from serving.metrics.request_metrics import RequestMetrics
 
 _WEB_ORIGIN = re.compile("https?://")
@@ -116,7 +115,9 @@ class RestApi:
         self._calls = ModelCalls(models, executor, timeout_seconds, clock, loggers)
         self._clock = clock
         self._cors = _CORS_HEADERS if self._options.cors else ()
-        self._request_metrics = RequestMetrics(metrics or Metrics())
+        metrics = metrics or Metrics()
+        self._request_metrics = RequestMetrics(metrics, "", "REST")
+        self._verb_metrics = {verb: RequestMetrics(metrics, verb, "REST") for verb in VERBS}
 
     def honor_priorities(self, honors: bool) -> None:
         """Change that option, for the requests to come."""
@@ -140,9 +141,9 @@ class RestApi:
             return
         began = self._request_metrics.begun()
         route, answer = await self._answer(request)
-        call = CountedCall(route.verb if route and route.verb in VERBS else "", "REST")
-        name = route.spec.name if route else ""
-        self._request_metrics.answered(name, call, answer.code.name, began)
+        name, verb = (route.spec.name, route.verb) if route else ("", "")
+        counting = self._verb_metrics.get(verb, self._request_metrics)
+        counting.answered(name, answer.code.name, began)
         await _send(answer, self._cors, send)
 
     async def _answer(self, request: _Request) -> tuple[Route | None, _Answer]:
