@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+from serving.batching.batch_listener import BatchFormed, unheard
 from serving.batching.batching_session import BatchingServable
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler
 from serving.config.batching_parameters import Batching
@@ -20,15 +23,27 @@ from serving.core.servable_id import ServableId
 log = logging.getLogger(__name__)
 
 
+class _Version(NamedTuple):
+    id: ServableId
+    path: str
+
+
 class BatchedServables:
     """Puts batching around servables as they load; one scheduler for all. Thread-safe."""
 
-    def __init__(self, batching: Batching, clock: Clock) -> None:
+    def __init__(
+        self,
+        batching: Batching,
+        clock: Clock,
+        on_batch: Callable[[ServableId, BatchFormed], None] | None = None,
+    ) -> None:
+        """``on_batch`` hears of every batch, on the thread that runs it."""
         self._batching = batching
         self._clock = clock
+        self._on_batch = on_batch
         self._scheduler = SharedBatchScheduler(batching.scheduler, clock)
         self._lock = threading.Lock()
-        self._paths: WeakKeyDictionary[BatchingServable, str] = WeakKeyDictionary()
+        self._versions: WeakKeyDictionary[BatchingServable, _Version] = WeakKeyDictionary()
         self._last_error = ""
         self._honor_priorities: list[Callable[[bool], None]] = []
 
@@ -65,8 +80,11 @@ class BatchedServables:
                     instances,
                     threads,
                 )
-            batched = BatchingServable(servable, unbatched, self._scheduler, options, self._clock)
-            self._paths[batched] = path
+            on_batch = partial(self._on_batch, servable_id) if self._on_batch else unheard
+            batched = BatchingServable(
+                servable, unbatched, self._scheduler, options, self._clock, on_batch=on_batch
+            )
+            self._versions[batched] = _Version(servable_id, path)
             return batched
 
     def tell_of_priorities(self, honor: Callable[[bool], None]) -> None:
@@ -76,6 +94,12 @@ class BatchedServables:
         with self._lock:
             self._honor_priorities.append(honor)
             honor(self._batching.may_honor_priorities)
+
+    def waiting_rows(self) -> Mapping[ServableId, int]:
+        """How many rows are queued for each version."""
+        with self._lock:
+            versions = list(self._versions.items())
+        return {version.id: batched.waiting_rows() for batched, version in versions}
 
     def reload(self) -> None:
         """Read the parameters again and have what is loaded follow them.
@@ -87,8 +111,8 @@ class BatchedServables:
         with self._lock:
             try:
                 batching = self._batching.read_again()
-                loaded = list(self._paths.items())
-                options = [batching.options_for(path) for _, path in loaded]
+                loaded = list(self._versions.items())
+                options = [batching.options_for(version.path) for _, version in loaded]
             except ServingError as error:
                 if error.message != self._last_error:
                     log.error("batching goes on as before: %s", error)

@@ -27,6 +27,7 @@ from serving.apis.tensorflow_serving.rest.rest_api import RestApi, RestOptions
 from serving.batched_servables import BatchedServables
 from serving.batching.direct_servable import DirectServable
 from serving.batching.queued_runs import QueuedRuns
+from serving.config.batching_parameters import Batching
 from serving.config.options import ServerOptions
 from serving.config.ssl_config import watch_ssl_config
 from serving.core.call import UnaryHandler
@@ -42,6 +43,7 @@ from serving.loaders.simple_loader import WarmUp as LoaderWarmUp
 from serving.memory import MemoryReturn
 from serving.metrics.registry import Metrics
 from serving.metrics.warm_up_metrics import WarmUpMetrics
+from serving.monitoring.monitoring import Monitoring
 from serving.observability.observation import Observation
 from serving.peers import Alone, Peers
 from serving.request_logging.server_request_logger import ServerRequestLogger
@@ -83,20 +85,17 @@ class ModelServer:
             self._peers.count_everywhere, is_published=options.monitoring is not None
         )
         self._observation = Observation(options.observability, self._clock)
+        self._monitoring = (
+            Monitoring(self._metrics, self._clock) if self._metrics.is_published else None
+        )
         self._running = ExitStack()
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
         self._certificate: Certificate | None = None
         self._is_draining = False
         self._grace_ends = 0.0
-        self._batched = (
-            BatchedServables(options.batching, self._clock) if options.batching else None
-        )
-        self._batched_tflite = (
-            BatchedServables(options.tflite_batching, self._clock)
-            if options.tflite_batching
-            else None
-        )
+        self._batched = self._batched_servables(options.batching)
+        self._batched_tflite = self._batched_servables(options.tflite_batching)
         self._run_threads: Executor | None = None
         self._request_logger = ServerRequestLogger(
             options.request_log, self._metrics, self._clock, options.tensorflow.tags
@@ -115,6 +114,8 @@ class ModelServer:
             follower=self._request_logger,
             is_everywhere=self._peers.is_everywhere,
         )
+        if self._monitoring:
+            self._monitoring.listen(self.core.bus)
 
     @property
     def grpc_port(self) -> int | None:
@@ -176,16 +177,32 @@ class ModelServer:
         if self._batched_tflite:
             self._batched_tflite.start(0, running)
 
+    def _batched_servables(self, batching: Batching | None) -> BatchedServables | None:
+        if batching is None:
+            return None
+        if self._monitoring is None:
+            return BatchedServables(batching, self._clock)
+        batched = BatchedServables(batching, self._clock, self._monitoring.batch_formed)
+        self._monitoring.sample_queues(batched.waiting_rows)
+        return batched
+
     def _wrap(self, servable_id: ServableId, path: str, servable: Servable) -> Servable:
         """What serves: runs one by one, or batching where the options say how."""
         assert self._run_threads is not None  # models load only while the server runs
-        direct: Servable = DirectServable(servable, self._run_threads, self._clock)
+        serving: Servable = DirectServable(servable, self._run_threads, self._clock)
         batched = self._batched
         if isinstance(servable, BoundedServable):  # a model of TensorFlow Lite, so far
-            direct = QueuedRuns(direct, servable.max_runs)
+            serving = QueuedRuns(serving, servable.max_runs)
             batched = batched or self._batched_tflite
-        serves = batched.wrap(servable_id, path, servable, direct) if batched else direct
-        return self._observation.servable(serves)
+        if batched:
+            serving = batched.wrap(servable_id, path, servable, serving)
+        serving = self._observation.servable(serving)
+        if self._monitoring:
+            configs = {config.name: config for config in self.core.configs()}
+            config = configs.get(servable_id.name)
+            platform = config.platform if config else "tensorflow"
+            serving = self._monitoring.measured_servable(serving, servable_id, platform)
+        return serving
 
     def _watch_certificate(self, running: ExitStack) -> None:
         if self._certificate:
@@ -201,6 +218,7 @@ class ModelServer:
             certificate=self._certificate,
             model_health=self.core,
             observer=self._observation.observer,
+            wrap=self._monitoring.measured_handler if self._monitoring else None,
         )
         grpc.start()
         if self._options.grpc.health_service:
@@ -263,9 +281,10 @@ class ModelServer:
             self._batched.tell_of_priorities(rest.honor_priorities)
         observer = self._observation.observer
         apps = dict(health_apps(self._why_not_ready))
-        if monitoring := self._options.monitoring:
-            apps[monitoring.path] = MetricsPage(monitoring.path, self._metrics, pages)
-        return routed(apps, otherwise=rest if observer is None else ObservedApp(rest, observer))
+        if options := self._options.monitoring:
+            apps[options.path] = MetricsPage(options.path, self._metrics, pages)
+        app = routed(apps, otherwise=rest if observer is None else ObservedApp(rest, observer))
+        return self._monitoring.measured_app(app) if self._monitoring else app
 
     def _open_http(self, application: AsgiApp) -> None:
         """A REST port that cannot be had is logged: gRPC clients are served all the same."""

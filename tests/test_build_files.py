@@ -20,6 +20,8 @@ DISTRIBUTIONS = {
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
     "opentelemetry": "opentelemetry-exporter-otlp-proto-grpc",
+    "prometheus_client": "prometheus-client",
+    "pynvml": "nvidia-ml-py",
     "tensorflow_serving": "tensorflow-serving-api",
     "yaml": "pyyaml",
 }

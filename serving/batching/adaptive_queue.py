@@ -101,6 +101,10 @@ class AdaptiveQueue(Generic[T]):
         self._size.choose()
 
     @property
+    def rows(self) -> int:
+        return self._rows
+
+    @property
     def ready_at(self) -> float:
         if not self._waiting:
             return math.inf

@@ -105,6 +105,10 @@ class TaskQueue(Protocol[T]):
         """Take no more tasks; those that wait do so no longer than for a thread. Idempotent."""
 
     @property
+    def rows(self) -> int:
+        """Of all tasks that wait here."""
+
+    @property
     def ready_at(self) -> float:
         """From when on :meth:`take` gives a batch: -inf is always, inf is not without a task."""
 
@@ -179,6 +183,10 @@ class BatchQueue(Generic[T]):
 
     def processed(self, batch: Batch[T], now: float) -> None:
         """Nothing here depends on it."""
+
+    @property
+    def rows(self) -> int:
+        return sum(batch.size for batch in self._closed) + self._open.size
 
     @property
     def ready_at(self) -> float:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from serving.batching.batch import merged, rounded_size, split_outputs
+from serving.batching.batch_listener import BatchFormed, BatchListener, unheard
 from serving.batching.batching_options import BatchingOptions
 from serving.batching.batching_task import (
     BatchingTask,
@@ -46,12 +47,15 @@ class BatchRuns:
         options: BatchingOptions,
         run_times: RunTimes,
         clock: Clock,
+        *,
+        on_batch: BatchListener = unheard,
     ) -> None:
         self._servable = servable
         self._fetches = fetches
         self._options = options
         self._run_times = run_times
         self._clock = clock
+        self._on_batch = on_batch
 
     def process(self, tasks: Sequence[BatchingTask]) -> None:
         """Answer every task; blocks while the servable runs. Never raises."""
@@ -72,7 +76,7 @@ class BatchRuns:
         if not tasks:
             return
         _tell_calls(tasks)
-        result = self._shares_or_error(tasks)
+        result = self._shares_or_error(tasks, started)
         if not isinstance(result, ServingError):
             for task, share in zip(tasks, result, strict=True):
                 task.answer(_in_order_of(task.fetches, self._fetches, share))
@@ -87,10 +91,10 @@ class BatchRuns:
                 task.answer(result)
 
     def _shares_or_error(
-        self, tasks: Sequence[BatchingTask]
+        self, tasks: Sequence[BatchingTask], started: float
     ) -> list[list[np.ndarray]] | ServingError:
         try:
-            return self._run(tasks)
+            return self._run(tasks, started)
         except ServingError as error:
             return error
         except Exception:  # a defect of the servable, which must not leave anyone without an answer
@@ -104,19 +108,27 @@ class BatchRuns:
             error, InvalidArgument | OutOfRange | IncompatibleShapes | IncompatibleTypes
         )
 
-    def _run(self, tasks: Sequence[BatchingTask]) -> list[list[np.ndarray]]:
+    def _run(self, tasks: Sequence[BatchingTask], started: float) -> list[list[np.ndarray]]:
         """The rows of each task of every output. The batch runs as its first task asks for."""
         sizes = [task.rows for task in tasks]
         size = rounded_size(sum(sizes), self._options.allowed_batch_sizes)
         feeds = merged(
             [task.feeds for task in tasks], size, pad=self._options.pad_variable_length_inputs
         )
+        self._tell(tasks, size, started)
         deadline = _latest_deadline(tasks)
         options = replace(tasks[0].options, deadline=deadline, cancellation=None, call=None)
         outputs = run_and_wait(self._servable, feeds, self._fetches, options)
         if len(outputs) != len(self._fetches):
             raise Internal("Wrong number of batched output tensors")
         return split_outputs(outputs, sizes, size)
+
+    def _tell(self, tasks: Sequence[BatchingTask], size: int, started: float) -> None:
+        if self._on_batch is not unheard:
+            waits = [started - task.since for task in tasks]
+            rows = [task.rows for task in tasks]
+            most_rows = self._options.queue.execution_limit
+            self._on_batch(BatchFormed(waits, rows, len(tasks[0].feeds), size, most_rows))
 
 
 def _tell_calls(tasks: Sequence[BatchingTask]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from serving.batching.adaptive_queue import AdaptiveQueue
 from serving.batching.batch import row_count
+from serving.batching.batch_listener import BatchListener, unheard
 from serving.batching.batch_queue import BatchQueue, TaskQueue
 from serving.batching.batch_runs import BatchRuns
 from serving.batching.batching_options import BatchingOptions
@@ -69,8 +70,11 @@ class BatchingServable:
         scheduler: SharedBatchScheduler,
         options: BatchingOptions,
         clock: Clock,
+        *,
+        on_batch: BatchListener = unheard,
     ) -> None:
         self._servable = servable
+        self._on_batch = on_batch
         self._unbatched = unbatched
         self._scheduler = scheduler
         self._options = options
@@ -110,13 +114,20 @@ class BatchingServable:
         RESOURCE_EXHAUSTED for a wait that the options do not admit, CANCELLED for a call given up.
         """
         try:
-            task = BatchingTask(feeds, fetches, row_count(feeds), options, done)
+            since = self._clock.monotonic()
+            task = BatchingTask(feeds, fetches, row_count(feeds), options, done, since)
             is_queued = self._enqueue(task)
         except ServingError as error:
             done(error)
         else:
             if not is_queued:
                 self._unbatched.run(feeds, fetches, options, done)
+
+    def waiting_rows(self) -> int:
+        """How many rows are queued."""
+        with self._lock:
+            queues = [*self._former, *self._queues.values()]
+        return sum(queue.waiting_rows() for queue in queues)
 
     def reconfigure(self, options: BatchingOptions) -> None:
         """Batch by these options from now on; what is queued is processed by those before.
@@ -198,7 +209,14 @@ class BatchingServable:
             priority=key.priority,
             max_wait_seconds=max_wait,
         )
-        work = BatchRuns(self._servable, key.tensors[1], options, run_times, self._clock)
+        work = BatchRuns(
+            self._servable,
+            key.tensors[1],
+            options,
+            run_times,
+            self._clock,
+            on_batch=self._on_batch,
+        )
         return self._scheduler.add_queue(queue, work.process, place)
 
     def __repr__(self) -> str:

@@ -21,13 +21,14 @@ GIVEN_UP = "The call was given up while it waited in the batching queue"
 
 
 class BatchingTask(NamedTuple):
-    """The arguments of one run, and the rows of its inputs."""
+    """The arguments of one run, the rows of its inputs, and since when it is queued."""
 
     feeds: Feeds
     fetches: Sequence[str]
     rows: int
     options: RunOptions
     done: RunCallback
+    since: float = 0.0
 
     @property
     def deadline(self) -> float:

@@ -40,6 +40,7 @@ class SharedQueue(Generic[T]):
     the task, or those of its parts that no thread has taken yet; they will not be processed.
     ``end()`` takes no more tasks; ``close()`` does, and returns when those enqueued are processed.
     Both are idempotent. ``is_drained()``: whether the queue has ended and holds nothing.
+    ``waiting_rows()``: the sizes of the tasks that no thread has taken yet, together.
     """
 
     enqueue: Callable[[T, int, float], int]
@@ -47,6 +48,7 @@ class SharedQueue(Generic[T]):
     end: Callable[[], None]
     close: Callable[[], None]
     is_drained: Callable[[], bool]
+    waiting_rows: Callable[[], int]
 
 
 class SharedBatchScheduler:
@@ -123,6 +125,7 @@ class SharedBatchScheduler:
             partial(self._end, lane),
             partial(self._close, lane),
             lane.drained.is_set,
+            partial(self._waiting_rows, lane),
         )
 
     def run_once(self, thread: BatchThread | None = None) -> bool:
@@ -219,6 +222,10 @@ class SharedBatchScheduler:
                 self._waiting.pop(lane.number, None)
                 self._forget_if_drained(lane)
         return withdrawn
+
+    def _waiting_rows(self, lane: Lane) -> int:
+        with self._lock:
+            return lane.queue.rows
 
     def _end(self, lane: Lane) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,6 +17,8 @@ from serving.metrics.families import (
     Snapshot,
     merged,
 )
+
+log = logging.getLogger(__name__)
 
 OTHER = "(other)"
 """The label values of what finds no cell of its own any more."""
@@ -153,7 +156,7 @@ class Metrics:
             metrics, samples = list(self._metrics.values()), list(self._samples)
         families = [Family(metric.description, metric.cells()) for metric in metrics]
         for descriptions, sample in samples:
-            cells = sample()
+            cells = _sampled(sample)
             families += [Family(each, cells.get(each.name, {})) for each in descriptions]
         return {family.description.name: family for family in families}
 
@@ -182,3 +185,12 @@ class Metrics:
                 f"{wanted.kind.value} with {wanted.labels}"
             )
         return known
+
+
+def _sampled(sample: Sample) -> Mapping[str, Cells]:
+    """Nothing where it fails: the other metrics are read all the same."""
+    try:
+        return sample()
+    except Exception:
+        log.exception("metrics can not be read")
+        return {}

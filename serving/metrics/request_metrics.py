@@ -41,7 +41,7 @@ class RequestMetrics:
             ("model_name", "API", "entrypoint"),
             LATENCY_BOUNDS,
         )
-        self._of_models: dict[str, tuple[NumberCell, DistributionCell]] = {}
+        self._of_models: dict[str, tuple[NumberCell, DistributionCell | None]] = {}
 
     def begun(self) -> float:
         """When a request began, for :meth:`answered`."""
@@ -52,14 +52,18 @@ class RequestMetrics:
         if status != _OK:
             self._count.increment(model_name, status)
             return
-        cells = self._of_models.get(model_name)
-        if cells is None:  # few names end well, so few are kept
-            cells = self._count.cell(model_name, _OK), self._latency.cell(model_name, *self._call)
-            self._of_models[model_name] = cells
+        cells = self._of_models.get(model_name) or self._new_cells(model_name)
         count, latency = cells
         count.add()
-        if self._is_timed:
+        if latency is not None:
             latency.observe((time.perf_counter() - began) * 1e6)
+
+    def _new_cells(self, model_name: str) -> tuple[NumberCell, DistributionCell | None]:
+        """Kept without a bound: only names of models end well."""
+        count = self._count.cell(model_name, _OK)
+        latency = self._latency.cell(model_name, *self._call) if self._is_timed else None
+        self._of_models[model_name] = count, latency
+        return count, latency
 
 
 class ExampleMetrics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,12 +23,17 @@ from serving.transport.tls import Certificate
 log = logging.getLogger(__name__)
 
 
+WrapHandler = Callable[[str, UnaryHandler], UnaryHandler]
+"""Puts something around the handler of a method, by its path."""
+
+
 class GrpcServer:
     """Serves unary methods by their full path, ``/package.Service/Method``, with reflection.
 
     Calls of the methods named in ``waiting`` may take minutes to answer. With a ``certificate``
     every port is encrypted. The health service, if it is offered, asks ``model_health``.
-    An ``observer`` is told of every call of the methods, not of gRPC's own services.
+    An ``observer`` is told of every call of the methods, not of gRPC's own services. ``wrap`` is
+    put around every unary method, also around those.
 
     Thread-safe. Raises FailedPrecondition where the options want what is not installed.
     """
@@ -42,15 +47,16 @@ class GrpcServer:
         certificate: Certificate | None = None,
         model_health: ModelHealth | None = None,
         observer: CallObserver | None = None,
+        wrap: WrapHandler | None = None,
     ) -> None:
         self._options = options
         self._certificate = certificate
         self._port: int | None = None
         self._health = Health(model_health) if options.health_service else None
-        named = dict(observed(methods, observer))
+        named = dict(observed(_wrapped(methods, wrap), observer))
         if options.channelz:
-            named.update(channelz_methods())
-        completed = _completed(named, waiting, self._health)
+            named.update(_wrapped(channelz_methods(), wrap))
+        completed = _completed(named, waiting, self._health, wrap)
         self._engine = new_engine(options, replace(completed, with_peer=observer is not None))
 
     @property
@@ -111,20 +117,32 @@ class GrpcServer:
 
 
 def _completed(
-    methods: Mapping[str, UnaryHandler], waiting: Collection[str], health: Health | None
+    methods: Mapping[str, UnaryHandler],
+    waiting: Collection[str],
+    health: Health | None,
+    wrap: WrapHandler | None,
 ) -> GrpcMethods:
     """The methods with those of health, where it is offered, and of reflection."""
     unary = dict(methods)
     streams: dict[str, StreamMethod] = {}
     if health:
-        unary[f"/{HEALTH}/Check"] = health.check
+        checks: dict[str, UnaryHandler] = {f"/{HEALTH}/Check": health.check}
         if HAS_LIST:
-            unary[f"/{HEALTH}/List"] = health.list
+            checks[f"/{HEALTH}/List"] = health.list
+        unary |= _wrapped(checks, wrap)
         streams[f"/{HEALTH}/Watch"] = health
     reflection = Reflection(sorted({method.split("/")[1] for method in unary}))
     for service in (REFLECTION, REFLECTION_V1ALPHA):
         streams[f"/{service}/ServerReflectionInfo"] = reflection
     return GrpcMethods(unary, streams, waiting)
+
+
+def _wrapped(
+    methods: Mapping[str, UnaryHandler], wrap: WrapHandler | None
+) -> Mapping[str, UnaryHandler]:
+    if wrap is None:
+        return methods
+    return {path: wrap(path, handler) for path, handler in methods.items()}
 
 
 def _refuse_live_socket(path: str) -> None:

@@ -1,0 +1,65 @@
+"""Counts and times calls of every method of gRPC."""
+
+from __future__ import annotations
+
+import time
+
+from serving.core.call import CallContext, TransportReply, UnaryHandler, WithMetadata
+from serving.core.errors import Code, ServingError
+from serving.metrics.registry import Metrics
+from serving.monitoring.buckets import CALL_SECONDS
+
+_OK = Code.OK.name
+
+
+class RpcMetrics:
+    """Has unary calls counted by method and code, and timed from request to answer. Thread-safe.
+
+    Methods are ``package.Service/Method``. A call that was given up counts with the answer that
+    nobody waits for any more.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._seconds = metrics.histogram(
+            "model_server_rpc_duration_seconds",
+            "gRPC calls by how they ended, from the request to the answer.",
+            ("method", "code"),
+            CALL_SECONDS,
+        )
+        self._in_progress = metrics.gauge(
+            "model_server_rpcs_in_progress", "gRPC calls that are not answered yet.", ("method",)
+        )
+
+    def measured(self, path: str, handler: UnaryHandler) -> UnaryHandler:
+        """The handler with all its calls counted; ``path`` begins with a slash."""
+        method = path.removeprefix("/")
+        in_progress = self._in_progress.cell(method).add
+        succeeded = self._seconds.cell(method, _OK).observe
+
+        def failed(code: Code, began: float) -> None:
+            in_progress(-1)
+            self._seconds.observe(time.perf_counter() - began, method, code.name)
+
+        def handle(request: bytes, context: CallContext, reply: TransportReply) -> None:
+            began = time.perf_counter()
+            in_progress(1)
+
+            def answer(result: bytes | ServingError | WithMetadata) -> None:
+                outcome = result.answer if isinstance(result, WithMetadata) else result
+                if isinstance(outcome, ServingError):
+                    failed(outcome.code, began)
+                else:
+                    in_progress(-1)
+                    succeeded(time.perf_counter() - began)
+                reply(result)
+
+            try:
+                handler(request, context, answer)
+            except ServingError as error:
+                failed(error.code, began)
+                raise
+            except Exception:
+                failed(Code.INTERNAL, began)
+                raise
+
+        return handle

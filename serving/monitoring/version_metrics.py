@@ -1,0 +1,96 @@
+"""Counts and times loads and unloads, and tells where versions stand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from serving.core.clock import Clock
+from serving.core.errors import Code
+from serving.core.servable_id import ServableId
+from serving.core.servable_state import ManagerState, ServableState
+from serving.metrics.families import Cells, Description, Kind
+from serving.metrics.registry import Metrics
+from serving.monitoring.buckets import LOAD_SECONDS
+
+_STATE = Description(
+    "model_server_version_state",
+    "Processes in which a version is in this state; FAILED is the END of one that has an error.",
+    Kind.GAUGE,
+    ("model_name", "version", "state"),
+)
+_FAILED = "FAILED"
+_MOST_FAILED = 100
+
+
+class _Heard(NamedTuple):
+    state: str
+    since: float
+
+
+class VersionMetrics:
+    """A listener of the event bus. Thread-safe.
+
+    A load is the time from LOADING to AVAILABLE or to the END with an error, with all its attempts.
+    A version that has ended is forgotten; of those that failed the last 100 are shown.
+    """
+
+    def __init__(self, metrics: Metrics, clock: Clock, ended: Callable[[ServableId], None]) -> None:
+        """``ended`` hears of versions that are gone, for others to forget them too."""
+        self._clock = clock
+        self._ended = ended
+        self._lock = threading.Lock()
+        self._versions: dict[ServableId, _Heard] = {}
+        self._loads = metrics.histogram(
+            "model_server_load_duration_seconds",
+            "Loads of versions by how they ended, with all their attempts.",
+            ("model_name", "code"),
+            LOAD_SECONDS,
+        )
+        self._unloads = metrics.histogram(
+            "model_server_unload_duration_seconds",
+            "Unloads of versions, with the wait for their last requests.",
+            ("model_name",),
+            LOAD_SECONDS,
+        )
+        metrics.sampled([_STATE], self._sample)
+
+    def hear(self, event: ServableState) -> None:
+        """What the event bus says."""
+        now = self._clock.monotonic()
+        with self._lock:
+            before = self._versions.pop(event.id, None)
+            if event.state is not ManagerState.END:
+                self._versions[event.id] = _Heard(event.state.name, now)
+            elif event.error:
+                self._versions[event.id] = _Heard(_FAILED, now)
+                self._forget_first_failed()
+        if before is not None:
+            self._count(event, before, now)
+        if event.state is ManagerState.END:
+            self._ended(event.id)
+
+    def _count(self, event: ServableState, before: _Heard, now: float) -> None:
+        took = now - before.since
+        code = event.error.code if event.error else Code.OK
+        if before.state == ManagerState.LOADING.name and event.state in (
+            ManagerState.AVAILABLE,
+            ManagerState.END,
+        ):
+            self._loads.observe(took, event.id.name, code.name)
+        elif before.state == ManagerState.UNLOADING.name and event.state is ManagerState.END:
+            self._unloads.observe(took, event.id.name)
+
+    def _forget_first_failed(self) -> None:
+        failed = [each for each, heard in self._versions.items() if heard.state == _FAILED]
+        if len(failed) > _MOST_FAILED:
+            del self._versions[failed[0]]
+
+    def _sample(self) -> dict[str, Cells]:
+        with self._lock:
+            heard = dict(self._versions)
+        cells: Cells = {
+            (each.name, str(each.version), state): 1 for each, (state, _) in heard.items()
+        }
+        return {_STATE.name: cells}

@@ -1,0 +1,92 @@
+"""What the event bus says of versions: where they stand, how long loads and unloads took."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.core.errors import InvalidArgument
+from serving.core.event_bus import EventBus
+from serving.core.servable_id import ServableId
+from serving.core.servable_state import ManagerState, ServableState
+from serving.metrics.registry import Metrics
+from serving.monitoring import version_metrics
+from serving.monitoring.version_metrics import VersionMetrics
+from serving.testing import FakeClock
+
+BROKEN = InvalidArgument("broken")
+
+
+class Versions:
+    """Versions of m, and what their metrics say."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.clock = FakeClock()
+        self.gone: list[ServableId] = []
+        self._bus: EventBus[ServableState] = EventBus()
+        self._bus.subscribe(VersionMetrics(self.metrics, self.clock, self.gone.append).hear)
+
+    def goes(self, version: int, *states: str, error: InvalidArgument | None = None) -> None:
+        """Through these states, each of which takes two seconds."""
+        for name in states:
+            state = ManagerState[name]
+            id_ = ServableId("m", version)
+            failed = error if state is ManagerState.END else None
+            self._bus.publish(ServableState(id_, state, failed))
+            self.clock.advance(2)
+
+    def states(self) -> dict[str, str]:
+        cells = self.metrics.snapshot()["model_server_version_state"].cells
+        assert set(cells.values()) <= {1}
+        return {version: state for _, version, state in cells}
+
+    def durations(self, name: str) -> dict[tuple[str, ...], tuple[int, float]]:
+        cells = self.metrics.snapshot()[f"model_server_{name}_duration_seconds"].cells
+        return {labels: (sum(cell.counts), cell.sum) for labels, cell in cells.items()}
+
+
+@pytest.fixture
+def versions() -> Versions:
+    return Versions()
+
+
+def test_each_version_is_in_its_state(versions: Versions) -> None:
+    versions.goes(1, "START", "LOADING", "AVAILABLE")
+    versions.goes(2, "START", "LOADING")
+    assert versions.states() == {"1": "AVAILABLE", "2": "LOADING"}
+
+
+def test_a_load_lasts_until_the_version_is_available(versions: Versions) -> None:
+    versions.goes(1, "START", "LOADING", "AVAILABLE")
+    assert versions.durations("load") == {("m", "OK"): (1, 2.0)}
+    assert versions.durations("unload") == {}
+
+
+def test_an_unload_lasts_until_the_end_and_then_the_version_is_gone(versions: Versions) -> None:
+    versions.goes(1, "START", "LOADING", "AVAILABLE", "UNLOADING")
+    assert versions.gone == []
+    versions.goes(1, "END")
+    assert versions.durations("unload") == {("m",): (1, 2.0)}
+    assert versions.states() == {}
+    assert versions.gone == [ServableId("m", 1)]
+
+
+def test_a_load_that_fails_counts_with_its_code_and_is_shown(versions: Versions) -> None:
+    versions.goes(1, "START", "LOADING", "END", error=BROKEN)
+    assert versions.durations("load") == {("m", "INVALID_ARGUMENT"): (1, 2.0)}
+    assert versions.states() == {"1": "FAILED"}
+    versions.goes(1, "START", "LOADING", "AVAILABLE")
+    assert versions.states() == {"1": "AVAILABLE"}
+
+
+def test_a_version_that_fails_before_it_loads_is_no_load(versions: Versions) -> None:
+    versions.goes(1, "START", "END", error=BROKEN)
+    assert versions.durations("load") == {}
+    assert versions.states() == {"1": "FAILED"}
+
+
+def test_only_the_last_failures_are_shown(versions: Versions, monkeypatch) -> None:
+    monkeypatch.setattr(version_metrics, "_MOST_FAILED", 2)
+    for version in (1, 2, 3):
+        versions.goes(version, "START", "LOADING", "END", error=BROKEN)
+    assert versions.states() == {"2": "FAILED", "3": "FAILED"}
