@@ -393,7 +393,16 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Operations run at the same time; 0: TensorFlow chooses.",
         ),
         Flag(
-            "tensorflow_session_config_file", _STRING, "", "Text-format ConfigProto to start from."
+            "tensorflow_session_config_file",
+            _STRING,
+            "",
+            "ConfigProto to start from, in text format, JSON, YAML (.yaml, .yml) or binary (.pb).",
+        ),
+        Flag(
+            "custom_op_libraries",
+            _STRING,
+            "",
+            "Comma-separated libraries with operations for TensorFlow, or directories of .so.",
         ),
         Flag(
             "per_process_gpu_memory_fraction",

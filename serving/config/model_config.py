@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import yaml
 from google.protobuf import json_format
 
 from serving.apis.tensorflow_serving import config_messages as protos
 from serving.apis.tensorflow_serving.model_server_config import decode_model_configs
+from serving.config.message_file import is_document, parse_document
 from serving.config.options import ServerOptions
 from serving.config.text_proto import parse_text_proto, read_text
 from serving.core.errors import InvalidArgument
 from serving.core.model_config import ModelConfig
-
-_JSON = re.compile(r'\s*{\s*(["}]|$)')
-"""How a JSON object begins; the text format never quotes the name of a field."""
 
 
 def configured_models(options: ServerOptions) -> Sequence[ModelConfig]:
@@ -40,37 +34,9 @@ def configured_models(options: ServerOptions) -> Sequence[ModelConfig]:
 
 def _read(path: str) -> protos.ModelServerConfig:
     text = read_text(path)
-    if Path(path).suffix in (".yaml", ".yml"):
-        return _from_document(path, _parse_yaml(path, text))
-    if _JSON.match(text):
-        return _from_document(path, _parse_json(path, text))
+    if is_document(path, text):
+        return _from_document(path, parse_document(path, text))
     return parse_text_proto(path, text, protos.ModelServerConfig)
-
-
-def _parse_json(path: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidArgument(
-            f"Invalid JSON file: '{path}': {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from None
-    except RecursionError:
-        raise InvalidArgument(f"Invalid JSON file: '{path}': nested too deeply") from None
-
-
-def _parse_yaml(path: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InvalidArgument(f"Invalid YAML file: '{path}': {error.problem}{where}") from None
-    except yaml.YAMLError:
-        raise InvalidArgument(f"Invalid YAML file: '{path}': not text") from None
-    except RecursionError:
-        raise InvalidArgument(f"Invalid YAML file: '{path}': nested too deeply") from None
-    except ValueError as error:  # a number or a date that is none
-        raise InvalidArgument(f"Invalid YAML file: '{path}': {error}") from None
 
 
 def _from_document(path: str, document: Any) -> protos.ModelServerConfig:

@@ -14,10 +14,10 @@ from serving.config.batching_parameters import Batching, read_batching, tflite_b
 from serving.config.command_line import CommandLine
 from serving.config.flags import CPUS
 from serving.config.instances import Instances, instance_options
+from serving.config.message_file import read_message
 from serving.config.monitoring_config import read_monitoring
 from serving.config.observability import observability_options
 from serving.config.ssl_config import read_ssl_config
-from serving.config.text_proto import read_text_proto
 from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tflite_options import TfLiteOptions
@@ -215,6 +215,7 @@ def _tensorflow_options(flags: CommandLine) -> TensorFlowOptions:
         mixed_precision=flags["mixed_precision"],
         xla_cpu_compilation_enabled=flags["xla_cpu_compilation_enabled"],
         xla_gpu_compilation_enabled=flags["xla_gpu_compilation_enabled"],
+        custom_op_libraries=tuple(filter(None, flags["custom_op_libraries"].split(","))),
     )
 
 
@@ -297,7 +298,7 @@ def _session_config(path: str) -> bytes:
             "tensorflow_session_config_file needs tensorflow, which is not installed: "
             "pip install 'model-server[tensorflow]'"
         ) from None
-    config: bytes = read_text_proto(path, ConfigProto).SerializeToString()
+    config: bytes = read_message(path, ConfigProto).SerializeToString()
     return config
 
 

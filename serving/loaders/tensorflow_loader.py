@@ -17,7 +17,9 @@ from serving.core.resources import ResourceAllocation
 from serving.core.servable import Outputs, RunCallback, RunOptions, Signature, TensorInfo
 from serving.core.servable_id import ServableId
 from serving.loaders.device import Device, no_such_device
+from serving.loaders.tensorflow_custom_ops import load_custom_ops
 from serving.loaders.tensorflow_options import TensorFlowOptions
+from serving.loaders.tensorflow_overrides import overridden
 from serving.loaders.tensorflow_saved_model import check_saved_model
 from serving.loaders.tensorflow_session import TensorFlowSession, translated
 from serving.loaders.tensorflow_session_config import session_config
@@ -33,12 +35,14 @@ _RAM_PER_BYTE_ON_DISK = 1.2
 class TensorFlowPlatform:
     """Loads SavedModels from anywhere TensorFlow's file systems reach. Thread-safe.
 
-    Raises InvalidArgument when the options hold no readable session configuration.
+    Raises InvalidArgument when the options hold no readable session configuration, or a library of
+    operations that can not be loaded.
     """
 
     def __init__(self, options: TensorFlowOptions, clock: Clock | None = None) -> None:
         self._tags = options.tags
         self._config = session_config(options)
+        load_custom_ops(options.custom_op_libraries)
         self._clock = clock or SystemClock()
 
     def estimate(self, path: str) -> ResourceAllocation:
@@ -62,7 +66,7 @@ class TensorFlowPlatform:
         """
         with _translating_errors():
             check_saved_model(path, self._tags)
-            session = TensorFlowSession(self._config, self._clock, device)
+            session = TensorFlowSession(overridden(self._config, path), self._clock, device)
             try:
                 if device and device not in session.devices:
                     raise no_such_device(servable_id, device, session.devices)

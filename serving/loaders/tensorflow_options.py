@@ -15,8 +15,9 @@ class TensorFlowOptions:
     leaves the choice to ``session_config`` or to TensorFlow. ``session_config`` is a serialized
     tensorflow.ConfigProto that the other fields are written over. ``mixed_precision`` is empty or
     ``bfloat16``; anything else is logged and ignored. Without either XLA switch TensorFlow does
-    not cluster operations for XLA by itself. Raises InvalidArgument when all three parallelism
-    fields are set, or the memory fraction is negative.
+    not cluster operations for XLA by itself. ``custom_op_libraries`` are shared libraries, or
+    directories of them, that models need operations of. Raises InvalidArgument when all three
+    parallelism fields are set, or the memory fraction is negative.
     """
 
     tags: tuple[str, ...] = ("serve",)
@@ -28,6 +29,7 @@ class TensorFlowOptions:
     mixed_precision: str = ""
     xla_cpu_compilation_enabled: bool = False
     xla_gpu_compilation_enabled: bool = False
+    custom_op_libraries: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.session_parallelism, self.intra_op_parallelism, self.inter_op_parallelism) > 0:

@@ -65,6 +65,7 @@ ROWS = [(*line.split(" "), "")[:3] for line in UPSTREAM.strip().splitlines()]
 OWN = {
     "access_log",
     "aspired_version_policy",
+    "custom_op_libraries",
     "devices",
     "enable_channelz",
     "enable_session_service",

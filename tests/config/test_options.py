@@ -4,6 +4,7 @@ import dataclasses
 import logging
 
 import pytest
+from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
 from serving.config.command_line import parse_command_line
 from serving.config.options import server_options
@@ -237,6 +238,7 @@ def test_tensorflow_flags_reach_its_loader():
         "--mixed_precision=bfloat16",
         "--xla_cpu_compilation_enabled",
         "--xla_gpu_compilation_enabled",
+        "--custom_op_libraries=/a.so,,/ops",
     ).tensorflow
 
     assert found.tags == ("serve", "gpu")
@@ -245,6 +247,7 @@ def test_tensorflow_flags_reach_its_loader():
     assert found.mixed_precision == "bfloat16"
     assert found.xla_cpu_compilation_enabled
     assert found.xla_gpu_compilation_enabled
+    assert found.custom_op_libraries == ("/a.so", "/ops")
 
 
 def test_the_remaining_flags_reach_their_part():
@@ -274,6 +277,48 @@ def test_a_session_config_file_becomes_the_serialized_message(tmp_path):
     found = options(f"--tensorflow_session_config_file={file}")
 
     assert found.tensorflow.session_config == b"\x40\x01"  # field 8, a varint: true
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", b'{"log_device_placement": true, "gpuOptions": {"allow_growth": true}}'),
+        ("a.yaml", b"log_device_placement: true\ngpu_options: {allowGrowth: true}\n"),
+        ("a.pb", b"\x40\x01\x32\x02\x20\x01"),
+        ("a.config", b"log_device_placement: true gpu_options { allow_growth: true }"),
+    ],
+)
+def test_every_form_of_a_session_config_file_says_the_same(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+
+    found = options(f"--tensorflow_session_config_file={tmp_path / name}")
+
+    config = ConfigProto.FromString(found.tensorflow.session_config)
+    assert config == ConfigProto(log_device_placement=True, gpu_options={"allow_growth": True})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b'{"gpu_fraction": 1}', "is no ConfigProto: "),
+        ("a.json", b'{"gpu_options": ', "Invalid JSON file: "),
+        ("a.yaml", b"- 1", "is no ConfigProto: "),
+        ("a.pb", b"\xff", "no binary ConfigProto"),
+        ("a.config", b"gpu_fraction: 1", "Error parsing text-format tensorflow.ConfigProto"),
+    ],
+)
+def test_a_bad_session_config_file_is_refused_by_name(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+
+    text = refusal("--model_base_path=/m", f"--tensorflow_session_config_file={tmp_path / name}")
+
+    assert message in text
+    assert str(tmp_path / name) in text
+
+
+def test_a_missing_binary_session_config_file_is_not_found(tmp_path):
+    with pytest.raises(NotFound):
+        options(f"--tensorflow_session_config_file={tmp_path}/a.pb")
 
 
 def test_an_ssl_config_file_becomes_tls_options(tmp_path):

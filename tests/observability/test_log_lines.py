@@ -3,6 +3,8 @@
 import json
 import logging
 import re
+import subprocess
+import sys
 
 import pytest
 from observed_calls import ended_call
@@ -123,3 +125,23 @@ def test_what_there_is_none_of_is_refused(level, log_format, message):
         set_up_logging(level, log_format)
 
     assert told.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("level", "logged"),
+    [
+        ("debug", ["DEBUG", "INFO", "WARNING", "ERROR"]),
+        ("info", ["INFO", "WARNING", "ERROR"]),
+        ("error", ["ERROR"]),
+    ],
+)
+def test_the_log_level_decides_what_is_logged(level: str, logged: list[str]) -> None:
+    """In a process of its own: this one's logger is the test runner's."""
+    program = (
+        "import logging, sys; from serving.observability.log_lines import set_up_logging\n"
+        "set_up_logging(sys.argv[1], 'text')\n"
+        "for level in ('debug', 'info', 'warning', 'error'): getattr(logging, level)('said')"
+    )
+    command = [sys.executable, "-c", program, level]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.findall("DEBUG|INFO|WARNING|ERROR", ran.stderr) == logged
