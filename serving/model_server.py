@@ -29,7 +29,7 @@ from serving.batching.direct_servable import DirectServable
 from serving.batching.queued_runs import QueuedRuns
 from serving.config.batching_parameters import Batching
 from serving.config.options import ServerOptions
-from serving.config.ssl_config import watch_ssl_config
+from serving.config.tls_files import watch_tls_files
 from serving.core.call import UnaryHandler
 from serving.core.clock import Clock, SystemClock
 from serving.core.errors import Code, ServingError, Unimplemented
@@ -206,9 +206,8 @@ class ModelServer:
 
     def _watch_certificate(self, running: ExitStack) -> None:
         if self._certificate:
-            interval = self._options.ssl_config_file_poll_wait_seconds
-            file = self._options.ssl_config_file
-            watch_ssl_config(file, self._certificate, interval, self._clock, running)
+            files, interval = self._options.tls_files, self._options.tls_poll_wait_seconds
+            watch_tls_files(files, self._certificate, interval, self._clock, running)
 
     def _open_grpc(self, models: Models, control: Executor, running: ExitStack) -> None:
         self._grpc = grpc = GrpcServer(

@@ -282,7 +282,20 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "ssl_config_file_poll_wait_seconds",
             _INT32,
             60,
-            "Read --ssl_config_file again every so many seconds; 0 or less: never.",
+            "Read the files of TLS again every so many seconds; 0 or less: never.",
+        ),
+        Flag(
+            "ssl_key_file",
+            _STRING,
+            "",
+            "PEM file of the private key, instead of --ssl_config_file.",
+        ),
+        Flag("ssl_certificate_file", _STRING, "", "PEM file of the key's certificate."),
+        Flag(
+            "ssl_client_ca_file",
+            _STRING,
+            "",
+            "PEM file of the authorities of clients, which then must show a certificate.",
         ),
         Flag(
             "use_alts_credentials",
@@ -317,7 +330,7 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             False,
             "Send the headers that let browsers call from other origins.",
         ),
-        Flag("rest_api_ssl", _BOOL, False, "Use TLS for the REST port too, by --ssl_config_file."),
+        Flag("rest_api_ssl", _BOOL, False, "Use TLS for the REST port too."),
         Flag(
             "rest_engine",
             _STRING,

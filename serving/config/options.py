@@ -17,7 +17,7 @@ from serving.config.instances import Instances, instance_options
 from serving.config.message_file import read_message
 from serving.config.monitoring_config import read_monitoring
 from serving.config.observability import observability_options
-from serving.config.ssl_config import read_ssl_config
+from serving.config.tls_files import TlsFiles
 from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tflite_options import TfLiteOptions
@@ -56,8 +56,8 @@ class ServerOptions:
     batching: Batching | None
     tflite_batching: Batching | None
     tls: TlsOptions | None
-    ssl_config_file: str
-    ssl_config_file_poll_wait_seconds: int
+    tls_files: TlsFiles
+    tls_poll_wait_seconds: int
     rest_ssl: bool
     instances: Instances
     monitoring: MonitoringOptions | None
@@ -89,6 +89,12 @@ def server_options(flags: CommandLine) -> ServerOptions:
     grpc_address = _grpc_address(flags)
     _check_models(flags)
     _check_combinations(flags)
+    tls_files = TlsFiles(
+        flags["ssl_config_file"],
+        flags["ssl_key_file"],
+        flags["ssl_certificate_file"],
+        flags["ssl_client_ca_file"],
+    )
     timeout_in_ms: int = flags["rest_api_timeout_in_ms"]
     return ServerOptions(
         grpc=_grpc_options(flags, grpc_address),
@@ -98,9 +104,9 @@ def server_options(flags: CommandLine) -> ServerOptions:
         lifecycle=_lifecycle_options(flags),
         batching=_batching(flags),
         tflite_batching=_tflite_batching(flags),
-        tls=read_ssl_config(flags["ssl_config_file"]) if flags["ssl_config_file"] else None,
-        ssl_config_file=flags["ssl_config_file"],
-        ssl_config_file_poll_wait_seconds=flags["ssl_config_file_poll_wait_seconds"],
+        tls=tls_files.read(),
+        tls_files=tls_files,
+        tls_poll_wait_seconds=flags["ssl_config_file_poll_wait_seconds"],
         rest_ssl=flags["rest_api_ssl"],
         instances=_instances(flags),
         monitoring=_monitoring(flags),
@@ -151,7 +157,7 @@ def _check_combinations(flags: CommandLine) -> None:
             "server_options.tensorflow_inter_op_parallelism) separately. "
             "You cannot configure all."
         )
-    if flags["rest_api_ssl"] and not flags["ssl_config_file"]:
+    if flags["rest_api_ssl"] and not (flags["ssl_config_file"] or flags["ssl_key_file"]):
         raise InvalidArgument("rest_api_ssl is set without setting ssl_config_file")
     if flags["use_alts_credentials"]:
         if flags["ssl_config_file"]:

@@ -18,6 +18,7 @@ from tensorflow_serving.apis import get_model_status_pb2 as status
 from tensorflow_serving.apis import model_service_pb2_grpc as model_service
 
 from serving.core.errors import InvalidArgument
+from serving.model_server import ModelServer
 from serving.testing import running_server
 
 START_SECONDS = 3 * WAIT_SECONDS
@@ -78,7 +79,7 @@ def is_available_by_grpc(running: RunningProgram, ca: Authority) -> bool:
     return version.state == status.ModelVersionStatus.AVAILABLE
 
 
-def rest_status(running: RunningProgram, ca: Authority) -> int:
+def rest_status(running: RunningProgram | ModelServer, ca: Authority) -> int:
     """Raises SSLCertVerificationError where the certificate is none of this CA's."""
     context = ssl.create_default_context(cafile=ca.cert_file)
     connection = http.client.HTTPSConnection(
@@ -124,3 +125,10 @@ def test_rest_stays_plain_unless_it_is_asked_for(config: str, ssl_file: Path) ->
         with closing(connection):
             connection.request("GET", "/v1/models/m")
             assert connection.getresponse().status == 200
+
+
+def test_a_key_and_a_certificate_in_files_make_rest_https(config: str, old: Authority) -> None:
+    pair = old.issue("files")
+    flags = (f"--ssl_key_file={pair.key_file}", f"--ssl_certificate_file={pair.cert_file}")
+    with running_server(config, *flags, "--rest_api_ssl") as server:
+        assert rest_status(server, old) == 200

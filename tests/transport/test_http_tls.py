@@ -7,7 +7,7 @@ import ssl
 import pytest
 from certificates import Authority
 
-from serving.transport.http_options import HttpOptions
+from serving.transport.http_options import ENGINES, HttpOptions
 from serving.transport.http_server import HttpServer
 from serving.transport.tls import Certificate, TlsOptions
 
@@ -37,15 +37,21 @@ def server(old):
     return old.issue("server")
 
 
-@contextlib.contextmanager
-def serving(certificate):
-    """The port of a server that shows this certificate."""
-    http_server = HttpServer(HttpOptions("127.0.0.1", 0), hello, certificate=certificate)
-    http_server.start()
-    try:
-        yield http_server.port
-    finally:
-        http_server.stop(0)
+@pytest.fixture(params=ENGINES)
+def serving(request):
+    """Opens servers on the engine under test."""
+
+    @contextlib.contextmanager
+    def opened(certificate):
+        options = HttpOptions("127.0.0.1", 0, engine=request.param)
+        http_server = HttpServer(options, hello, certificate=certificate)
+        http_server.start()
+        try:
+            yield http_server.port
+        finally:
+            http_server.stop(0)
+
+    return opened
 
 
 def connection(port, ca, pair=None):
@@ -65,12 +71,12 @@ def get_anew(port, ca, pair=None):
         return get(client)
 
 
-def test_a_client_that_trusts_the_ca_is_served(old, server):
+def test_a_client_that_trusts_the_ca_is_served(serving, old, server):
     with serving(Certificate(TlsOptions(server.key, server.cert))) as port:
         assert get_anew(port, old) == b"https"
 
 
-def test_a_client_without_tls_is_not_served(server):
+def test_a_client_without_tls_is_not_served(serving, server):
     with (
         serving(Certificate(TlsOptions(server.key, server.cert))) as port,
         contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as client,
@@ -79,7 +85,7 @@ def test_a_client_without_tls_is_not_served(server):
         get(client)
 
 
-def test_with_client_verify_only_clients_with_a_certificate_are_served(old, server):
+def test_with_client_verify_only_clients_with_a_certificate_are_served(serving, old, server):
     certificate = Certificate(TlsOptions(server.key, server.cert, old.cert, client_verify=True))
     with serving(certificate) as port:
         assert get_anew(port, old, old.issue("client")) == b"https"
@@ -87,7 +93,9 @@ def test_with_client_verify_only_clients_with_a_certificate_are_served(old, serv
             get_anew(port, old)
 
 
-def test_a_new_certificate_is_shown_to_new_connections_and_breaks_no_open_one(old, new, server):
+def test_a_new_certificate_is_shown_to_new_connections_and_breaks_no_open_one(
+    serving, old, new, server
+):
     certificate = Certificate(TlsOptions(server.key, server.cert))
     renewed = new.issue("server")
     with serving(certificate) as port, contextlib.closing(connection(port, old)) as open_client:
@@ -101,7 +109,7 @@ def test_a_new_certificate_is_shown_to_new_connections_and_breaks_no_open_one(ol
             get_anew(port, old)
 
 
-def test_a_client_of_a_former_ca_is_not_served_once_the_ca_is_replaced(old, new, server):
+def test_a_client_of_a_former_ca_is_not_served_once_the_ca_is_replaced(serving, old, new, server):
     certificate = Certificate(TlsOptions(server.key, server.cert, old.cert, client_verify=True))
     with serving(certificate) as port:
         certificate.replace(TlsOptions(server.key, server.cert, new.cert, client_verify=True))
