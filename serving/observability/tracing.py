@@ -53,8 +53,10 @@ class Tracing:
     say whether to sample it.
     """
 
-    def __init__(self, provider: TracerProvider) -> None:
+    def __init__(self, provider: TracerProvider, *, flush_seconds: float = _FLUSH_SECONDS) -> None:
+        """``flush_seconds`` bounds how long a stop waits for the collector."""
         self._provider = provider
+        self._flush_seconds = flush_seconds
         self._tracer = provider.get_tracer(_SCOPE)
         self._propagator = TraceContextTextMapPropagator()
 
@@ -89,7 +91,7 @@ class Tracing:
         """Send what is left, as far as the collector takes it soon, and then no more."""
         thread = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
         thread.start()
-        thread.join(_FLUSH_SECONDS)
+        thread.join(self._flush_seconds)
 
 
 def start_tracing(options: TracingOptions) -> Tracing:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import re
 import signal
 import urllib.error
@@ -27,12 +29,14 @@ from stock_clients import (
     multi_inference_request,
     predict_request,
     regress_request,
+    reload_request,
     spec,
     status_request,
 )
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from serving.model_server import ModelServer
+from serving.observability.log_lines import JsonLines
 from serving.testing import running_server
 
 PREDICT = "tensorflow.serving.PredictionService/Predict"
@@ -246,6 +250,44 @@ def test_an_id_is_made_and_told_where_a_client_sends_none(client: Client, access
     trailing = {entry.key: entry.value for entry in call.trailing_metadata()}
     assert re.fullmatch("[0-9a-f]{32}", trailing["x-request-id"])
     assert line_about(access_log, trailing["x-request-id"])
+
+
+def test_lines_of_the_log_that_are_about_a_call_have_its_ids(client: Client):
+    """Also those that another thread writes, as here one that applies configurations."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    logging.getLogger("serving").addHandler(handler)
+    trace_id, parent = trace_parent("6")
+    sent = [("x-request-id", "of-reload"), ("traceparent", parent)]
+    try:
+        with pytest.raises(grpc.RpcError):
+            client.models.HandleReloadConfigRequest(
+                reload_request({"name": "other"}), metadata=sent, timeout=WAIT_SECONDS
+            )
+    finally:
+        logging.getLogger("serving").removeHandler(handler)
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    (line,) = [line for line in lines if line["message"].startswith("a requested reload failed")]
+    assert (line["request_id"], line["trace_id"]) == ("of-reload", trace_id)
+
+
+def test_a_load_that_a_call_waits_for_is_a_stage(
+    model: str, collector: Collector, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+    trace_id, parent = trace_parent("7")
+    tracing = f"--tracing_endpoint=http://127.0.0.1:{collector.port}"
+    lazy = (model, "--model_name=half", "--load_on_first_request", tracing)
+    with running_server(*lazy) as server, client_of(server.grpc_port) as first:
+        sent = [("traceparent", parent)]
+        first.predictions.Predict(half(), metadata=sent, timeout=WAIT_SECONDS)
+        spans = collector.of_trace(trace_id, 6)
+
+    assert spans.keys() == {PREDICT, "load", *STAGES}
+    load = spans["load"].span
+    assert load.end_time_unix_nano <= spans["run"].span.start_time_unix_nano
 
 
 def test_without_flags_nothing_observes_and_clients_notice_nothing(model: str):

@@ -1,5 +1,7 @@
 """Calls as spans: names, attributes, parents and times."""
 
+import threading
+
 import pytest
 from observed_calls import PREDICT, ended_call, grpc_arrival, http_arrival
 from opentelemetry.sdk.trace import TracerProvider
@@ -8,7 +10,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 
-from serving.observability.tracing import Tracing
+from serving.observability.observability_options import TracingOptions
+from serving.observability.tracing import Tracing, start_tracing
 
 START = 1_700_000_000.0
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -170,3 +173,42 @@ def test_names_that_clients_choose_are_cut():
     _, spans = traced(model_name="m" * 10_000)
 
     assert len(spans["call"].attributes["model_server.model.name"]) == 256
+
+
+def test_a_stop_does_not_wait_for_long_for_a_collector_that_does_not_answer():
+    answers = threading.Event()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.shutdown = answers.wait
+    tracing = Tracing(provider, flush_seconds=0.01)
+
+    tracing.stop()
+
+    answers.set()
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, "model_server"),
+        ({"OTEL_SERVICE_NAME": "mine"}, "mine"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=theirs"}, "theirs"),
+    ],
+)
+def test_the_service_is_named_as_the_environment_says(monkeypatch, variables, name):
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    tracing = start_tracing(TracingOptions("http://127.0.0.1:1", 0.0))
+    tracing.stop()
+
+    assert tracing._provider.resource.attributes["service.name"] == name
+
+
+@pytest.mark.parametrize(("ratio", "recorded"), [(0.0, False), (1.0, True), (None, False)])
+def test_without_a_ratio_the_environment_says_what_is_sampled(monkeypatch, ratio, recorded):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    tracing = start_tracing(TracingOptions("http://127.0.0.1:1", ratio))
+    call = ended_call(Tracing(TracerProvider(shutdown_on_exit=False)))
+    tracing.began(call)
+    tracing.stop()
+
+    assert call.trace.span.is_recording() == recorded
