@@ -104,6 +104,7 @@ class ModelServer:
             options.lifecycle,
             Platforms(
                 {"tensorflow": options.tensorflow, "tflite": options.tflite},
+                added=options.added_platforms,
                 prefer_tflite=options.tflite.preferred,
             ),
             clock=self._clock,

@@ -31,7 +31,7 @@ from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ManagerState, ServableState
 from serving.core.source import AspiredVersions
 from serving.core.source_adapter import UnarySourceAdapter, error_injecting
-from serving.loaders.platforms import PLATFORMS, Platforms
+from serving.loaders.platforms import Platforms
 from serving.loaders.remote_loader import RemoteLoader
 from serving.loaders.simple_loader import (
     InstancesOf,
@@ -345,7 +345,7 @@ class ServerCore:
 
     def _make_router(self, target: AspiredVersions[Loader]) -> DynamicSourceRouter[str]:
         ports: dict[str, AspiredVersions[str]] = {}
-        for platform in PLATFORMS:
+        for platform in self._platforms:
             adapter = UnarySourceAdapter(partial(self._make_loader, platform))
             adapter.connect(target)
             ports[platform] = adapter.aspired_versions

@@ -426,7 +426,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
         Flag("mixed_precision", _STRING, "", "bfloat16: compute in bfloat16 where that is safe."),
         Flag("xla_cpu_compilation_enabled", _BOOL, False, "Allow XLA compilation for CPUs."),
         Flag("xla_gpu_compilation_enabled", _BOOL, False, "Allow XLA compilation for GPUs."),
-        Flag("platform_config_file", _STRING, "", "Text-format PlatformConfigMap.", _LATER),
+        Flag(
+            "platform_config_file",
+            _STRING,
+            "",
+            "JSON or YAML (.yaml, .yml) that adds platforms, with classes from Python packages.",
+        ),
         Flag(
             "thread_pool_factory_config_file",
             _STRING,

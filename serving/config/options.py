@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -17,8 +18,10 @@ from serving.config.instances import Instances, instance_options
 from serving.config.message_file import read_message
 from serving.config.monitoring_config import read_monitoring
 from serving.config.observability import observability_options
+from serving.config.platform_config import read_platforms
 from serving.config.tls_files import TlsFiles
 from serving.core.errors import FailedPrecondition, InvalidArgument
+from serving.loaders.platforms import AddedPlatform
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tflite_options import TfLiteOptions
 from serving.observability.observability_options import ObservabilityOptions
@@ -52,6 +55,7 @@ class ServerOptions:
     http: HttpOptions | None
     tensorflow: TensorFlowOptions
     tflite: TfLiteOptions
+    added_platforms: Mapping[str, AddedPlatform]
     lifecycle: LifecycleOptions
     batching: Batching | None
     tflite_batching: Batching | None
@@ -100,6 +104,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         grpc=_grpc_options(flags, grpc_address),
         http=_http_options(flags),
         tensorflow=_tensorflow_options(flags),
+        added_platforms=read_platforms(flags["platform_config_file"]),
         tflite=TfLiteOptions(flags["prefer_tflite_model"], flags["num_tflite_pools"]),
         lifecycle=_lifecycle_options(flags),
         batching=_batching(flags),
