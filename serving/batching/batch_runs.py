@@ -29,7 +29,7 @@ from serving.core.errors import (
     ServingError,
 )
 from serving.core.observed_call import calls_in_log
-from serving.core.servable import Outputs, Servable, run_and_wait
+from serving.core.servable import Outputs, RunCallback, Servable, run_and_wait
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,25 @@ class BatchRuns:
             self._process(in_time)
         else:
             self._run_times.doubt()
+
+    def run_alone(self, task: BatchingTask, done: RunCallback) -> None:
+        """Run a task that has the rows of a whole batch on the calling thread.
+
+        ``done`` gets what the task is to be answered with.
+        """
+
+        def ended(result: Outputs | ServingError) -> None:
+            if not isinstance(result, ServingError):
+                try:
+                    (share,) = self._shares(result, [task.rows], task.rows)
+                    result = _in_order_of(task.fetches, self._fetches, share)
+                except ServingError as error:
+                    result = error
+            done(result)
+
+        if task.options.call is not None:
+            task.options.call.run_begins(requests=1, rows=task.rows)
+        self._servable.run(task.feeds, self._fetches, task.options, ended)
 
     def _process(self, tasks: Sequence[BatchingTask]) -> None:
         started = self._clock.monotonic()
@@ -119,6 +138,9 @@ class BatchRuns:
         deadline = _latest_deadline(tasks)
         options = replace(tasks[0].options, deadline=deadline, cancellation=None, call=None)
         outputs = run_and_wait(self._servable, feeds, self._fetches, options)
+        return self._shares(outputs, sizes, size)
+
+    def _shares(self, outputs: Outputs, sizes: Sequence[int], size: int) -> list[list[np.ndarray]]:
         if len(outputs) != len(self._fetches):
             raise Internal("Wrong number of batched output tensors")
         return split_outputs(outputs, sizes, size)

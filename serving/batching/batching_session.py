@@ -20,6 +20,7 @@ from serving.batching.batch_runs import BatchRuns
 from serving.batching.batching_options import BatchingOptions
 from serving.batching.batching_task import GIVEN_UP, BatchingTask, split_task
 from serving.batching.lane import Place, Share
+from serving.batching.quick_runs import QuickRuns
 from serving.batching.run_times import RunTimes
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler, SharedQueue
 from serving.core.clock import Clock
@@ -31,6 +32,7 @@ from serving.core.errors import (
 from serving.core.graph_session import GraphSession, graph_session_of
 from serving.core.priority import Priority
 from serving.core.servable import (
+    BoundedServable,
     RunCallback,
     RunOptions,
     Servable,
@@ -52,15 +54,23 @@ class _Key(NamedTuple):
     priority: Priority
 
 
+class _Queue(NamedTuple):
+    """Where the requests of one key go: into batches, or past them where they are ``quick``."""
+
+    tasks: SharedQueue[BatchingTask]
+    quick: QuickRuns | None
+
+
 class BatchingServable:
     """Wraps a servable: runs with the same inputs and outputs are joined into batches.
 
     Each combination of tensors has a queue, of each priority where those are honoured: the
     signatures' from the start, others from their first run on. Clients choose outputs freely, so
     there is a bound to the others; beyond it a combination runs by way of ``unbatched``. ``done``
-    is called on a batch thread, or where its call is given up. Tasks whose deadline passed in the
-    queue are answered and left out. Every error of a batch, from merging to running, is each of
-    its tasks' error, unless the options have it retried in halves.
+    is called on a batch thread, where its call is given up, or by :meth:`run` itself: adaptive
+    batching leaves out what is over sooner than it could be handed over. Tasks whose deadline
+    passed in the queue are answered and left out. Every error of a batch, from merging to running,
+    is each of its tasks' error, unless the options have it retried in halves.
     """
 
     def __init__(
@@ -80,6 +90,8 @@ class BatchingServable:
         self._options = options
         self._clock = clock
         self._lock = threading.Lock()
+        # As in DirectServable.
+        self._may_run_long = getattr(servable, "may_run_long", False)
         self._share = Share(options.max_batches_in_progress or None)
         self._run_times: defaultdict[_Tensors, RunTimes] = defaultdict(RunTimes)
         self._closed = False
@@ -126,7 +138,7 @@ class BatchingServable:
     def waiting_rows(self) -> int:
         """How many rows are queued."""
         with self._lock:
-            queues = [*self._former, *self._queues.values()]
+            queues = self._all_queues()
         return sum(queue.waiting_rows() for queue in queues)
 
     def reconfigure(self, options: BatchingOptions) -> None:
@@ -145,18 +157,21 @@ class BatchingServable:
             for tensors in self._run_times.keys() - known:
                 del self._run_times[tensors]
             self._former = [queue for queue in self._former if not queue.is_drained()]
-            self._former.extend(former.values())
+            self._former.extend(queue.tasks for queue in former.values())
         for queue in former.values():
-            queue.end()
+            queue.tasks.end()
 
     def close(self) -> None:
         """Answer what is enqueued, then close the wrapped servable."""
         with self._lock:
             self._closed = True
-            queues = [*self._former, *self._queues.values()]
+            queues = self._all_queues()
         for queue in queues:
             queue.close()
         self._servable.close()
+
+    def _all_queues(self) -> Sequence[SharedQueue[BatchingTask]]:
+        return [*self._former, *(queue.tasks for queue in self._queues.values())]
 
     def _enqueue(self, task: BatchingTask) -> bool:
         """False where there is no queue for such a task and there can be no more."""
@@ -167,24 +182,31 @@ class BatchingServable:
             queue = self._queues.get(key) or self._new_queue(key)
             if queue is None:
                 return False
+            if queue.quick is not None and self._may_be_quick(task, queue.quick):
+                queue.quick.run(task)
+                return True
             try:
-                ticket = queue.enqueue(task, task.rows, task.deadline)
+                ticket = queue.tasks.enqueue(task, task.rows, task.deadline)
             except Unavailable:
                 if self._queues.get(key) is queue:
                     raise
                 continue  # the options have just changed, and with them the queue
             if task.options.cancellation is not None:
                 # The ticket, not the task, which refers to the cancellation: that were a circle.
-                task.options.cancellation.when_cancelled(partial(_give_up, queue, ticket))
+                task.options.cancellation.when_cancelled(partial(_give_up, queue.tasks, ticket))
             return True
 
-    def _queues_of_signatures(self) -> dict[_Key, SharedQueue[BatchingTask]]:
+    def _may_be_quick(self, task: BatchingTask, quick: QuickRuns) -> bool:
+        may_wait = task.options.caller_may_wait or not self._may_run_long
+        return may_wait and quick.takes(task.rows)
+
+    def _queues_of_signatures(self) -> dict[_Key, _Queue]:
         signatures = self._servable.signatures.values()
         called = {_tensors(set(_names(each.inputs)), _names(each.outputs)) for each in signatures}
         keys = [_Key(tensors, Priority.NORMAL) for tensors in called]
         return {key: self._made_queue(key) for key in keys}
 
-    def _new_queue(self, key: _Key) -> SharedQueue[BatchingTask] | None:
+    def _new_queue(self, key: _Key) -> _Queue | None:
         with self._lock:
             if key not in self._queues:
                 if len(self._queues) >= self._most_queues:
@@ -192,7 +214,7 @@ class BatchingServable:
                 self._queues[key] = self._made_queue(key)
             return self._queues[key]
 
-    def _made_queue(self, key: _Key) -> SharedQueue[BatchingTask]:
+    def _made_queue(self, key: _Key) -> _Queue:
         options = self._options
         run_times = self._run_times[key.tensors]
         queue: TaskQueue[BatchingTask]
@@ -217,7 +239,10 @@ class BatchingServable:
             self._clock,
             on_batch=self._on_batch,
         )
-        return self._scheduler.add_queue(queue, work.process, place)
+        quick = None
+        if options.adaptive and not isinstance(self._servable, BoundedServable):
+            quick = QuickRuns(work.run_alone, options, run_times, self._clock)
+        return _Queue(self._scheduler.add_queue(queue, work.process, place), quick)
 
     def __repr__(self) -> str:
         return f"<BatchingServable of {self._servable!r}>"

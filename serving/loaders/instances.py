@@ -12,7 +12,14 @@ import numpy as np
 
 from serving.core.errors import InvalidArgument, ServingError
 from serving.core.graph_session import GraphSession, graph_session_of
-from serving.core.servable import Outputs, RunCallback, RunOptions, Servable, Signature
+from serving.core.servable import (
+    BoundedServable,
+    Outputs,
+    RunCallback,
+    RunOptions,
+    Servable,
+    Signature,
+)
 from serving.core.servable_id import ServableId
 from serving.loaders.device import Device
 from serving.loaders.platforms import Platform
@@ -54,7 +61,10 @@ def load_instances(
             loaded.callback(servable.close)
             instances.append(servable)
         loaded.pop_all()
-    return instances[0] if len(instances) == 1 else InstancesServable(instances)
+    if len(instances) == 1:
+        return instances[0]
+    bounds = [instance.max_runs for instance in instances if isinstance(instance, BoundedServable)]
+    return BoundedInstances(instances, sum(bounds)) if bounds else InstancesServable(instances)
 
 
 class InstancesServable:
@@ -117,3 +127,11 @@ class InstancesServable:
 
     def __repr__(self) -> str:
         return f"<InstancesServable of {len(self.instances)} {self.instances[0]!r}>"
+
+
+class BoundedInstances(InstancesServable):
+    """Instances each of which does so many runs at once; implements BoundedServable."""
+
+    def __init__(self, instances: Sequence[Servable], max_runs: int) -> None:
+        super().__init__(instances)
+        self.max_runs = max_runs

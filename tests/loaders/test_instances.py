@@ -9,7 +9,7 @@ import pytest
 
 from serving.core.errors import DataLoss, FailedPrecondition, InvalidArgument
 from serving.core.resources import ResourceAllocation
-from serving.core.servable import RunCallback, RunOptions, Servable, instances_of
+from serving.core.servable import BoundedServable, RunCallback, RunOptions, Servable, instances_of
 from serving.core.servable_id import ServableId
 from serving.loaders.device import CPU, Device, device_named
 from serving.loaders.hashmap_loader import HashmapPlatform
@@ -188,3 +188,22 @@ def test_a_lookup_table_is_on_the_processor(tmp_path):
         "{name: m version: 1} is to run on gpu:1, which its platform does not have here; "
         "it has cpu:0"
     )
+
+
+def test_instances_that_are_bounded_are_so_together():
+    """A run more than that would have its caller's thread wait."""
+
+    class Bounded(FakeServable):
+        max_runs = 2
+
+    class Bounding(Failing):
+        def load(
+            self, servable_id: ServableId, path: str, device: Device | None = None
+        ) -> Servable:
+            return Bounded()
+
+    three = load_instances(Bounding(), M1, "/m/1", InstanceOptions(3))
+    assert isinstance(three, BoundedServable)
+    assert three.max_runs == 6
+    two = load_instances(Failing(), M1, "/m/1", InstanceOptions(2))
+    assert not isinstance(two, BoundedServable)

@@ -1,0 +1,74 @@
+"""Runs that are over sooner than they could be handed to a batch thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from serving.batching.batching_options import BatchingOptions
+from serving.batching.batching_task import BatchingTask
+from serving.batching.run_times import RunTimes
+from serving.core.clock import Clock
+from serving.core.errors import ServingError
+from serving.core.servable import Outputs, RunCallback
+
+RunAlone = Callable[[BatchingTask, RunCallback], None]
+"""Runs a task as a batch of its own, on the calling thread; the callback gets the result."""
+
+_SHARE_OF_A_BATCH = 0.6
+_QUICK_SECONDS = 200e-6
+"""Less than to wake a batch thread and to answer on it takes of a processor that is busy."""
+
+_WORTH_A_TRY_SECONDS = 0.002
+"""For a batch, which is timed with its answers; the thread that tries may carry every call."""
+
+_FIRST_TASKS_BETWEEN_TRIES = 16
+_MOST_TASKS_BETWEEN_TRIES = 4096
+_TASKS_OF_A_TRY = 8
+"""The first run on another thread, beside batches that are under way, says little of the next."""
+
+
+class QuickRuns:
+    """Says which tasks of an adaptive queue are better run at once, and runs them.
+
+    So are those that take much less time alone than a batch of as many rows, which is the same run
+    and what batching adds to it. Now and then a few tasks are run where they come, unless batches
+    of their size take long; their times decide over those that follow. Tries become rarer.
+    Thread-safe as far as RunTimes is: a task that is counted wrong does not matter.
+    """
+
+    def __init__(
+        self, run: RunAlone, options: BatchingOptions, batches: RunTimes, clock: Clock
+    ) -> None:
+        """``batches``: how long the queue's batches take, with their answers."""
+        self._run = run
+        self._most_rows = options.queue.execution_limit
+        self._allowed = frozenset(options.allowed_batch_sizes)
+        self._batches = batches
+        self._clock = clock
+        self._alone = RunTimes()
+        self._until_try = self._between_tries = _FIRST_TASKS_BETWEEN_TRIES
+
+    def takes(self, rows: int) -> bool:
+        """Whether a task of so many rows is to be run by :meth:`run`."""
+        if rows > self._most_rows or (self._allowed and rows not in self._allowed):
+            return False
+        batch = self._batches.expected(rows)
+        if 0 < self._alone.expected(rows) <= min(_QUICK_SECONDS, _SHARE_OF_A_BATCH * batch):
+            return True
+        self._until_try -= 1
+        if self._until_try >= 0:
+            return False
+        if self._until_try <= -_TASKS_OF_A_TRY:
+            self._between_tries = min(2 * self._between_tries, _MOST_TASKS_BETWEEN_TRIES)
+            self._until_try = self._between_tries
+        return 0 < batch <= _WORTH_A_TRY_SECONDS
+
+    def run(self, task: BatchingTask) -> None:
+        """Run and answer it here, and learn how long it took without the answer."""
+        started = self._clock.monotonic()
+
+        def done(result: Outputs | ServingError) -> None:
+            self._alone.learn(task.rows, self._clock.monotonic() - started)
+            task.answer(result)
+
+        self._run(task, done)
