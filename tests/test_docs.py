@@ -76,6 +76,23 @@ def test_flags_stand_under_the_headings_of_their_groups():
         assert shown[group] == [flag.name for flag in flags]
 
 
+FLAG_SECTIONS = dict(
+    zip(*[iter(re.split(r"^## (.+)$", page("flags.md"), flags=re.MULTILINE)[1:])] * 2, strict=True)
+)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_flags_of_a_group_are_described_on_the_pages_that_it_leads_to(group: str):
+    """One page has the word on each of them; others may mention it."""
+    described = re.search(r"^Described on (.+)\.$", FLAG_SECTIONS[group], re.MULTILINE)
+    if not described:
+        return
+    pages = re.findall(r"\]\((\w+\.md)\)", described[1])
+    for flag in GROUPS[group]:
+        named = [name for name in pages if f"`--{flag.name}`" in page(name)]
+        assert len(named) == 1, f"--{flag.name} is on {named} of {pages}"
+
+
 @cache
 def names_of_tests(file: Path) -> frozenset[str]:
     """The names of the test functions in a file, those of classes too."""

@@ -2,6 +2,8 @@
 
 import dataclasses
 import logging
+import re
+from pathlib import Path
 
 import pytest
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
@@ -470,3 +472,15 @@ def test_request_log_flags_reach_its_options():
 def test_limits_of_a_request_log_that_can_not_be_are_refused(flag, least):
     words = f"{flag} must be at least {least}, not -1"
     assert refusal("--model_base_path=/models/m", f"--{flag}=-1") == words
+
+
+def test_the_session_settings_on_the_page_say_what_it_says_they_do(tmp_path):
+    page = Path(__file__, "../../../docs/session_options.md").resolve().read_text()
+    blocks = re.findall(r"```(json|yaml|)\n(.*?)```", page, re.DOTALL)
+    for number, (kind, text) in enumerate(blocks[:3]):
+        file = tmp_path / f"{number}.{kind or 'config'}"
+        file.write_text(text)
+        found = options(f"--tensorflow_session_config_file={file}").tensorflow.session_config
+        assert ConfigProto.FromString(found) == ConfigProto(
+            log_device_placement=True, gpu_options={"allow_growth": True}
+        )
