@@ -114,7 +114,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path, first):
     der = tmp_path / "der"
     der.write_bytes(b"\x30\x82\xff")
 
-    with pytest.raises(InvalidArgument, match="Invalid PEM file: .*der': not UTF-8 text"):
+    with pytest.raises(InvalidArgument, match=r"Invalid PEM file: .*der': not UTF-8 text"):
         TlsFiles(key=str(first.key_file), certificate=str(der)).read()
 
 

@@ -17,6 +17,7 @@ import venv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import grpc
 import numpy as np
 import onnx_models as models
 import prediction_logs as logs
@@ -24,6 +25,7 @@ import pytest
 import tflite_models
 from program import PROGRAM, RunningProgram, program
 from stock_clients import (
+    WAIT_SECONDS,
     Client,
     classify_request,
     client_of,
@@ -135,6 +137,14 @@ def test_other_calls_are_understood(server: RunningProgram, client: Client):
     assert document["serving_default"]["outputs"]["y"]["dtype"] == "DT_FLOAT"
 
 
+def test_profiling_says_what_it_lacks(client: Client):
+    profile = client.channel.unary_unary("/tensorflow.ProfilerService/Profile")
+    with pytest.raises(grpc.RpcError) as caught:
+        profile(b"\x08\x01", timeout=WAIT_SECONDS)  # for a millisecond
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert caught.value.details() == "profiling needs tensorflow, which is not installed"
+
+
 def test_versions_are_warmed_up(tmp_path: Path):
     models.half_plus_two(tmp_path / "half" / "1")
     path = logs.write_warm_up(tmp_path / "half" / "1", logs.of_predict(x=floats([1.0])))
@@ -163,6 +173,14 @@ def test_a_savedmodel_fails_with_what_to_install(tmp_path: Path):
         "FAILED_PRECONDITION: platform 'tensorflow' needs tensorflow, which is not installed: "
         "pip install 'model-server[tensorflow]'"
     ) in words
+
+
+def test_the_session_service_is_refused_with_what_to_install():
+    words = first_words("--model_base_path=/m", "--enable_session_service")
+    assert words == (
+        "Failed to start server. Error: FAILED_PRECONDITION: enable_session_service needs "
+        "tensorflow, which is not installed: pip install 'model-server[tensorflow]'\n"
+    )
 
 
 def test_a_session_configuration_is_refused_with_what_to_install(tmp_path: Path):
