@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -38,7 +39,8 @@ class LogFiles:
             raise NotFound(f"{self._path} is no file, and there is none that begins so")
         for file in files:
             records = self._lines(file) if file.suffix == _JSON_LINES else self._records(file)
-            yield from records
+            with suppress(FileNotFoundError):  # the server that writes them also deletes the oldest
+                yield from records
 
     def _files(self) -> Sequence[Path]:
         if self._path.is_file():

@@ -40,7 +40,7 @@ class FileCollector:
         self._files.write(self._encode(record))
 
     def is_open(self) -> bool:
-        self._files.close_if_old()
+        self._files.close_if_over()
         return self._files.is_open
 
     def close(self) -> None:

@@ -56,13 +56,16 @@ class RotatingFiles:
             with suppress(OSError):
                 file.truncate(self._size)
                 file.seek(self._size)
+            self.close_if_over()
             raise
         self._size += len(data)
 
-    def close_if_old(self) -> None:
-        """End the file where its time is over."""
-        age = self._clock.monotonic() - self._since
-        if self._file is not None and age >= self._options.max_file_seconds:
+    def close_if_over(self) -> None:
+        """End the file where its time is over, or it was deleted and takes room all the same."""
+        if self._file is None:
+            return
+        is_old = self._clock.monotonic() - self._since >= self._options.max_file_seconds
+        if is_old or not os.fstat(self._file.fileno()).st_nlink:
             self.close()
 
     def close(self) -> None:

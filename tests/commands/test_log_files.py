@@ -56,6 +56,16 @@ def test_reading_again_finds_what_has_come_since(suffix: str, tmp_path: Path):
     assert list(files.read()) == []
 
 
+def test_a_file_that_is_deleted_meanwhile_is_passed_over(tmp_path: Path):
+    for number in (1, 2, 3):
+        (tmp_path / f"m-{number}.tfrecord").write_bytes(record(number))
+    found = []
+    for log in LogFiles(str(tmp_path / "m")).read():
+        found.append(log)
+        (tmp_path / "m-2.tfrecord").unlink(missing_ok=True)
+    assert len(found) == 2
+
+
 def test_nothing_there_is_said(tmp_path: Path):
     for name in ("m", "folder/m"):
         with pytest.raises(NotFound, match=f"{name} is no file, and there is none that begins so"):

@@ -54,15 +54,26 @@ def test_a_file_ends_when_it_is_old_and_what_follows_begins_another(tmp_path: Pa
     made = files(tmp_path, clock, max_file_seconds=60)
     made.write(b"a")
     clock.advance(59)
-    made.close_if_old()
+    made.close_if_over()
     assert made.is_open
     made.write(b"b")
     clock.advance(1)
-    made.close_if_old()
+    made.close_if_over()
     assert not made.is_open
     made.write(b"c")
     made.close()
     assert contents(tmp_path) == [b"ab", b"c"]
+
+
+def test_a_file_that_was_deleted_is_left_so_that_its_room_comes_back(tmp_path: Path, clock):
+    made = files(tmp_path, clock)
+    made.write(b"a")
+    in_order(tmp_path)[0].unlink()
+    made.close_if_over()
+    assert not made.is_open
+    made.write(b"b")
+    made.close()
+    assert contents(tmp_path) == [b"b"]
 
 
 def test_the_oldest_files_make_room_and_files_of_others_stay(tmp_path: Path, clock):
