@@ -202,7 +202,7 @@ class ModelServer:
             configs = {config.name: config for config in self.core.configs()}
             config = configs.get(servable_id.name)
             platform = config.platform if config else "tensorflow"
-            serving = self._monitoring.measured_servable(serving, servable_id, platform)
+            serving = self._monitoring.measured_servable(serving, servable_id, path, platform)
         return serving
 
     def _watch_certificate(self, running: ExitStack) -> None:

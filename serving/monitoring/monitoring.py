@@ -36,9 +36,10 @@ class Monitoring:
         bus.subscribe(self._versions.hear)
 
     def measured_servable(
-        self, servable: Servable, servable_id: ServableId, platform: str
+        self, servable: Servable, servable_id: ServableId, path: str, platform: str
     ) -> Servable:
-        """A version whose runs are counted."""
+        """A version, loaded from this directory, whose runs are counted."""
+        self._versions.loaded(servable_id, path, platform)
         return self._runs.measured(servable, servable_id, platform)
 
     def measured_handler(self, path: str, handler: UnaryHandler) -> UnaryHandler:

@@ -15,13 +15,14 @@ from serving.metrics.registry import Metrics
 from serving.metrics.request_metrics import LATENCY_BOUNDS
 from serving.monitoring.buckets import CALL_SECONDS
 
-_OK = Code.OK.name
 _COUNTED_BY_TENSORFLOW_SERVING = frozenset({"Predict", "Classify", "Regress"})
 _RUNTIMES: Mapping[str, str] = {"tensorflow": "TF1"}
 """TensorFlow Serving's names; a platform that it does not have is its own runtime."""
 
 
 _Observe = Callable[[float], None]
+_Observers = tuple[_Observe, _Observe | None]
+"""Take in how long a run took that ended well: seconds, and microseconds where those count."""
 
 
 class RunMetrics:
@@ -51,33 +52,19 @@ class RunMetrics:
     def measured(self, servable: Servable, servable_id: ServableId, platform: str) -> Servable:
         """The servable with all its runs counted."""
         name, version = servable_id.name, str(servable_id.version)
-        succeeded: dict[str, _Observe] = {}
-
-        def answered(api: str, code: str, seconds: float) -> None:
-            if code != _OK:
-                self._seconds.observe(seconds, name, version, api, code)
-                return
-            observe = succeeded.get(api)
-            if observe is None:
-                observe = succeeded[api] = self._observer(servable_id, api, platform)
-            observe(seconds)
-
-        return _MeasuredServable(servable, self._in_progress.cell(name, version).add, answered)
-
-    def _observer(self, servable_id: ServableId, api: str, platform: str) -> _Observe:
-        """What takes in the seconds of runs that ended well."""
-        name, version = servable_id.name, str(servable_id.version)
-        observe = self._seconds.cell(name, version, api, _OK).observe
-        if api not in _COUNTED_BY_TENSORFLOW_SERVING:
-            return observe
         runtime = _RUNTIMES.get(platform, platform)
-        observe_micros = self._runtime_latency.cell(name, api, runtime).observe
 
-        def observe_both(seconds: float) -> None:
-            observe(seconds)
-            observe_micros(seconds * 1e6)
+        def succeeded(api: str) -> _Observers:
+            observe = self._seconds.cell(name, version, api, Code.OK.name).observe
+            if api not in _COUNTED_BY_TENSORFLOW_SERVING:
+                return observe, None
+            return observe, self._runtime_latency.cell(name, api, runtime).observe
 
-        return observe_both
+        def failed(api: str, code: Code, seconds: float) -> None:
+            self._seconds.observe(seconds, name, version, api, code.name)
+
+        in_progress = self._in_progress.cell(name, version).add
+        return _MeasuredServable(servable, in_progress, succeeded, failed)
 
     def forget(self, servable_id: ServableId) -> None:
         """Drop what is kept for this version alone, which is gone."""
@@ -92,12 +79,15 @@ class _MeasuredServable:
     def __init__(
         self,
         servable: Servable,
-        in_progress: Callable[[float], None],
-        answered: Callable[[str, str, float], None],
+        in_progress: _Observe,
+        succeeded: Callable[[str], _Observers],
+        failed: Callable[[str, Code, float], None],
     ) -> None:
         self._servable = servable
         self._in_progress = in_progress
-        self._answered = answered
+        self._succeeded = succeeded
+        self._failed = failed
+        self._observers: dict[str, _Observers] = {}
 
     @property
     def signatures(self) -> Mapping[str, Signature]:
@@ -114,13 +104,25 @@ class _MeasuredServable:
         self._in_progress(1)
 
         def measured(result: Outputs | ServingError) -> None:
-            took = time.perf_counter() - began
+            seconds = time.perf_counter() - began
             self._in_progress(-1)
-            code = result.code.name if isinstance(result, ServingError) else _OK
-            self._answered(options.api, code, took)
+            if isinstance(result, ServingError):
+                self._failed(options.api, result.code, seconds)
+            else:
+                observe, observe_micros = self._observers_of(options.api)
+                observe(seconds)
+                if observe_micros is not None:
+                    observe_micros(seconds * 1e6)
             done(result)
 
         self._servable.run(feeds, fetches, options, measured)
+
+    def _observers_of(self, api: str) -> _Observers:
+        """Kept, as looking them up costs more than what they do."""
+        found = self._observers.get(api)
+        if found is None:
+            found = self._observers[api] = self._succeeded(api)
+        return found
 
     def close(self) -> None:
         self._servable.close()

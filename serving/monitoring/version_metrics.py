@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from serving.core.clock import Clock
 from serving.core.errors import Code
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
-from serving.metrics.families import Cells, Description, Kind
+from serving.metrics.families import Cells, Description, Kind, Together
 from serving.metrics.registry import Metrics
 from serving.monitoring.buckets import LOAD_SECONDS
 
@@ -20,6 +21,15 @@ _STATE = Description(
     Kind.GAUGE,
     ("model_name", "version", "state"),
 )
+_INFO = Description(
+    "model_server_version_info",
+    "1, for each version that is loaded; mlmd_uuid is what its assets.extra/mlmd_uuid holds.",
+    Kind.GAUGE,
+    ("model_name", "version", "platform", "mlmd_uuid"),
+    together=Together.MAX,
+)
+_MLMD_UUID = Path("assets.extra", "mlmd_uuid")
+_LONGEST_UUID = 256
 _FAILED = "FAILED"
 _MOST_FAILED = 100
 
@@ -42,6 +52,7 @@ class VersionMetrics:
         self._ended = ended
         self._lock = threading.Lock()
         self._versions: dict[ServableId, _Heard] = {}
+        self._infos: dict[ServableId, tuple[str, str]] = {}
         self._loads = metrics.histogram(
             "model_server_load_duration_seconds",
             "Loads of versions by how they ended, with all their attempts.",
@@ -54,13 +65,21 @@ class VersionMetrics:
             ("model_name",),
             LOAD_SECONDS,
         )
-        metrics.sampled([_STATE], self._sample)
+        metrics.sampled([_STATE, _INFO], self._sample)
+
+    def loaded(self, servable_id: ServableId, path: str, platform: str) -> None:
+        """The version in this directory is about to be available."""
+        uuid = _mlmd_uuid(path)
+        with self._lock:
+            self._infos[servable_id] = (platform, uuid)
 
     def hear(self, event: ServableState) -> None:
         """What the event bus says."""
         now = self._clock.monotonic()
         with self._lock:
             before = self._versions.pop(event.id, None)
+            if event.state is ManagerState.END:
+                self._infos.pop(event.id, None)
             if event.state is not ManagerState.END:
                 self._versions[event.id] = _Heard(event.state.name, now)
             elif event.error:
@@ -89,8 +108,18 @@ class VersionMetrics:
 
     def _sample(self) -> dict[str, Cells]:
         with self._lock:
-            heard = dict(self._versions)
-        cells: Cells = {
-            (each.name, str(each.version), state): 1 for each, (state, _) in heard.items()
+            states = [(each, heard.state) for each, heard in self._versions.items()]
+            infos = list(self._infos.items())
+        return {
+            _STATE.name: {(each.name, str(each.version), state): 1 for each, state in states},
+            _INFO.name: {(each.name, str(each.version), *info): 1 for each, info in infos},
         }
-        return {_STATE.name: cells}
+
+
+def _mlmd_uuid(path: str) -> str:
+    """Which entry of ML Metadata the version is, as TensorFlow Serving finds it; empty without."""
+    try:
+        with (Path(path) / _MLMD_UUID).open(encoding="utf-8") as file:
+            return file.read(_LONGEST_UUID).strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -9,15 +9,31 @@ from pathlib import Path
 
 import pytest
 from exported_models import Exported, half_plus_two
+from google.protobuf.message import Message
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
-from stock_clients import WAIT_SECONDS, Client, client_of, predict_request, spec
+from stock_clients import (
+    WAIT_SECONDS,
+    Client,
+    client_of,
+    metadata_request,
+    predict_request,
+    spec,
+    status_request,
+)
+from tensorflow_serving.apis.inference_pb2 import MultiInferenceRequest
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
+from serving.apis.monitoring.prometheus_text import metric_name
 from serving.model_server import ModelServer
+from serving.monitoring import gpu_metrics
 from serving.testing import running_server
 
 PATH = "/monitoring/prometheus/metrics"
 PREFIX = ":tensorflow:serving:"
+METADATA_OF_NONE = metadata_request(spec("none"), "signature_def")
 
 
 def fetch(server: ModelServer, target: str, method: str = "GET", body: str = "") -> tuple:
@@ -123,6 +139,37 @@ def test_grpc_calls_are_counted_and_timed(server: ModelServer, client: Client) -
     assert increase(f"{PREFIX}request_latency_count", **labels) == 1
     assert increase(f"{PREFIX}request_latency_sum", **labels) > 0
     assert increase(f"{PREFIX}request_latency_count", model_name="none") == 0
+    labels = {"model_name": "m", "API": "Predict", "runtime": "TF1"}
+    assert increase(f"{PREFIX}runtime_latency_count", **labels) == 1
+    labels = {"model_name": "m", "version": "1", "api": "Predict", "code": "OK"}
+    assert increase("model_server_run_duration_seconds_count", **labels) == 1
+    method = "tensorflow.serving.PredictionService/Predict"
+    for code in ("OK", "NOT_FOUND"):
+        labels = {"method": method, "code": code}
+        assert increase("model_server_rpc_duration_seconds_count", **labels) == 1
+    assert after.value("model_server_rpcs_in_progress") == 0
+    assert after.value("model_server_runs_in_progress", model_name="m") == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "code"),
+    [
+        ("PredictionService/MultiInference", MultiInferenceRequest(), "INVALID_ARGUMENT"),
+        ("PredictionService/GetModelMetadata", METADATA_OF_NONE, "NOT_FOUND"),
+        ("ModelService/GetModelStatus", status_request(spec("none")), "NOT_FOUND"),
+        ("ModelService/HandleReloadConfigRequest", ReloadConfigRequest(), "INVALID_ARGUMENT"),
+    ],
+)
+def test_methods_that_tensorflow_serving_does_not_count_are_counted(
+    server: ModelServer, client: Client, path: str, message: Message, code: str
+) -> None:
+    def count() -> float:
+        name, method = "model_server_rpc_duration_seconds_count", f"tensorflow.serving.{path}"
+        return Page(server).value(name, method=method, code=code)
+
+    before = count()
+    assert client.failure(path.partition("/")[2], message)[0] == code
+    assert count() - before == 1
 
 
 def test_rest_calls_are_counted_and_timed(server: ModelServer) -> None:
@@ -146,3 +193,65 @@ def test_names_that_are_no_text_do_not_spoil_the_page(server: ModelServer) -> No
     fetch(server, "/v1/models/%ff%22%0a")
     page = Page(server)
     assert page.value(f"{PREFIX}request_count", model_name='?"\n', status="NOT_FOUND") >= 1
+
+
+def test_batches_and_health_are_counted(exported: Exported, monitoring: str) -> None:
+    base = exported(half_plus_two).parent
+    flags = ("--model_name=m", f"--model_base_path={base}", monitoring, "--enable_batching")
+    with (
+        running_server(*flags, "--enable_grpc_healthcheck_service") as server,
+        client_of(server.grpc_port) as client,
+    ):
+        client.call("Predict", predict_request(spec("m"), x=[1.0, 2.0]))
+        HealthStub(client.channel).Check(HealthCheckRequest(), timeout=WAIT_SECONDS)
+        page = Page(server)
+    prefix, version = f"{PREFIX}batching_session:", {"model_name": "m", "version": "1"}
+    assert page.value(f"{prefix}wrapped_run_count") == 1
+    assert page.value(f"{prefix}queuing_latency_count", thread_pool_name="") == 1
+    assert page.value(f"{prefix}padding_size_count", execution_batch_size="2") == 1
+    assert page.value(f"{prefix}input_batch_size_sum") == 2
+    assert page.value(f"{prefix}processed_batch_size_sum") == 2
+    assert page.value("model_server_batch_fill_ratio_sum", **version) == pytest.approx(2 / 1000)
+    assert page.value("model_server_batch_queue_duration_seconds_count", **version) == 1
+    assert page.samples("model_server_batch_queue_rows", **version)[0].value == 0
+    check = {"method": "grpc.health.v1.Health/Check", "code": "OK"}
+    assert page.value("model_server_rpc_duration_seconds_count", **check) == 1
+
+
+def test_versions_are_told_with_their_states_and_loads(server: ModelServer) -> None:
+    page = Page(server)
+    version = {"model_name": "m", "version": "1"}
+    assert page.value("model_server_version_state", **version, state="AVAILABLE") == 1
+    assert page.value("model_server_version_info", **version, platform="tensorflow") == 1
+    assert page.value("model_server_load_duration_seconds_count", model_name="m", code="OK") == 1
+    assert page.value("model_server_processes") == 1
+
+
+def documented() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Kind and labels of the metrics that the documentation lists."""
+    text = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    return {
+        name.strip("| `"): (kind, tuple(filter(None, labels.strip().split(", "))))
+        for name, kind, labels, *_ in rows
+    }
+
+
+def test_the_documentation_lists_every_metric_and_no_other(server: ModelServer) -> None:
+    described = [family.description for family in server._metrics.snapshot().values()]
+    there = {
+        metric_name(each.name): (each.kind.value, each.labels)
+        for each in (*described, *gpu_metrics.DESCRIPTIONS)
+    }
+    assert documented() == there
+
+
+def test_what_is_on_the_page_is_what_prometheus_understands(server: ModelServer) -> None:
+    """Its parser finds each metric that is documented, with its kind, where there is no GPU."""
+    found = {name: family.type for name, family in Page(server).families.items()}
+    expected = {
+        name.removesuffix("_total") if kind == "counter" else name: kind
+        for name, (kind, _) in documented().items()
+        if not name.startswith("model_server_gpu")
+    }
+    assert {name: found.get(name) for name in expected} == expected

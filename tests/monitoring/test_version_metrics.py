@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from serving.core.errors import InvalidArgument
@@ -24,7 +26,8 @@ class Versions:
         self.clock = FakeClock()
         self.gone: list[ServableId] = []
         self._bus: EventBus[ServableState] = EventBus()
-        self._bus.subscribe(VersionMetrics(self.metrics, self.clock, self.gone.append).hear)
+        self.listener = VersionMetrics(self.metrics, self.clock, self.gone.append)
+        self._bus.subscribe(self.listener.hear)
 
     def goes(self, version: int, *states: str, error: InvalidArgument | None = None) -> None:
         """Through these states, each of which takes two seconds."""
@@ -90,3 +93,25 @@ def test_only_the_last_failures_are_shown(versions: Versions, monkeypatch) -> No
     for version in (1, 2, 3):
         versions.goes(version, "START", "LOADING", "END", error=BROKEN)
     assert versions.states() == {"2": "FAILED", "3": "FAILED"}
+
+
+@pytest.mark.parametrize(
+    ("content", "uuid"),
+    [(b"4f2c-1\n", "4f2c-1"), (b"\xff", ""), (b"x" * 999, "x" * 256), (None, "")],
+)
+def test_a_loaded_version_has_its_platform_and_uuid_until_it_ends(
+    versions: Versions, tmp_path: Path, content: bytes | None, uuid: str
+) -> None:
+    if content is not None:
+        (tmp_path / "assets.extra").mkdir()
+        (tmp_path / "assets.extra" / "mlmd_uuid").write_bytes(content)
+    versions.goes(1, "START", "LOADING")
+    versions.listener.loaded(ServableId("m", 1), str(tmp_path), "onnx")
+    versions.goes(1, "AVAILABLE")
+
+    def infos() -> set[tuple[str, ...]]:
+        return set(versions.metrics.snapshot()["model_server_version_info"].cells)
+
+    assert infos() == {("m", "1", "onnx", uuid)}
+    versions.goes(1, "UNLOADING", "END")
+    assert infos() == set()
