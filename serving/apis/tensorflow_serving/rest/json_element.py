@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class _Elements:
 
 _INT32 = _Elements(frozenset({int}), -(2**31), 2**31 - 1)
 _NUMBER = _Elements(frozenset({int, float}))
+_TYPE_CODES = {DType.FLOAT: "f", DType.DOUBLE: "d"}
 _ELEMENTS: Mapping[DType, _Elements] = {
     DType.FLOAT: _NUMBER,
     DType.DOUBLE: _NUMBER,
@@ -53,21 +55,27 @@ def flat_array(values: Sequence[Json], dtype: DType) -> np.ndarray | None:
     if values and (elements is None or not elements.takes(values)):
         return None
     if dtype is DType.STRING:
-        array = np.empty(len(values), np.object_)
+        strings = np.empty(len(values), np.object_)
         try:
-            array[:] = [
+            strings[:] = [
                 string_bytes(value) if isinstance(value, str) else decode_base64_object(value)  # type: ignore[arg-type]  # strings and objects only
                 for value in values
             ]
         except InvalidArgument:
             return None
-        return array
+        return strings
+    if elements is _NUMBER:
+        return _floats(values, _TYPE_CODES[dtype])
     target = numpy_dtype(dtype)
-    if _ELEMENTS.get(dtype) is _INT32:
+    if elements is _INT32:
         return np.array(values, np.int64).astype(target)
+    return np.array(values, target)
+
+
+def _floats(values: Sequence[Json], type_code: str) -> np.ndarray | None:
+    """Numbers; what exceeds the type is infinite, without numpy's warning."""
     try:
-        with np.errstate(over="ignore"):  # what exceeds a float is infinite
-            return np.array(values, target)
+        return np.frombuffer(array(type_code, values), type_code)  # type: ignore[type-var]  # numbers only
     except OverflowError:  # an integer of hundreds of digits
         return None
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import struct
 
 import numpy as np
 
-_PRECISE_DIGITS = {np.dtype(np.float32): 9, np.dtype(np.float64): 17}
+_DOUBLE_DIGITS = 17
+_PRECISE_DIGITS = {np.dtype(np.float32): 9, np.dtype(np.float64): _DOUBLE_DIGITS}
+_FLOAT32 = struct.Struct("f")
 _FEW = 24  # up to here a loop is faster than the fixed cost of a dozen numpy operations
 _POWERS_OF_TEN = 10.0 ** np.arange(23)  # every one of them is exact in a double
 
@@ -21,18 +24,23 @@ def decimal_texts(values: np.ndarray) -> list[str]:
     flat = values.ravel()
     digits = _PRECISE_DIGITS[flat.dtype]
     if flat.size <= _FEW:
-        return [_decimal_text(value, digits) for value in flat]
+        return [_decimal_text(value, digits) for value in flat.tolist()]
     return _many_decimal_texts(flat, digits)
 
 
-def _decimal_text(value: np.floating, digits: int) -> str:
-    wide = float(value)
-    if not math.isfinite(wide):
-        return "NaN" if math.isnan(wide) else ("Infinity" if wide > 0 else "-Infinity")
-    text = f"{wide:.6g}"
-    if type(value)(text) != value:
-        text = f"{wide:.{digits}g}"
+def _decimal_text(value: float, digits: int) -> str:
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    text = f"{value:.6g}"
+    read = float(text)
+    if read != value and (digits == _DOUBLE_DIGITS or _as_float32(read) != value):
+        text = f"{value:.{digits}g}"
     return text if "." in text or "e" in text else text + ".0"
+
+
+def _as_float32(value: float) -> float:
+    rounded: float = _FLOAT32.unpack(_FLOAT32.pack(value))[0]
+    return rounded
 
 
 def _many_decimal_texts(flat: np.ndarray, digits: int) -> list[str]:

@@ -82,7 +82,8 @@ def error(message: str) -> bytes:
 
 
 def _document(key: str, text: str) -> bytes:
-    return _object({key: text}, depth=0).encode("utf-8", "surrogateescape")
+    """``key`` is a plain word."""
+    return f'{{\n{_INDENT}"{key}": {text}\n}}'.encode("utf-8", "surrogateescape")
 
 
 def _object(members: Mapping[str, str], depth: int) -> str:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
@@ -68,8 +67,7 @@ class RestOptions(NamedTuple):
     max_body_bytes: int = 256 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     """``receive`` has given the body, and has nothing to give but the news of a disconnection."""
 
     method: str

@@ -28,7 +28,10 @@ Inputs = Mapping[str, np.ndarray] | np.ndarray
 
 def media_type_of(headers: Headers) -> bytes:
     """The one of these formats that the request is in; empty where it is in none."""
-    sent = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    content_type = headers.get(b"content-type", b"").lower()
+    if b"application/x-np" not in content_type:  # as with almost every request
+        return b""
+    sent = content_type.partition(b";")[0].strip()
     return sent if sent in (NPY, NPZ) else b""
 
 
@@ -38,7 +41,8 @@ def wanted_writer(headers: Headers, sent: bytes) -> Writer | None:
     The first type in it that is known counts; where there is none, or a wildcard comes first, the
     answer is in the format that was sent.
     """
-    for wanted in _accepted(headers.get(b"accept", b"")):
+    accept = headers.get(b"accept", b"*/*")
+    for wanted in () if accept == b"*/*" else _accepted(accept):
         if wanted in (NPY, NPZ):
             return _write_npz if wanted == NPZ else _write_npy
         if wanted == b"application/json":
