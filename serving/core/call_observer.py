@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from serving.core.clock import Clock
-from serving.core.observed_call import Arrival, CallListener, ObservedCall
+from serving.core.observed_call import Arrival, CallListener, ObservedCall, RequestMetadata
 
 REQUEST_ID = "x-request-id"
 """The key of gRPC metadata, and the HTTP header, of requests and of responses."""
@@ -30,9 +30,9 @@ class CallObserver:
         self._clock = clock
         self._returns_request_ids = returns_request_ids
 
-    def begin(self, arrival: Arrival) -> ObservedCall:
-        """The record of a call whose request is in; the listeners know of it."""
-        sent = _sent_id(arrival.metadata)
+    def begin(self, arrival: Arrival, metadata: RequestMetadata) -> ObservedCall:
+        """The record of a call that has come; the listeners know of it."""
+        sent = _sent_id(metadata)
         call = ObservedCall(
             arrival,
             request_id=sent if sent and _SANE.fullmatch(sent) else os.urandom(16).hex(),
@@ -42,11 +42,11 @@ class CallObserver:
             clock=self._clock,
             listeners=self._listeners,
         )
-        call.tell_began()
+        call.tell_began(metadata)
         return call
 
 
-def _sent_id(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+def _sent_id(metadata: RequestMetadata) -> str | None:
     for key, value in metadata:
         if key == REQUEST_ID:
             return str(value)

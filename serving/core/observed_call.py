@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,11 +15,18 @@ from serving.core.clock import Clock
 log = logging.getLogger(__name__)
 
 
+LONGEST_NAME = 256
+"""Of what clients choose, so much is kept: many calls may wait to be written down."""
+
+
 class Protocols(Enum):
     """What a client speaks."""
 
     GRPC = "gRPC"
     HTTP = "HTTP"
+
+
+RequestMetadata = Iterable[tuple[str, str | bytes]]
 
 
 class TraceIds(Protocol):
@@ -38,11 +45,14 @@ class CallListener(Protocol):
     What it raises is logged and keeps the call from nobody.
     """
 
-    def began(self, call: ObservedCall) -> None:
-        """Who calls, and which method, is known; the model is not."""
+    def began(self, call: ObservedCall, metadata: RequestMetadata) -> None:
+        """Who calls, and which method, is known; the model is not.
+
+        ``metadata``, with lower-case keys, is of any size and not to be kept.
+        """
 
     def ended(self, call: ObservedCall) -> None:
-        """The answer has been given; nothing of the call changes any more."""
+        """The answer has been given, or nobody waits for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +60,12 @@ class Arrival:
     """What the transport knows of a call that has come.
 
     ``method`` is the full path of a gRPC method, without the slash before it, or that of HTTP;
-    ``path``, percent-encoded, and ``scheme`` are of HTTP alone. ``metadata`` has lower-case keys.
-    ``peer`` is ``host:port``, or a description where the client has none.
+    ``path``, percent-encoded, and ``scheme`` are of HTTP alone. ``peer`` is ``host:port``, or a
+    description where the client has none.
     """
 
     protocol: Protocols
     method: str
-    metadata: Sequence[tuple[str, str | bytes]]
     peer: str
     path: str = ""
     scheme: str = ""
@@ -104,6 +113,11 @@ class ObservedCall:
         """The time at which something of the call happens."""
         return self.clock.monotonic()
 
+    def asks_for(self, model_name: str, version: int | None) -> None:
+        """The model and version that the client names, of whatever length."""
+        self.model_name = model_name[:LONGEST_NAME]
+        self.version = version
+
     def run_begins(self, requests: int, rows: int | None) -> None:
         """A run begins that computes this call's outputs, and those of so many requests."""
         if self.run_began is None:
@@ -118,10 +132,10 @@ class ObservedCall:
             self.code = code
             self.response_bytes = response_bytes
 
-    def tell_began(self) -> None:
+    def tell_began(self, metadata: RequestMetadata) -> None:
         for listener in self.listeners:
             try:
-                listener.began(self)
+                listener.began(self, metadata)
             except Exception:
                 log.exception("%r failed when a call began", listener)
 

@@ -18,7 +18,7 @@ def model_status(models: Models, spec: ModelSpec) -> Sequence[ServableState]:
     """
     call = CURRENT_CALL.get()
     if call is not None:
-        call.model_name, call.version = spec.name, spec.version
+        call.asks_for(spec.name, spec.version)
     states = models.versions(spec.name)
     if spec.version is None:
         if not states:

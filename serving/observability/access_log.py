@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from queue import Empty, Full, Queue
 
 from serving.core.errors import InvalidArgument
-from serving.core.observed_call import ObservedCall
+from serving.core.observed_call import ObservedCall, RequestMetadata
 from serving.observability.appended_file import AppendedFile, StandardOutput
 from serving.observability.log_lines import rfc3339
 
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 STDOUT = "stdout"
 _MOST_WAITING = 20_000
 _MOST_AT_ONCE = 500
-_LONGEST_NAME = 256  # clients choose names
 _PLAIN = re.compile(r"[\w.:/+@,~\[\]{}%-]+", re.ASCII)
 
 _Fields = Mapping[str, str | int | None]
@@ -67,7 +66,7 @@ class AccessLog:
         self._thread.join()
         self._out.close()
 
-    def began(self, call: ObservedCall) -> None:
+    def began(self, call: ObservedCall, metadata: RequestMetadata) -> None:
         """There is nothing to write yet."""
 
     def ended(self, call: ObservedCall) -> None:
@@ -119,8 +118,8 @@ class AccessLog:
             "peer": arrival.peer,
             "protocol": arrival.protocol.value,
             "method": arrival.method,
-            "path": arrival.path[:_LONGEST_NAME],
-            "model": call.model_name[:_LONGEST_NAME],
+            "path": arrival.path,
+            "model": call.model_name,
             "version": call.version,
             "signature": call.signature_name,
             "code": call.code,

@@ -31,7 +31,7 @@ class ObservedModels:
         if call is None:
             self._models.lease(spec, deadline, leased)
             return
-        call.model_name, call.version = spec.name, spec.version
+        call.asks_for(spec.name, spec.version)
         call.lease_began = call.now()
         starter = get_ident()
 

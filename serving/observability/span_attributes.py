@@ -11,7 +11,6 @@ from serving.core.observed_call import Arrival, ObservedCall, Protocols
 
 Attributes = dict[str, str | int]
 
-_LONGEST = 256  # clients choose names and paths
 _SERVER_ERRORS = frozenset(
     code.name
     for code in (
@@ -38,7 +37,7 @@ def start_attributes(arrival: Arrival) -> Attributes:
     else:
         attributes = {
             "http.request.method": arrival.method,
-            "url.path": arrival.path[:_LONGEST],
+            "url.path": arrival.path,
             "url.scheme": arrival.scheme,
         }
     host, _, port = arrival.peer.rpartition(":")
@@ -61,7 +60,7 @@ def last_attributes(call: ObservedCall) -> Attributes:
     if is_server_error(call):
         attributes["error.type"] = call.code
     if call.model_name:
-        attributes["model_server.model.name"] = call.model_name[:_LONGEST]
+        attributes["model_server.model.name"] = call.model_name
     if call.version is not None:
         attributes["model_server.model.version"] = call.version
     if call.signature_name:

@@ -26,7 +26,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from serving.core.observed_call import ObservedCall
+from serving.core.observed_call import ObservedCall, RequestMetadata
 from serving.observability.observability_options import TracingOptions
 from serving.observability.span_attributes import (
     is_server_error,
@@ -60,9 +60,9 @@ class Tracing:
         self._tracer = provider.get_tracer(_SCOPE)
         self._propagator = TraceContextTextMapPropagator()
 
-    def began(self, call: ObservedCall) -> None:
+    def began(self, call: ObservedCall, metadata: RequestMetadata) -> None:
         carrier: dict[str, list[str]] = {}
-        for key, value in call.arrival.metadata:
+        for key, value in metadata:
             if key in _TRACE_CONTEXT:
                 carrier.setdefault(key, []).append(str(value))
         span = self._tracer.start_span(

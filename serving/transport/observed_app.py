@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from serving.core.call_observer import REQUEST_ID, CallObserver
-from serving.core.observed_call import Arrival, ObservedCall, Protocols, working_for
+from serving.core.observed_call import (
+    LONGEST_NAME,
+    Arrival,
+    ObservedCall,
+    Protocols,
+    RequestMetadata,
+    working_for,
+)
 from serving.transport.http_engine import AsgiApp, AsgiMessage, AsgiReceive, AsgiSend
 
 _CLIENT_CLOSED_REQUEST = 499  # as nginx has it, for a client that is gone before it is answered
@@ -21,7 +28,7 @@ class ObservedApp:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        call = self._observer.begin(_arrival(scope))
+        call = self._observer.begin(_arrival(scope), _metadata(scope))
         exchange = _Exchange(call, receive, send)
         status = _INTERNAL_SERVER_ERROR
         try:
@@ -60,12 +67,11 @@ class _Exchange:
 
 
 def _arrival(scope: AsgiMessage) -> Arrival:
-    headers = tuple(
-        (key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]
-    )
     host, port = scope.get("client") or ("", 0)
     peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
-    return Arrival(
-        Protocols.HTTP, scope["method"], headers, peer if host else "", path, scope["scheme"]
-    )
+    path = (scope.get("raw_path") or scope["path"].encode())[:LONGEST_NAME].decode("latin-1")
+    return Arrival(Protocols.HTTP, scope["method"], peer if host else "", path, scope["scheme"])
+
+
+def _metadata(scope: AsgiMessage) -> RequestMetadata:
+    return [(key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]]

@@ -25,8 +25,8 @@ def observed(
 def _observed(path: str, handler: UnaryHandler, observer: CallObserver) -> UnaryHandler:
     def handle(request: bytes, context: CallContext, reply: TransportReply) -> None:
         peer = _address(context.peer)
-        arrival = Arrival(Protocols.GRPC, path.removeprefix("/"), context.metadata, peer)
-        call = observer.begin(arrival)
+        arrival = Arrival(Protocols.GRPC, path.removeprefix("/"), peer)
+        call = observer.begin(arrival, context.metadata)
         call.request_bytes = len(request)
 
         def answer(result: bytes | ServingError | WithMetadata) -> None:

@@ -20,7 +20,7 @@ def clock():
 
 def new_call(clock):
     observer = CallObserver([], clock, returns_request_ids=True)
-    return observer.begin(Arrival(Protocols.GRPC, "p.S/M", (), ""))
+    return observer.begin(Arrival(Protocols.GRPC, "p.S/M", ""), ())
 
 
 def task(rows, call, done=lambda result: None):

@@ -16,7 +16,7 @@ class Listener:
         self.heard = []
         self._fails = fails
 
-    def began(self, call):
+    def began(self, call, metadata):
         self.heard.append(("began", call))
         if self._fails:
             raise RuntimeError("a defect")
@@ -27,15 +27,14 @@ class Listener:
             raise RuntimeError("a defect")
 
 
-def arrival(*metadata):
-    return Arrival(Protocols.GRPC, "package.Service/Method", metadata, "127.0.0.1:5000")
+ARRIVAL = Arrival(Protocols.GRPC, "package.Service/Method", "127.0.0.1:5000")
 
 
 def begin(*metadata, listeners=(), clock=None, returns_request_ids=False):
     observer = CallObserver(
         listeners, clock or FakeClock(), returns_request_ids=returns_request_ids
     )
-    return observer.begin(arrival(*metadata))
+    return observer.begin(ARRIVAL, metadata)
 
 
 @pytest.mark.parametrize("sent", ["7", "a" * 128, "4bf92f35-77b3:1/2+3=4@host,x~y_z.0"])
@@ -105,3 +104,10 @@ def test_a_thread_works_for_a_call_within_the_block_alone():
             assert CURRENT_CALL.get() is inner
         assert CURRENT_CALL.get() is outer
     assert CURRENT_CALL.get() is None
+
+
+def test_of_names_that_clients_choose_so_much_is_kept():
+    call = begin()
+    call.asks_for("m" * 10_000, 3)
+
+    assert (len(call.model_name), call.version) == (256, 3)

@@ -11,18 +11,14 @@ from serving.testing import FakeClock
 PREDICT = "tensorflow.serving.PredictionService/Predict"
 
 
-def grpc_arrival(*metadata: tuple[str, str | bytes]) -> Arrival:
-    return Arrival(Protocols.GRPC, PREDICT, metadata, "127.0.0.1:5000")
-
-
-def http_arrival(*headers: tuple[str, str]) -> Arrival:
-    return Arrival(Protocols.HTTP, "POST", headers, "[::1]:5000", "/v1/models/m:predict", "http")
+GRPC = Arrival(Protocols.GRPC, PREDICT, "127.0.0.1:5000")
+HTTP = Arrival(Protocols.HTTP, "POST", "[::1]:5000", "/v1/models/m:predict", "http")
 
 
 def ended_call(
     listener: CallListener,
-    arrival: Arrival | None = None,
-    *,
+    *metadata: tuple[str, str],
+    arrival: Arrival = GRPC,
     code: str = "OK",
     start: float = 1_700_000_000.0,
     **facts: Any,
@@ -30,7 +26,7 @@ def ended_call(
     """A call that began at ``start`` and took 1.5 ms, with these facts; it is told."""
     clock = FakeClock(start)
     observer = CallObserver([listener], clock, returns_request_ids=True)
-    call = observer.begin(arrival or grpc_arrival())
+    call = observer.begin(arrival, metadata)
     for name, value in facts.items():
         setattr(call, name, value)
     clock.advance(0.0015)

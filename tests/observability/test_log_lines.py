@@ -15,7 +15,7 @@ from serving.observability.log_lines import JsonLines, TextLines, set_up_logging
 
 
 class Nobody:
-    def began(self, call):
+    def began(self, call, metadata):
         """Nobody listens."""
 
     def ended(self, call):

@@ -30,7 +30,7 @@ def observation(running, **options):
 
 
 def begin(observed):
-    return observed.observer.begin(Arrival(Protocols.GRPC, "p.S/M", (), ""))
+    return observed.observer.begin(Arrival(Protocols.GRPC, "p.S/M", ""), ())
 
 
 def test_where_nobody_listens_everything_stays_what_it_is(running):

@@ -45,7 +45,7 @@ def clock():
 @pytest.fixture
 def call(clock):
     observer = CallObserver([], clock, returns_request_ids=True)
-    return observer.begin(Arrival(Protocols.GRPC, "p.S/M", (), ""))
+    return observer.begin(Arrival(Protocols.GRPC, "p.S/M", ""), ())
 
 
 def lease(models, spec=None):

@@ -14,7 +14,7 @@ class Calls:
     def __init__(self):
         self.ended_calls = []
 
-    def began(self, call):
+    def began(self, call, metadata):
         """Who calls is known."""
 
     def ended(self, call):
@@ -37,7 +37,17 @@ async def gone(scope, receive, send):
     assert (await receive())["type"] == "http.disconnect"
 
 
-def exchange(app, *, headers=(), messages=({"type": "http.request", "body": b"abc"},), always=True):
+REQUEST = {"type": "http.request", "body": b"abc"}
+
+
+def exchange(
+    app,
+    *,
+    path=b"/a%20b",
+    headers=(),
+    messages=({"type": "http.request", "body": b"abc"},),
+    always=True,
+):
     """The call as it was told, and what was sent to the client."""
     calls = Calls()
     observer = CallObserver([calls], SystemClock(), returns_request_ids=always)
@@ -46,7 +56,7 @@ def exchange(app, *, headers=(), messages=({"type": "http.request", "body": b"ab
         "method": "POST",
         "scheme": "http",
         "path": "/a b",
-        "raw_path": b"/a%20b",
+        "raw_path": path,
         "headers": headers,
         "client": ("::1", 5000),
     }
@@ -86,6 +96,12 @@ def test_the_id_is_a_header_of_the_response(sent, always, returned):
     header = (b"x-request-id", call.request_id.encode())
     assert start["headers"] == [(b"a", b"b"), *([header] if returned else [])]
     assert call.request_id == "mine" or not sent
+
+
+def test_of_a_path_so_much_is_kept():
+    call, _ = exchange(echo, path=b"/" + b"a" * 10_000)
+
+    assert len(call.arrival.path) == 256
 
 
 def test_a_client_that_is_gone_before_its_answer_has_a_code_of_its_own():

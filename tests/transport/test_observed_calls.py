@@ -26,7 +26,7 @@ class Calls:
         self._ended = []
         self._changed = threading.Condition()
 
-    def began(self, call):
+    def began(self, call, metadata):
         assert call.code == ""
 
     def ended(self, call):
