@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent import futures
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import grpc
@@ -130,14 +132,29 @@ def _ssl_context(options: TlsOptions, protocols: Sequence[str] = ()) -> ssl.SSLC
     if protocols:
         context.set_alpn_protocols(protocols)
     try:
-        # Python's ssl reads keys from files only; this one is its owner's alone, and gone at once.
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-            file.write(f"{options.server_key}\n{options.server_cert}\n")
-            file.flush()
-            context.load_cert_chain(file.name, password="")  # a key that needs one is refused
+        with _as_file(f"{options.server_key}\n{options.server_cert}\n") as path:
+            context.load_cert_chain(path, password="")  # a key that needs one is refused
         if options.client_verify:
             context.load_verify_locations(cadata=options.custom_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     except (ssl.SSLError, ValueError):
         raise InvalidArgument(_OF_NO_USE) from None
     return context
+
+
+@contextmanager
+def _as_file(secret: str) -> Iterator[str]:
+    """The path of a file with this text, since Python's ssl reads keys from files only.
+
+    It is in memory where the system has such files: containers may have no disk to write to.
+    """
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("certificate"), "w") as file:
+            file.write(secret)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as on_disk:
+            on_disk.write(secret)
+            on_disk.flush()
+            yield on_disk.name

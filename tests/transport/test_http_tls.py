@@ -85,6 +85,12 @@ def test_a_client_without_tls_is_not_served(serving, server):
         get(client)
 
 
+def test_no_disk_is_needed(monkeypatch, server):
+    monkeypatch.setattr("tempfile.tempdir", "/no/such/folder")
+
+    Certificate(TlsOptions(server.key, server.cert))
+
+
 def test_with_client_verify_only_clients_with_a_certificate_are_served(serving, old, server):
     certificate = Certificate(TlsOptions(server.key, server.cert, old.cert, client_verify=True))
     with serving(certificate) as port:
