@@ -5,7 +5,7 @@ Only functions of their arguments; rows are counted along dimension 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from serving.core.errors import (
 from serving.core.servable import Outputs
 
 Feeds = Mapping[str, np.ndarray]
+
+Empty = Callable[[Sequence[int], np.dtype], np.ndarray]
+"""New memory for an array of this shape and type, with any content."""
 
 _MOST_DIMENSIONS_TO_PAD = 6
 
@@ -52,13 +55,15 @@ def rounded_size(size: int, allowed_sizes: Sequence[int]) -> int:
     return next((allowed for allowed in allowed_sizes if allowed >= size), size)
 
 
-def merged(tasks: Sequence[Feeds], size: int, *, pad: bool) -> dict[str, np.ndarray]:
+def merged(
+    tasks: Sequence[Feeds], size: int, *, pad: bool, empty: Empty = np.empty
+) -> dict[str, np.ndarray]:
     """The inputs of a batch of ``size`` rows: the tasks' in order, then copies of one row.
 
     That row is the first of the last task that has any. All tasks have the same names; the result
     is in their order. ``pad``: tensors smaller than others beyond dimension 0 are padded at the
-    end of each dimension with their own first element. Each element is copied once, and not at
-    all where one task is the batch: the result must not be written to.
+    end of each dimension with their own first element. Each element is copied once, into memory
+    from ``empty``, and not at all where one task is the batch: the result must not be written to.
 
     Raises IncompatibleShapes or IncompatibleTypes for tasks that differ, InvalidArgument for
     what cannot be padded.
@@ -66,7 +71,7 @@ def merged(tasks: Sequence[Feeds], size: int, *, pad: bool) -> dict[str, np.ndar
     row_shape = _padded_row_shape if pad else _equal_row_shape
     columns = {name: [task[name] for task in tasks] for name in sorted(tasks[0])}
     shapes = {name: row_shape(name, tensors) for name, tensors in columns.items()}
-    return {name: _merged_tensor(columns[name], shapes[name], size) for name in columns}
+    return {name: _merged_tensor(columns[name], shapes[name], size, empty) for name in columns}
 
 
 def split_outputs(outputs: Outputs, sizes: Sequence[int], size: int) -> list[list[np.ndarray]]:
@@ -136,13 +141,13 @@ def _padded_row_shape(name: str, tensors: Sequence[np.ndarray]) -> tuple[int, ..
 
 
 def _merged_tensor(
-    tensors: Sequence[np.ndarray], row_shape: tuple[int, ...], size: int
+    tensors: Sequence[np.ndarray], row_shape: tuple[int, ...], size: int, empty: Empty
 ) -> np.ndarray:
     if len(tensors) == 1 and len(tensors[0]) == size:
         return tensors[0]
     _check_same_dtype(tensors)
     rows = sum(map(len, tensors))
-    batch = np.empty((size, *row_shape), tensors[0].dtype)
+    batch = empty((size, *row_shape), tensors[0].dtype)
     if all(tensor.shape[1:] == row_shape for tensor in tensors):
         np.concatenate(tensors, out=batch[:rows])
     else:

@@ -29,7 +29,13 @@ from serving.core.errors import (
     ServingError,
 )
 from serving.core.observed_call import calls_in_log
-from serving.core.servable import Outputs, RunCallback, Servable, run_and_wait
+from serving.core.servable import (
+    Outputs,
+    RunCallback,
+    Servable,
+    input_buffers_of,
+    run_and_wait,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +57,7 @@ class BatchRuns:
         on_batch: BatchListener = unheard,
     ) -> None:
         self._servable = servable
+        self._input_buffer = input_buffers_of(servable)
         self._fetches = fetches
         self._options = options
         self._run_times = run_times
@@ -132,7 +139,10 @@ class BatchRuns:
         sizes = [task.rows for task in tasks]
         size = rounded_size(sum(sizes), self._options.allowed_batch_sizes)
         feeds = merged(
-            [task.feeds for task in tasks], size, pad=self._options.pad_variable_length_inputs
+            [task.feeds for task in tasks],
+            size,
+            pad=self._options.pad_variable_length_inputs,
+            empty=self._input_buffer,
         )
         self._tell(tasks, size, started)
         deadline = _latest_deadline(tasks)

@@ -106,6 +106,23 @@ class BoundedServable(Servable, Protocol):
         """At least 1; does not change."""
 
 
+@runtime_checkable
+class InputBuffers(Protocol):
+    """What a servable may be as well: one that says in which memory inputs suit it best."""
+
+    def input_buffer(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+        """New memory for an input, with any content; nobody else has it. Thread-safe.
+
+        Whoever fills it may not write to it once it was fed: outputs may be views of it.
+        """
+
+
+def input_buffers_of(servable: Servable) -> Callable[[Sequence[int], np.dtype], np.ndarray]:
+    """What makes memory for inputs of a servable: its own, or np.empty."""
+    first = instances_of(servable)[0]
+    return first.input_buffer if isinstance(first, InputBuffers) else np.empty
+
+
 def instances_of(servable: Servable) -> Sequence[Servable]:
     """The loaded copies that share its runs, each of which can go on beside the others' runs.
 

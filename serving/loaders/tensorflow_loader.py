@@ -16,6 +16,7 @@ from serving.core.graph_session import GraphSession
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Outputs, RunCallback, RunOptions, Signature, TensorInfo
 from serving.core.servable_id import ServableId
+from serving.loaders.aligned_buffer import aligned_empty
 from serving.loaders.device import Device, no_such_device
 from serving.loaders.tensorflow_custom_ops import load_custom_ops
 from serving.loaders.tensorflow_options import TensorFlowOptions
@@ -125,6 +126,10 @@ class TensorFlowServable:
         be written to afterwards.
         """
         done(self._result(feeds, fetches, options))
+
+    def input_buffer(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+        """Memory that TensorFlow takes as it is; what begins elsewhere it copies before a run."""
+        return aligned_empty(shape, dtype)
 
     def close(self) -> None:
         self._session.close()

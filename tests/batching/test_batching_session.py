@@ -193,6 +193,25 @@ def test_outputs_come_in_the_order_asked_for_and_as_often():
     assert recorder.fetches == [("y:0", "z:0")]
 
 
+def test_a_batch_lies_in_memory_of_the_servables_own_where_it_has_some():
+    supplied: list[np.ndarray] = []
+
+    class Supplying(Recorder):
+        def input_buffer(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+            supplied.append(np.empty(shape, dtype))
+            return supplied[-1]
+
+    recorder = Supplying()
+    batched = Batched(recorder)
+    first, second = batched.send([1.0]), batched.send([2.0, 3.0])
+    batched.step()
+    assert recorder.feeds[0]["x:0"] is supplied[0]
+    assert [values(results) for results in (first, second)] == [[[2.5]], [[3.0, 3.5]]]
+    batched.send([4.0])
+    batched.step()
+    assert len(supplied) == 1  # a request alone is its batch
+
+
 def test_other_inputs_or_outputs_are_other_batches():
     def all_of(feeds: Feeds) -> Feeds:
         total = sum(feeds.values())
