@@ -77,12 +77,21 @@ def examples() -> Iterator[tuple[str, str]]:
             yield command, printed
 
 
+def test_every_route_has_an_example() -> None:
+    commands = [command for command, _ in examples()]
+    for _, path in ROUTES:
+        address = f"http://localhost:8501{path.replace('{model}', 'half_plus_two')}"
+        assert any(command.endswith(address) for command in commands), path
+
+
 @pytest.mark.parametrize(("command", "printed"), list(examples()))
 def test_an_example_prints_what_the_page_shows(
-    server: ModelServer, command: str, printed: str
+    server: ModelServer, tmp_path: Path, command: str, printed: str
 ) -> None:
     arguments = shlex.split(command.replace("localhost:8501", f"127.0.0.1:{server.rest_port}"))
-    ended = subprocess.run([*arguments, "-s"], capture_output=True, timeout=60, check=True)
+    ended = subprocess.run(
+        [*arguments, "-s"], cwd=tmp_path, capture_output=True, timeout=60, check=True
+    )
     assert ended.stdout.decode().rstrip("\n") == printed.rstrip("\n")
 
 
