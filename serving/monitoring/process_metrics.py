@@ -6,8 +6,6 @@ import importlib.metadata
 import platform
 import time
 
-from prometheus_client import ProcessCollector
-
 from serving.metrics.families import Cells, Description, Kind, Together
 from serving.metrics.registry import Metrics
 
@@ -48,6 +46,9 @@ class ProcessMetrics:
     """Asks the system, on Linux only for most of it, whenever somebody wants to know."""
 
     def __init__(self, metrics: Metrics) -> None:
+        # It brings an HTTP server, which a server without a page has no use for.
+        from prometheus_client import ProcessCollector  # noqa: PLC0415
+
         self._collector = ProcessCollector(registry=None)
         self._started = time.monotonic()
         self._build = (

@@ -21,6 +21,7 @@ import grpc
 import pytest
 from odd_models import gated
 from program import RunningProgram, program
+from prometheus_client.parser import text_string_to_metric_families
 from stock_clients import (
     WAIT_SECONDS,
     Client,
@@ -33,6 +34,7 @@ from stock_clients import (
     status_request,
 )
 
+REQUEST_COUNT = ":tensorflow:serving:request_count_total"
 AVAILABLE = ("AVAILABLE", "OK")
 FLAGS = ("--num_workers=2", "--version_settle_seconds=0", "--max_num_load_retries=0")
 START_SECONDS = 3 * WAIT_SECONDS
@@ -105,7 +107,10 @@ def models(place: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def running(place: Path, models: list[dict[str, str]]) -> Iterator[RunningProgram]:
-    with program(models_flag(place, *models), *FLAGS) as running:
+    monitoring = place / "monitoring.config"
+    monitoring.write_text("prometheus_config { enable: true }")
+    flags = (models_flag(place, *models), f"--monitoring_config_file={monitoring}", *FLAGS)
+    with program(*flags) as running:
         running.await_log("2 workers serve", START_SECONDS)
         yield running
 
@@ -264,6 +269,44 @@ def test_states_are_those_of_all_workers_over_rest_too(
         with urllib.request.urlopen(address, timeout=10) as response:
             (version,) = json.load(response)["model_version_status"][:1]
         assert (version["version"], version["state"]) == ("4", "AVAILABLE")
+
+
+def metrics_of(running: RunningProgram, name: str) -> float:
+    """The sum of a metric's cells, by whichever worker answers, with the parser's name for it."""
+    address = f"http://127.0.0.1:{running.rest_port}/monitoring/prometheus/metrics"
+    with urllib.request.urlopen(address, timeout=WAIT_SECONDS) as response:
+        text = response.read().decode()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    )
+
+
+def test_a_page_of_metrics_speaks_for_all_workers(
+    running: RunningProgram, clients: list[Client]
+) -> None:
+    before = metrics_of(running, REQUEST_COUNT)
+    for client in clients:
+        served(client)
+    for _ in range(NUM_CLIENTS):  # each with a connection of its own
+        assert metrics_of(running, REQUEST_COUNT) == before + NUM_CLIENTS
+        assert metrics_of(running, "model_server_processes") == 2
+
+
+def test_what_a_worker_counted_that_is_killed_stays_on_the_page(
+    running: RunningProgram, clients: list[Client]
+) -> None:
+    for client in clients:
+        served(client)
+    opened = running.log.count("Exporting HTTP/REST API")
+    for number, killed in enumerate(workers(running), start=1):
+        before = metrics_of(running, REQUEST_COUNT)
+        os.kill(killed, signal.SIGKILL)
+        await_ports(running, opened + number)
+        for _ in range(NUM_CLIENTS):
+            assert metrics_of(running, REQUEST_COUNT) == before
 
 
 def test_the_first_signal_lets_the_calls_of_every_worker_end(
