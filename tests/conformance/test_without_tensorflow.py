@@ -157,6 +157,30 @@ def test_versions_are_warmed_up(tmp_path: Path):
         running.await_log(rf"{path}\. Number of warmup records read: 1\.")
 
 
+@pytest.mark.parametrize("kind", ["tfrecord", "jsonl"])
+def test_calls_are_logged_and_make_a_warm_up_file(kind: str, tmp_path: Path):
+    (tmp_path / "table" / "1").mkdir(parents=True)
+    (tmp_path / "table" / "1" / "table.csv").write_text("one,1\n")
+    config = tmp_path / "models.config"
+    config.write_text(f"""model_config_list {{ config {{
+      name: "table" base_path: "{tmp_path}/table" model_platform: "hashmap"
+      logging_config {{
+        log_collector_config {{ type: "{kind}" filename_prefix: "{tmp_path}/log" }}
+        sampling_config {{
+          per_task_sampling_configs {{ task_index: 1 sampling_rate: 0 }}
+          sampling_rate: 1
+        }}
+      }}
+    }} }}""")
+    with program(f"--model_config_file={config}", command=IN_A_PROCESS_WITHOUT) as running:
+        with client_of(running.grpc_port) as client:
+            client.predict(spec("table"), keys=np.array([b"one"], np.object_))
+        running.process.terminate()
+        assert running.end()[0] == 0
+    words = first_words("record", f"--request_log={tmp_path}/log", f"--output={tmp_path}/requests")
+    assert words == f"{tmp_path}/requests: 1 requests out of 1 calls\n"
+
+
 def first_words(*flags: str) -> str:
     """What a process without TensorFlow that does not start writes to standard output."""
     command = [*IN_A_PROCESS_WITHOUT, *flags]
