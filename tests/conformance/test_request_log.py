@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -191,6 +192,20 @@ def test_a_reload_begins_changes_and_ends_logs(exported: Exported, tmp_path: Pat
     assert values == {"first": [2, 3], "second": [4]}
     assert len(list((tmp_path / "first").iterdir())) == 1
     assert request_log_count(server._metrics).cells() == {("m", "OK"): 3}
+
+
+def test_the_thread_that_writes_ends_with_the_server(exported: Exported, tmp_path: Path):
+    half = str(exported(models.half_plus_two).parent)
+    entry = {"name": "m", "base_path": half, "logging_config": logging(tmp_path)}
+    others = set(threading.enumerate())
+
+    def writers() -> list[str]:
+        names = [thread.name for thread in set(threading.enumerate()) - others]
+        return [name for name in names if name == "request_log"]
+
+    with running_server(config_of(tmp_path, entry)):
+        assert writers() == ["request_log"]
+    assert writers() == []
 
 
 def test_a_reload_with_a_log_that_can_not_be_written_changes_nothing(

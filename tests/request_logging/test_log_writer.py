@@ -91,7 +91,9 @@ def test_large_records_fill_the_queue_by_their_bytes(written: Written, monkeypat
     written.put(b"b", 5)
     written.put(b"c", 4)
     written.writer.write_waiting()
-    assert written.collector.records == [b"a", b"c"]
+    written.put(b"d", 10)
+    written.writer.write_waiting()
+    assert written.collector.records == [b"a", b"c", b"d"]
 
 
 def test_a_full_disk_drops_records_says_so_once_and_later_records_are_written(

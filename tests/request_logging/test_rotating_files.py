@@ -121,6 +121,7 @@ def test_a_write_that_fails_leaves_no_half_of_a_record(tmp_path: Path, clock, mo
     made.write(b"ab")
     with pytest.raises(OSError, match="No space left"):
         made.write(b"cd")
+    assert contents(tmp_path) == [b"ab"]
     room[0] = 10
     made.write(b"ef")
     made.close()
