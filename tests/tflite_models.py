@@ -124,6 +124,17 @@ def dense(directory: Path) -> None:
     _write(directory, converted({"serving_default": (predict, [_floats(None, 4)])}))
 
 
+def looked_up(directory: Path) -> None:
+    """``rows`` [n] int32 → ``y`` [n, 2], those rows of a table of 4; others are an error."""
+    table = tf.constant([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]])
+
+    def predict(rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.gather(table, rows)}
+
+    specs = [tf.TensorSpec([None], tf.int32)]
+    _write(directory, converted({"serving_default": (predict, specs)}))
+
+
 def rows_of_run(directory: Path) -> None:
     """``x`` [rows] → ``rows`` [rows] int32: how many rows the run had, in each of them."""
 

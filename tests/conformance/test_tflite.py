@@ -29,6 +29,7 @@ from stock_clients import (
 )
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
+from serving.core.models import ModelSpec
 from serving.model_server import ModelServer
 from serving.testing import running_server
 
@@ -157,6 +158,18 @@ def test_a_run_that_fails_is_internal_and_the_next_is_not_affected(client: Clien
         assert code == "INTERNAL"
         assert text.startswith("Failed to invoke TfLite interpreter: ")
     assert client.predict(spec("dense"), x=floats([1, 2, 3, 4]))["y"].tolist() == [[10, 0]]
+
+
+def test_runs_wait_for_interpreters_on_no_thread(server: ModelServer):
+    """In the queue, that is, which only models have that can do so many runs at once."""
+    shown = {}
+    for name in ("turns", "saved"):
+        leased: list = []
+        server.core.lease(ModelSpec(name), None, leased.append)
+        shown[name] = repr(leased[0].servable)
+        leased[0].release()
+    assert "<QueuedRuns of <DirectServable of <TfLiteServable" in shown["turns"]
+    assert "QueuedRuns" not in shown["saved"]
 
 
 def test_many_calls_at_once_get_their_own_answers(client: Client):

@@ -393,6 +393,45 @@ def test_a_damaged_file_is_an_error_and_never_the_end_of_the_process(
     assert int(ran.stdout) > 0
 
 
+ANY_INPUTS = """
+import random, sys
+import numpy as np
+from serving.core.dtypes import numpy_dtype
+from serving.core.errors import ServingError
+from serving.core.servable import run_and_wait
+from serving.core.servable_id import ServableId
+from serving.loaders.tflite_loader import TfLitePlatform
+from serving.loaders.tflite_options import TfLiteOptions
+
+chance = random.Random(7)
+for folder in sys.argv[1:]:
+    servable = TfLitePlatform(TfLiteOptions()).load(ServableId("m", 1), folder)
+    for signature in servable.signatures.values():
+        for _ in range(100):
+            feeds = {}
+            for info in signature.inputs.values():
+                shape = [chance.choice([0, 1, 2, 4, 7]) for _ in range(chance.randrange(5))]
+                values = [b"", b"a"] if info.dtype.label == "string" else [-(2**31), -1, 0, 3, 4, 9]
+                array = np.empty(shape, numpy_dtype(info.dtype))
+                array.flat = [chance.choice(values) for _ in range(array.size)]
+                feeds[info.name] = array
+            try:
+                run_and_wait(servable, feeds, [info.name for info in signature.outputs.values()])
+            except ServingError as error:
+                assert error.message != "the run failed unexpectedly"
+"""
+
+
+def test_no_shape_and_no_value_that_a_client_sends_ends_the_process(exported: Exported):
+    folders = [
+        str(exported(converter))
+        for converter in (models.dense, models.looked_up, models.strings, models.two_graphs)
+    ]
+    command = [sys.executable, "-c", ANY_INPUTS, *folders]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+
 def test_an_unreadable_file_is_refused(exported: Exported, tmp_path: Path):
     (tmp_path / "model.tflite").symlink_to(tmp_path / "model.tflite")
     with pytest.raises(NotFound):
