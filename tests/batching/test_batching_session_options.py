@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from serving.batching.batch_queue import Batch
 from serving.batching.batching_options import (
     Admission,
     BatchingOptions,
@@ -26,6 +27,7 @@ from serving.core.errors import (
 )
 from serving.core.priority import Priority
 from serving.core.servable import Outputs, RunCallback, RunOptions
+from serving.loaders.instances import InstancesServable
 from serving.testing import FakeClock, FakeServable
 
 Result = Outputs | ServingError
@@ -83,6 +85,20 @@ class Batched:
 def error(results: list[Result]) -> type:
     (result,) = results
     return type(result)
+
+
+def test_queues_that_take_the_place_of_others_know_of_all_instances_too():
+    clock = FakeClock()
+    servable = InstancesServable([FakeServable(), FakeServable(), FakeServable()])
+    scheduler = SharedBatchScheduler(SchedulerOptions(1), clock)
+    batched = BatchingServable(servable, servable, scheduler, BatchingOptions(), clock)
+    batched.reconfigure(BatchingOptions(adaptive=True))
+    (lane,) = scheduler._lanes.values()
+    run_times = batched._run_times[("x:0",), ("y:0",)]
+    for size in (1, 2):  # larger ones pay
+        run_times.learn(size, 1.0)
+    lane.queue.processed(Batch(), clock.monotonic())
+    assert lane.queue.most_at_once == 3
 
 
 class TestDeadlines:
