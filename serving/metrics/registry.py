@@ -72,7 +72,7 @@ class _Metric(Generic[C]):
             raise ValueError(f"{name} takes the labels {labels}, not {label_values}")
         is_long = any(len(value) > _LONGEST_LABEL_VALUE for value in label_values)
         with self._lock:
-            if is_long or (label_values not in self._cells and len(self._cells) >= _MOST_CELLS):
+            if is_long or len(self._cells) >= _MOST_CELLS:
                 label_values = (OTHER,) * len(labels)
             return self._cells.setdefault(label_values, self._new_cell())
 

@@ -52,7 +52,11 @@ def test_what_tensorflow_serving_counts_has_its_labels(platform: str, runtime: s
     assert counts(metrics, RUNTIME) == {
         ("m", api, runtime): 1 for api in ("Classify", "Predict", "Regress")
     }
-    assert metrics.snapshot()[RUNTIME].description.bounds == LATENCY_BOUNDS
+    snapshot = metrics.snapshot()
+    assert snapshot[RUNTIME].description.bounds == LATENCY_BOUNDS
+    micros = snapshot[RUNTIME].cells["m", "Predict", runtime].sum
+    seconds = snapshot[SECONDS].cells["m", "7", "Predict", "OK"].sum
+    assert micros == pytest.approx(seconds * 1e6)
 
 
 def test_a_run_is_in_progress_until_it_is_done() -> None:
