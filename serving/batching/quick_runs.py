@@ -15,8 +15,8 @@ RunAlone = Callable[[BatchingTask, RunCallback], None]
 """Runs a task as a batch of its own, on the calling thread; the callback gets the result."""
 
 _SHARE_OF_A_BATCH = 0.6
-_QUICK_SECONDS = 200e-6
-"""Less than to wake a batch thread and to answer on it takes of a processor that is busy."""
+_QUICK_SECONDS = 400e-6
+"""On a busy machine even a quick run takes a while; on an idle one the share alone decides."""
 
 _WORTH_A_TRY_SECONDS = 0.002
 """For a batch, which is timed with its answers; the thread that tries may carry every call."""

@@ -55,7 +55,7 @@ def test_what_takes_less_alone_than_batching_adds_is_run_alone_from_the_first_tr
 
 @pytest.mark.parametrize(
     ("alone", "batch"),
-    [(250e-6, 900e-6), (90e-6, 100e-6)],
+    [(450e-6, 900e-6), (90e-6, 100e-6)],
     ids=["long", "nearly as long as a batch"],
 )
 def test_what_does_not_is_tried_again_ever_more_rarely(alone: float, batch: float):
