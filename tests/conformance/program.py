@@ -66,7 +66,7 @@ class RunningProgram:
 
     def end(self) -> tuple[int, str]:
         """Waits for the end; the exit status and everything on standard output."""
-        status = self.process.wait(WAIT_SECONDS)
+        status = self.process.wait(2 * WAIT_SECONDS)  # several processes may have begun in it
         self._reader.join()
         return status, self.process.stdout.read()
 
