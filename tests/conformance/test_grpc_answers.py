@@ -449,6 +449,7 @@ def test_reflection_lists_the_services(port: int) -> None:
     assert reflected_services(port) == [
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
+        "tensorflow.ProfilerService",
         "tensorflow.serving.ModelService",
         "tensorflow.serving.PredictionService",
     ]

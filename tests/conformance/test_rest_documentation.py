@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -33,8 +34,10 @@ ROUTES = set(re.findall(r"^\| (GET|POST) \| `([^`]+)` \|", PAGE, re.MULTILINE))
 
 @pytest.fixture(scope="module")
 def server(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
-    base = exported(half_plus_two, 123).parent
-    monitoring = tmp_path_factory.mktemp("monitoring") / "monitoring.config"
+    place = tmp_path_factory.mktemp("documentation")
+    base = place / "half_plus_two"
+    shutil.copytree(exported(half_plus_two), base / "123")
+    monitoring = place / "monitoring.config"
     monitoring.write_text("prometheus_config { enable: true }")
     with running_server(
         "--model_name=half_plus_two",
