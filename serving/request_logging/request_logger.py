@@ -17,6 +17,9 @@ from serving.request_logging.log_collectors import LogCollector
 from serving.request_logging.log_writer import LogEntry
 from serving.request_logging.request_log_options import RequestLogOptions
 
+_BYTES_OF_A_CALL = 2048
+"""About what a call takes that waits, besides its payloads."""
+
 
 class RequestLogger:
     """Implements CallLogger: samples uniformly, and leaves the making of records to ``put``."""
@@ -44,7 +47,8 @@ class RequestLogger:
 
     def log(self, call: LoggedCall) -> None:
         record = partial(self._record, call, self._clock.time())
-        self._put(LogEntry(call.servable_id.name, self._collector, record, call.size_bytes))
+        size_bytes = call.size_bytes + _BYTES_OF_A_CALL
+        self._put(LogEntry(call.servable_id.name, self._collector, record, size_bytes))
 
     def _record(self, call: LoggedCall, seconds: float) -> bytes:
         metadata = encode_log_metadata(call, self._sampling, self._tags, self._dc, seconds)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from serving.core.clock import Clock
@@ -16,6 +17,8 @@ from serving.request_logging.log_writer import LogWriter
 from serving.request_logging.request_log_options import RequestLogOptions
 from serving.request_logging.request_logger import RequestLogger, sampling_rate
 from serving.request_logging.rotating_files import check_writable
+
+log = logging.getLogger(__name__)
 
 
 class _Place(NamedTuple):
@@ -49,31 +52,37 @@ class ServerRequestLogger:
             counter.increment(model_name, code.name)
 
         self._writer = LogWriter(clock, count)
+        # All that the configuration in force names, also of logs that sample nothing; None before
+        # the first one, where others have had it.
+        self._places: Collection[_Place] | None = None if options.is_replacement else ()
         self._collectors: dict[_Place, LogCollector] = {}
         self._loggers: dict[str, tuple[LoggingConfig, CallLogger]] = {}
 
     def check(self, configs: Sequence[ModelConfig]) -> None:
         """Raise InvalidArgument or FailedPrecondition for a log that can not be, naming its model.
 
-        A directory that is missing is made.
+        A directory that is missing is made. One that can not be written to is no reason to refuse
+        a log that is there already: calls go on without it.
         """
         for config in configs:
             if config.logging is not None:
                 _check(config.name, config.logging)
+                self._check_writable(config.name, config.logging)
 
     def apply(self, configs: Sequence[ModelConfig]) -> None:
         """Log as these configurations, which were checked, say; what they leave as it was goes on.
 
         Calls in progress may still be logged as before.
         """
+        self._places = {_place(config.logging) for config in configs if config.logging}
         loggers: dict[str, tuple[LoggingConfig, CallLogger]] = {}
         for config in configs:
-            logging = config.logging
-            if logging is None or not sampling_rate(logging, self._options):
+            asked = config.logging
+            if asked is None or not sampling_rate(asked, self._options):
                 continue
             before = self._loggers.get(config.name)
-            if before is None or before[0] != logging:
-                before = logging, self._make(logging, config.platform)
+            if before is None or before[0] != asked:
+                before = asked, self._make(asked, config.platform)
             loggers[config.name] = before
         if loggers:
             self._writer.start()
@@ -103,6 +112,18 @@ class ServerRequestLogger:
             clock=self._clock,
         )
 
+    def _check_writable(self, name: str, config: LoggingConfig) -> None:
+        try:
+            check_writable(config.filename_prefix)
+        except FailedPrecondition as error:
+            message = (
+                f"Model {name}: logging_config.log_collector_config.filename_prefix: "
+                f"{error.message}"
+            )
+            if self._places is not None and _place(config) not in self._places:
+                raise FailedPrecondition(message) from None
+            log.error("%s", message)
+
 
 def _place(config: LoggingConfig) -> _Place:
     return _Place(config.collector_type, config.filename_prefix)
@@ -126,12 +147,6 @@ def _check(name: str, config: LoggingConfig) -> None:
             raise InvalidArgument(
                 f"{where}.sampling_config.{field} must be between 0 and 1, not {rate:g}"
             )
-    try:
-        check_writable(prefix)
-    except FailedPrecondition as error:
-        raise FailedPrecondition(
-            f"{where}.log_collector_config.filename_prefix: {error.message}"
-        ) from None
 
 
 def _rates(config: LoggingConfig) -> Iterator[tuple[str, float]]:

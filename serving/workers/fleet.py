@@ -117,7 +117,8 @@ class Fleet:
             else:
                 member.configs = configs
         observability = replace(self._options.observability, worker=name)
-        options = replace(self._options, observability=observability)
+        request_log = replace(self._options.request_log, is_replacement=is_replacement)
+        options = replace(self._options, observability=observability, request_log=request_log)
         channel.tell(Begin(options, configs, self._log_level, is_replacement))
         channel.start(
             lambda message, answer: self.hear(member, message, answer),

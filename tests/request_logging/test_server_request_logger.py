@@ -19,6 +19,7 @@ from serving.core.servable_id import ServableId
 from serving.metrics.registry import Metrics
 from serving.metrics.request_log_metrics import request_log_count
 from serving.record_file import RecordReader
+from serving.request_logging import log_writer
 from serving.request_logging.request_log_options import RequestLogOptions
 from serving.request_logging.server_request_logger import ServerRequestLogger
 from serving.testing import FakeClock
@@ -223,11 +224,54 @@ def test_a_prefix_that_does_not_say_where_is_refused(prefix: str):
     )
 
 
-def test_a_directory_that_can_not_be_written_to_is_refused(tmp_path: Path):
-    (tmp_path / "file").touch()
-    with pytest.raises(FailedPrecondition) as raised:
-        Logs().server.check([model(logging(tmp_path / "file"), "bad")])
-    assert raised.value.message.startswith(
-        f"Model bad: logging_config.log_collector_config.filename_prefix: {tmp_path}/file can not "
+def in_a_file(folder: Path) -> ModelConfig:
+    """A log whose directory can not be, as there is a file in its place."""
+    (folder / "file").touch()
+    return model(logging(folder / "file"), "bad")
+
+
+def unwritable(folder: Path) -> str:
+    return (
+        f"Model bad: logging_config.log_collector_config.filename_prefix: {folder}/file can not "
         "be written to: "
     )
+
+
+def test_a_directory_that_can_not_be_written_to_is_refused(tmp_path: Path):
+    with pytest.raises(FailedPrecondition) as raised:
+        Logs().server.check([in_a_file(tmp_path)])
+    assert raised.value.message.startswith(unwritable(tmp_path))
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_a_log_that_was_there_before_does_not_end_reloads_when_its_directory_does(
+    rate: float, tmp_path: Path, logs: Logs, caplog
+):
+    before = model(logging(tmp_path / "file", rate=rate), "bad")
+    logs.apply(before)
+    (tmp_path / "file").rmdir()
+    logs.apply(in_a_file(tmp_path))
+    assert unwritable(tmp_path) in caplog.text
+    with pytest.raises(FailedPrecondition):
+        logs.apply(model(logging(tmp_path / "file", "jsonl"), "bad"))
+
+
+def test_a_process_that_replaces_another_takes_the_logs_that_are_there_as_they_are(
+    tmp_path: Path, caplog
+):
+    replacement = Logs(is_replacement=True)
+    replacement.apply(in_a_file(tmp_path))
+    assert unwritable(tmp_path) in caplog.text
+    with pytest.raises(FailedPrecondition):
+        replacement.apply(model(logging(tmp_path / "file", "jsonl"), "bad"))
+    replacement.stop()
+
+
+def test_every_call_has_a_size_so_that_small_ones_fill_the_queue_too(
+    tmp_path: Path, logs: Logs, monkeypatch
+):
+    monkeypatch.setattr(log_writer, "MOST_WAITING_BYTES", 1000)
+    logs.apply(model(logging(tmp_path)))
+    logs.by_model["m"].log(LoggedCall(LoggedVerb.PREDICT, ServableId("m", 3), "s", b"", b"", 0))
+    logs.stop()
+    assert request_log_count(logs.metrics).cells() == {("m", "RESOURCE_EXHAUSTED"): 1}

@@ -200,6 +200,16 @@ class TestReplacement:
         assert (begin.configs, begin.is_replacement) == ([ModelConfig("m", "/m")], True)
         assert worker.ask(Ready()) == Reload(MODELS)
 
+    def test_takes_the_logs_that_the_others_have_as_they_are(
+        self, started: Company, worker: ChannelEnd
+    ) -> None:
+        await_(lambda: bool(worker.heard))
+        first, second = started.workers[0].heard[0], worker.heard[0]
+        assert isinstance(first, Begin)
+        assert isinstance(second, Begin)
+        assert not first.options.request_log.is_replacement
+        assert second.options.request_log.is_replacement
+
     def test_opens_when_it_has_what_the_others_have(
         self, started: Company, worker: ChannelEnd
     ) -> None:
