@@ -45,7 +45,7 @@ class BatchedServables:
         self._lock = threading.Lock()
         self._versions: WeakKeyDictionary[BatchingServable, _Version] = WeakKeyDictionary()
         self._last_error = ""
-        self._honor_priorities: list[Callable[[bool], None]] = []
+        self._priority_listeners: list[Callable[[bool], None]] = []
 
     def start(self, poll_seconds: float, running: ExitStack) -> None:
         """Have batch threads until ``running`` closes.
@@ -92,7 +92,7 @@ class BatchedServables:
         to look at the priorities of requests.
         """
         with self._lock:
-            self._honor_priorities.append(honor)
+            self._priority_listeners.append(honor)
             honor(self._batching.may_honor_priorities)
 
     def waiting_rows(self) -> Mapping[ServableId, int]:
@@ -122,7 +122,7 @@ class BatchedServables:
             if batching.scheduler != self._batching.scheduler:
                 self._scheduler.resize(batching.scheduler.num_batch_threads)
             self._batching = batching
-            for honor in self._honor_priorities:
+            for honor in self._priority_listeners:
                 honor(batching.may_honor_priorities)
             for (batched, _), new in zip(loaded, options, strict=True):
                 if new is not None:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
 from serving.batching.adaptive_size import AdaptiveSize
-from serving.batching.batch_queue import FULL, Batch, Entry, Split, check_accepts
+from serving.batching.batch_queue import FULL, Batch, Entry, Split, check_task
 from serving.batching.batching_options import BatchingOptions
 from serving.batching.run_times import RunTimes
 from serving.core.errors import Unavailable
@@ -56,6 +56,9 @@ class AdaptiveQueue(Generic[T]):
         self._free_since = -math.inf
         self._rows_when_free = 0
         self._ending = False
+
+    def check_accepts(self, size: int) -> None:
+        check_task(size, self._options, ending=self._ending)
 
     def add(self, entry: Entry[T], now: float) -> None:
         self._check_capacity(entry.size)
@@ -206,7 +209,7 @@ class AdaptiveQueue(Generic[T]):
         ]
 
     def _check_capacity(self, size: int) -> None:
-        check_accepts(size, self._options, ending=self._ending)
+        self.check_accepts(size)
         if self._rows + size > self._capacity:
             raise Unavailable(
                 f"{FULL}; currently {self._rows} rows enqueued and the capacity is {self._capacity}"

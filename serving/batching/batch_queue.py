@@ -71,7 +71,7 @@ class Entry(NamedTuple, Generic[T]):
     deadline: float = math.inf
 
 
-def check_accepts(size: int, options: QueueOptions, *, ending: bool) -> None:
+def check_task(size: int, options: QueueOptions, *, ending: bool) -> None:
     """Raise what any queue raises for a task of this size, however full it is."""
     if ending:
         raise Unavailable("The batch scheduling queue takes no more tasks")
@@ -86,6 +86,9 @@ class TaskQueue(Protocol[T]):
 
     Times are seconds on any one clock.
     """
+
+    def check_accepts(self, size: int) -> None:
+        """Raise what :meth:`add` raises for a task of this size, however little is here."""
 
     def add(self, entry: Entry[T], now: float) -> None:
         """Raises InvalidArgument for a task that is too large, Unavailable when the queue is full
@@ -151,6 +154,9 @@ class BatchQueue(Generic[T]):
         self._closed: deque[Batch[T]] = deque()
         self._open: Batch[T] = Batch()
         self._ending = False
+
+    def check_accepts(self, size: int) -> None:
+        check_task(size, self._options, ending=self._ending)
 
     def add(self, entry: Entry[T], now: float) -> None:
         """Put the task into the open batch, or into a new one where it does not fit."""
@@ -255,7 +261,7 @@ class BatchQueue(Generic[T]):
         return [part for part in (free, *[self._limit] * whole, rest) if part]
 
     def _check_capacity(self, size: int) -> None:
-        check_accepts(size, self._options, ending=self._ending)
+        self.check_accepts(size)
         enqueued = len(self._closed) + 1
         if self._options.enable_large_batch_splitting:
             self._check_free_rows(size, enqueued)

@@ -39,6 +39,8 @@ from serving.core.servable import (
 
 log = logging.getLogger(__name__)
 
+_LATE_BATCHES_UNTIL_ONE_RUNS = 8
+
 
 class BatchRuns:
     """The batches of one queue, whose tasks have the same inputs and want ``fetches``.
@@ -63,19 +65,11 @@ class BatchRuns:
         self._run_times = run_times
         self._clock = clock
         self._on_batch = on_batch
+        self._late_in_a_row = 0
 
     def process(self, tasks: Sequence[BatchingTask]) -> None:
         """Answer every task; blocks while the servable runs. Never raises."""
-        if not self._options.queue.deadline_aware:
-            self._process(tasks)
-            return
-        size = sum(task.rows for task in tasks)
-        done_at = self._clock.monotonic() + self._run_times.expected(size)
-        in_time = answer_late(tasks, done_at)
-        if in_time:
-            self._process(in_time)
-        else:
-            self._run_times.doubt()
+        self._process(tasks)
 
     def run_alone(self, task: BatchingTask, done: RunCallback) -> None:
         """Run a task that has the rows of a whole batch on the calling thread.
@@ -98,7 +92,7 @@ class BatchRuns:
 
     def _process(self, tasks: Sequence[BatchingTask]) -> None:
         started = self._clock.monotonic()
-        tasks = answer_given_up(answer_expired(tasks, started))
+        tasks = answer_given_up(answer_expired(self._without_late(tasks, started), started))
         if not tasks:
             return
         _tell_calls(tasks)
@@ -115,6 +109,26 @@ class BatchRuns:
         else:
             for task in tasks:
                 task.answer(result)
+
+    def _without_late(self, tasks: Sequence[BatchingTask], now: float) -> Sequence[BatchingTask]:
+        """Those that can be done in time, where deadlines are minded; the others are answered.
+
+        Times that have kept many batches in a row from running may be wrong: then one runs with
+        all that are not late yet, and what it takes is learned.
+        """
+        if not self._options.queue.deadline_aware:
+            return tasks
+        size = sum(task.rows for task in tasks)
+        done_at = now + self._run_times.expected(size)
+        if all(task.deadline < done_at for task in tasks) and any(
+            task.deadline > now for task in tasks
+        ):
+            self._late_in_a_row += 1
+            if self._late_in_a_row >= _LATE_BATCHES_UNTIL_ONE_RUNS:
+                done_at = now
+        if any(task.deadline >= done_at for task in tasks):
+            self._late_in_a_row = 0
+        return answer_late(tasks, done_at)
 
     def _shares_or_error(
         self, tasks: Sequence[BatchingTask], started: float

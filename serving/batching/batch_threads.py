@@ -71,8 +71,8 @@ class BatchThreads:
             taken = {thread.number for thread in self._threads}
             number = next(number for number in itertools.count() if number not in taken)
             thread = BatchThread(number, self._work, f"{self._name}_{number}")
+            thread.thread.start()  # which may fail; the thread begins with waiting for the lock
             self._threads.add(thread)
-            thread.thread.start()
 
     def lose_hung(self, latest: float) -> int:
         """Count those as lost whose batch began then or before; how many more these are."""

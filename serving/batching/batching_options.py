@@ -12,14 +12,14 @@ from serving.core.errors import InvalidArgument
 class SchedulerOptions:
     """The batch threads that all queues share.
 
-    A thread whose batch has run for ``hung_batch_seconds`` is not counted among them until it comes
-    back: another takes its place, unless this is 0. Raises InvalidArgument, with TensorFlow
-    Serving's text, unless there is a thread.
+    With ``hung_batch_seconds``, which TensorFlow Serving does not have, a thread whose batch has
+    run for so long is not counted among them until it comes back: another takes its place; 0: none
+    is. Raises InvalidArgument, with TensorFlow Serving's text, unless there is a thread.
     """
 
     num_batch_threads: int
     thread_pool_name: str = "batch_threads"
-    hung_batch_seconds: int = 30
+    hung_batch_seconds: int = 0
 
     def __post_init__(self) -> None:
         if self.num_batch_threads < 1:

@@ -19,13 +19,15 @@ from serving.batching.batch_queue import BatchQueue, TaskQueue
 from serving.batching.batch_runs import BatchRuns
 from serving.batching.batching_options import BatchingOptions
 from serving.batching.batching_task import GIVEN_UP, BatchingTask, split_task
-from serving.batching.lane import Place, Share
+from serving.batching.lane import HIGHEST_PRIORITY, Place, Share
 from serving.batching.quick_runs import QuickRuns
 from serving.batching.run_times import RunTimes
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler, SharedQueue
+from serving.core.cancellation import Cancellation
 from serving.core.clock import Clock
 from serving.core.errors import (
     Cancelled,
+    ResourceExhausted,
     ServingError,
     Unavailable,
 )
@@ -33,6 +35,7 @@ from serving.core.graph_session import GraphSession, graph_session_of
 from serving.core.priority import Priority
 from serving.core.servable import (
     BoundedServable,
+    Outputs,
     RunCallback,
     RunOptions,
     Servable,
@@ -186,14 +189,11 @@ class BatchingServable:
                 queue.quick.run(task)
                 return True
             try:
-                ticket = queue.tasks.enqueue(task, task.rows, task.deadline)
-            except Unavailable:
+                _put(task, queue.tasks)
+            except (Unavailable, ResourceExhausted):
                 if self._queues.get(key) is queue:
                     raise
                 continue  # the options have just changed, and with them the queue
-            if task.options.cancellation is not None:
-                # The ticket, not the task, which refers to the cancellation: that were a circle.
-                task.options.cancellation.when_cancelled(partial(_give_up, queue.tasks, ticket))
             return True
 
     def _may_be_quick(self, task: BatchingTask, quick: QuickRuns) -> bool:
@@ -222,14 +222,15 @@ class BatchingServable:
             queue = AdaptiveQueue(options, split_task, run_times, len(self.instances))
         else:
             queue = BatchQueue(options.queue, split_task, run_times)
-        # Turns are TensorFlow Serving's unless priorities are honoured.
-        max_wait = options.max_priority_wait_micros / 1e6 if options.honor_priorities else math.inf
+        # Turns are TensorFlow Serving's unless priorities are honoured: nothing that others ask
+        # for may keep such a version from its turn.
+        honored = options.honor_priorities
         place = Place(
             self._share,
             admission=options.admission,
             weight=options.weight,
-            priority=key.priority,
-            max_wait_seconds=max_wait,
+            priority=key.priority if honored else HIGHEST_PRIORITY,
+            max_wait_seconds=options.max_priority_wait_micros / 1e6 if honored else math.inf,
         )
         work = BatchRuns(
             self._servable,
@@ -256,7 +257,41 @@ def _tensors(feeds: Mapping[str, np.ndarray] | set[str], fetches: Iterable[str])
     return tuple(sorted(feeds)), tuple(sorted(set(fetches)))
 
 
-def _give_up(queue: SharedQueue[BatchingTask], ticket: int) -> None:
-    """Answer what nobody waits for any more, as far as no thread has taken it yet."""
-    for task in queue.withdraw(ticket):
-        task.answer(Cancelled(GIVEN_UP))
+def _put(task: BatchingTask, queue: SharedQueue[BatchingTask]) -> None:
+    """Enqueue the task, until it is answered or its call given up."""
+    cancellation = task.options.cancellation
+    if cancellation is None:
+        queue.enqueue(task, task.rows, task.deadline)
+        return
+    watch = _Watch(queue)
+    task = task._replace(done=partial(watch.answered, cancellation, task.done))
+    watch.ticket = queue.enqueue(task, task.rows, task.deadline)
+    cancellation.when_cancelled(watch.give_up)
+    if watch.is_answered:  # before it was to be told
+        cancellation.forget(watch.give_up)
+
+
+class _Watch:
+    """Gives up an enqueued task when its call is given up, and lets go of the call otherwise.
+
+    The cancellation refers to it, so it refers to no task: each refers to its cancellation.
+    """
+
+    __slots__ = ("_queue", "is_answered", "ticket")
+
+    def __init__(self, queue: SharedQueue[BatchingTask]) -> None:
+        self._queue = queue
+        self.ticket = -1
+        self.is_answered = False
+
+    def give_up(self) -> None:
+        """Answer what nobody waits for any more, as far as no thread has taken it yet."""
+        for task in self._queue.withdraw(self.ticket):
+            task.answer(Cancelled(GIVEN_UP))
+
+    def answered(
+        self, cancellation: Cancellation, done: RunCallback, result: Outputs | ServingError
+    ) -> None:
+        self.is_answered = True
+        cancellation.forget(self.give_up)
+        done(result)

@@ -51,18 +51,16 @@ class BatchingTask(NamedTuple):
 
 
 def answer_expired(tasks: Sequence[BatchingTask], now: float) -> Sequence[BatchingTask]:
-    """Those of a batch's tasks that are to be run; the others' deadlines are past.
+    """All of a batch's tasks, unless every deadline is past: then none is to be run.
 
-    DEADLINE_EXCEEDED is the answer to the others. Where none is left it is RESOURCE_EXHAUSTED,
-    as from TensorFlow Serving, which otherwise runs expired tasks with the rest.
+    RESOURCE_EXHAUSTED is the answer to them then. As in TensorFlow Serving, which runs expired
+    tasks with the rest.
     """
-    in_time = [task for task in tasks if task.deadline > now]
-    if len(in_time) < len(tasks):
-        error = DeadlineExceeded(_EXPIRED) if in_time else ResourceExhausted(_EXPIRED)
-        for task in tasks:
-            if task.deadline <= now:
-                task.answer(error)
-    return in_time
+    if any(task.deadline > now for task in tasks):
+        return tasks
+    for task in tasks:
+        task.answer(ResourceExhausted(_EXPIRED))
+    return ()
 
 
 def answer_late(tasks: Sequence[BatchingTask], done_at: float) -> Sequence[BatchingTask]:

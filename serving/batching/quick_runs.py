@@ -32,7 +32,8 @@ class QuickRuns:
 
     So are those that take much less time alone than a batch of as many rows, which is the same run
     and what batching adds to it. Now and then a few tasks are run where they come, unless batches
-    of their size take long; their times decide over those that follow. Tries become rarer.
+    of their size take long; the times of those that succeed decide over those that follow. Tries
+    become rarer. One that takes long after all sends those after it into batches until the next.
     Thread-safe as far as RunTimes is: a task that is counted wrong does not matter.
     """
 
@@ -47,28 +48,54 @@ class QuickRuns:
         self._clock = clock
         self._alone = RunTimes()
         self._until_try = self._between_tries = _FIRST_TASKS_BETWEEN_TRIES
+        self._quick_in_a_row = 0
 
     def takes(self, rows: int) -> bool:
         """Whether a task of so many rows is to be run by :meth:`run`."""
         if rows > self._most_rows or (self._allowed and rows not in self._allowed):
             return False
-        batch = self._batches.expected(rows)
-        if 0 < self._alone.expected(rows) <= min(_QUICK_SECONDS, _SHARE_OF_A_BATCH * batch):
+        if self._are_quick(rows):
             return True
         self._until_try -= 1
         if self._until_try >= 0:
             return False
         if self._until_try <= -_TASKS_OF_A_TRY:
-            self._between_tries = min(2 * self._between_tries, _MOST_TASKS_BETWEEN_TRIES)
-            self._until_try = self._between_tries
-        return 0 < batch <= _WORTH_A_TRY_SECONDS
+            self._try_more_rarely()
+        return (
+            self._batches.knows(rows) and 0 < self._batches.expected(rows) <= _WORTH_A_TRY_SECONDS
+        )
 
     def run(self, task: BatchingTask) -> None:
         """Run and answer it here, and learn how long it took without the answer."""
         started = self._clock.monotonic()
 
         def done(result: Outputs | ServingError) -> None:
-            self._alone.learn(task.rows, self._clock.monotonic() - started)
+            seconds = self._clock.monotonic() - started
+            if seconds > _QUICK_SECONDS and self._are_quick(task.rows):
+                self._doubt()
+            elif not isinstance(result, ServingError):  # errors are quick, whatever runs are
+                self._alone.learn(task.rows, seconds)
+                self._quick_in_a_row += 1
             task.answer(result)
 
         self._run(task, done)
+
+    def _are_quick(self, rows: int) -> bool:
+        """Whether runs of just this size are known to be."""
+        if not self._alone.knows(rows):
+            return False
+        most = min(_QUICK_SECONDS, _SHARE_OF_A_BATCH * self._batches.expected(rows))
+        return 0 < self._alone.expected(rows) <= most
+
+    def _doubt(self) -> None:
+        """Forget what was known, until the next try; that is soon where this is rare."""
+        self._alone = RunTimes()
+        if self._quick_in_a_row >= self._between_tries:
+            self._until_try = self._between_tries = _FIRST_TASKS_BETWEEN_TRIES
+        else:
+            self._try_more_rarely()
+        self._quick_in_a_row = 0
+
+    def _try_more_rarely(self) -> None:
+        self._between_tries = min(2 * self._between_tries, _MOST_TASKS_BETWEEN_TRIES)
+        self._until_try = self._between_tries

@@ -32,11 +32,6 @@ class RunTimes:
         else:
             known.learn(size, seconds)
 
-    def doubt(self) -> None:
-        """Halve every time: what keeps anything from being run must not be believed for ever."""
-        for mean in self._known.values():
-            mean.seconds /= 2
-
     def knows(self, size: int) -> bool:
         """Whether a batch of about this size has been run."""
         return _power(size) in self._known

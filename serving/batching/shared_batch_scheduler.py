@@ -83,7 +83,8 @@ class SharedBatchScheduler:
     def start(self) -> None:
         """Start the threads, once."""
         self._start_missing_threads()
-        self._watch.start()
+        if self._options.hung_batch_seconds:
+            self._watch.start()
 
     def stop(self) -> None:
         """End all queues, process what they hold, and end the threads, but for those whose batch
@@ -166,6 +167,7 @@ class SharedBatchScheduler:
         with self._lock:
             entry = Entry(next(self._tickets), task, size, deadline)
             if lane.admission is not None:
+                lane.queue.check_accepts(size)
                 self._admit(lane, lane.admission, entry, now)
             lane.queue.add(entry, now)
             self._waiting[lane.number] = lane
@@ -196,7 +198,8 @@ class SharedBatchScheduler:
 
     def _expected_wait(self, lane: Lane, now: float) -> float:
         """Seconds until what runs, and what waits and goes before the lane's next, is done."""
-        if self._threads.any_idle and lane.queue.is_empty and not self._is_held(lane):
+        runs_at_once = not self._is_held(lane) and lane.in_progress < lane.queue.most_at_once
+        if runs_at_once and lane.queue.is_empty and self._threads.any_idle:
             return 0.0
         own = lane.queue.expected_seconds
         others = sum(

@@ -446,19 +446,31 @@ EXPIRED = "Run() timeout exceeded while waiting in batching queue"
 
 
 @pytest.mark.parametrize("other", [3.0, None])
-def test_a_request_whose_deadline_passed_in_the_queue_is_left_out_of_its_batch(
+def test_a_request_whose_deadline_passed_in_the_queue_runs_with_those_in_time(
     other: float | None,
 ):
-    """Whoever sent it has gone; TensorFlow Serving would still compute it for nobody."""
+    """As in TensorFlow Serving."""
     recorder = Recorder()
-    batched = Batched(recorder, max_batch_size=8, allowed_batch_sizes=(2, 8))
+    batched = Batched(recorder)
+    start = batched.clock.monotonic()
+    late = batched.send([2.0], deadline=start + 1)
+    in_time = batched.send([0.0], deadline=other and start + other)
+    batched.clock.advance(2)
+    batched.step()
+    assert (values(late), values(in_time)) == ([[3.0]], [[2.0]])
+    assert recorder.options == [RunOptions(other and start + other)]
+
+
+@pytest.mark.parametrize("other", [3.0, None])
+def test_where_deadlines_are_minded_it_is_left_out_of_its_batch(other: float | None):
+    recorder = Recorder()
+    batched = Batched(recorder, max_batch_size=8, allowed_batch_sizes=(2, 8), deadline_aware=True)
     start = batched.clock.monotonic()
     late = batched.send(np.ones(3), deadline=start + 1)
     in_time = batched.send([0.0], deadline=other and start + other)
-    at_once = batched.send(np.ones((2, 5)), deadline=start + 2)
     batched.clock.advance(2)
     batched.step()
-    assert [error(task) for task in (late, at_once)] == [(DeadlineExceeded, EXPIRED)] * 2
+    assert error(late)[0] is DeadlineExceeded
     assert values(in_time) == [[2.0]]
     assert recorder.feeds[0]["x:0"].tolist() == [0.0, 0.0]
     assert recorder.options == [RunOptions(other and start + other)]
@@ -547,6 +559,7 @@ def test_halves_are_retried_with_allowed_sizes_and_until_their_deadlines():
         retry_failed_batch_in_halves=True,
         max_batch_size=8,
         allowed_batch_sizes=(2, 8),
+        deadline_aware=True,
     )
     bad = batched.send([-1.0])
     good = batched.send([0.0])
@@ -556,7 +569,7 @@ def test_halves_are_retried_with_allowed_sizes_and_until_their_deadlines():
     assert recorder.rows == [8, 2, 2, 2, 2]
     assert error(bad)[0] is InvalidArgument
     assert values(good) == values(last) == [[0.0]]
-    assert error(late) == (DeadlineExceeded, EXPIRED)
+    assert error(late)[0] is DeadlineExceeded
 
 
 def test_requests_of_different_element_types_are_retried_apart():
@@ -630,13 +643,13 @@ def test_the_first_error_of_a_part_is_the_requests():
 def test_a_large_request_that_expires_between_its_batches_runs_no_further():
     recorder = Recorder()
     batched = splitting(recorder)
-    large = batched.send(np.arange(3.0), deadline=batched.clock.monotonic() + 1)
+    large = batched.send(np.arange(4.0), deadline=batched.clock.monotonic() + 1)
     other = batched.send([2.0])
     assert batched.scheduler.run_once()
     batched.clock.advance(1)
     batched.step()
     assert recorder.rows == [2, 1]
-    assert error(large) == (DeadlineExceeded, EXPIRED)
+    assert error(large) == (ResourceExhausted, EXPIRED)
     assert values(other) == [[3.0]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -130,11 +130,24 @@ class TestDeadlines:
         assert not isinstance(in_time[0], ServingError)
 
     def test_a_time_that_keeps_all_from_running_is_not_believed_for_ever(self, batched: Batched):
-        for _ in range(3):
+        batched.model.seconds = 0.1
+        late = []
+        for _ in range(8):
             results = batched.send(1.0, deadline=batched.in_seconds(0.5))
             batched.step()
-        assert batched.model.batches[-1] == [1.0]
-        assert not isinstance(results[0], ServingError)
+            late.append(isinstance(results[0], ServingError))
+        assert late == [True] * 7 + [False]
+        batched.send(1.0, deadline=batched.in_seconds(0.5))
+        batched.clock.advance(0.4)
+        assert batched.step() == [[1.0]]
+
+    def test_deadlines_that_leave_no_time_at_all_unlearn_nothing(self, batched: Batched):
+        for seconds in [0.0] * 30 + [0.001] * 30:
+            batched.send(1.0, deadline=batched.in_seconds(seconds))
+            batched.step()
+        late = batched.send(2.0, deadline=batched.in_seconds(1.9))
+        batched.step()
+        assert error(late) is DeadlineExceeded
 
 
 class TestGivenUp:
@@ -180,6 +193,31 @@ class TestGivenUp:
         cancellation.cancel()
         assert error(batched.send(1.0, cancellation=cancellation)) is Cancelled
         assert batched.step() == []
+
+    @pytest.mark.parametrize("adaptive", [False, True])
+    def test_nothing_is_kept_of_a_request_that_was_answered(self, adaptive: bool):
+        """One cancellation may go with any number of them."""
+        batched = Batched(BatchingOptions(adaptive=adaptive))
+        cancellation = Cancellation()
+        for _ in range(3):
+            batched.send(1.0, cancellation=cancellation)
+            batched.step()
+        assert cancellation._callbacks == ()
+
+    def test_nothing_is_kept_of_one_that_was_answered_before_anybody_waited_for_its_end(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        batched = Batched(BatchingOptions())
+        cancellation = Cancellation()
+        wait_for_it = Cancellation.when_cancelled
+
+        def first_answer(self: Cancellation, callback: Callable[[], None]) -> None:
+            batched.step()
+            wait_for_it(self, callback)
+
+        monkeypatch.setattr(Cancellation, "when_cancelled", first_answer)
+        batched.send(1.0, cancellation=cancellation)
+        assert cancellation._callbacks == ()
 
     def test_ten_thousand_given_up_at_once_leave_an_empty_queue(self):
         queue = QueueOptions(max_batch_size=1000, max_enqueued_batches=20)
@@ -237,6 +275,29 @@ class TestPriorities:
         for priority in Priority:
             batched.send(1.0, priority=priority)
         assert batched.step() == [[1.0, 1.0, 1.0]]
+
+    def test_they_are_nothing_to_versions_that_do_not_honor_them(self):
+        honoring = Batched(BatchingOptions(QueueOptions(max_batch_size=1), honor_priorities=True))
+        plain = BatchingServable(
+            honoring.model,
+            honoring.model,
+            honoring.scheduler,
+            BatchingOptions(QueueOptions(max_batch_size=1)),
+            honoring.clock,
+        )
+        for _ in range(5):
+            honoring.send(1.0, priority=Priority.HIGH)
+        plain.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(), lambda _: None)
+        assert [0.0] in honoring.step()[:2]
+
+    def test_what_waited_when_they_came_to_be_honored_has_its_turn_too(self):
+        plain = QueueOptions(max_batch_size=1)
+        batched = Batched(BatchingOptions(plain))
+        batched.send(0.0)
+        batched.servable.reconfigure(BatchingOptions(plain, honor_priorities=True))
+        for _ in range(5):
+            batched.send(1.0, priority=Priority.HIGH)
+        assert [0.0] in batched.step()[:2]
 
 
 class TestReconfiguring:

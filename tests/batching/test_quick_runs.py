@@ -26,6 +26,7 @@ class Timed:
 
     def __init__(self, alone: float, batch: float, **options: object) -> None:
         self.alone = alone
+        self.fails = False
         self.answers: list[Result] = []
         self._clock = FakeClock()
         self.batches = RunTimes()
@@ -35,7 +36,7 @@ class Timed:
 
     def _run(self, task: BatchingTask, done: RunCallback) -> None:
         self._clock.advance(self.alone)
-        done([])
+        done(InvalidArgument("bad") if self.fails else [])
 
     def send(self, tasks: int, rows: int = 1) -> list[bool]:
         """Which of them are run where they come."""
@@ -70,11 +71,50 @@ def test_nothing_is_tried_while_batches_take_long_or_nothing_is_known(batch: flo
     assert not any(Timed(30e-6, batch).send(200))
 
 
-def test_what_turns_slow_goes_into_batches_again():
+def test_what_turns_slow_goes_into_batches_at_once():
     timed = Timed(alone=30e-6, batch=100e-6)
     timed.send(30)
     timed.alone = 0.001
-    assert timed.send(50).count(True) < 20
+    assert timed.send(20) == [True] + [False] * 19
+
+
+def test_a_rare_run_that_takes_long_sends_the_others_into_batches_for_a_short_while():
+    timed = Timed(alone=30e-6, batch=100e-6)
+    for _ in range(5):
+        timed.alone = 30e-6
+        assert timed.send(100) == [False] * 16 + [True] * 84
+        timed.alone = 0.001
+        assert timed.send(1) == [True]
+
+
+def test_what_often_takes_long_is_tried_ever_more_rarely():
+    timed = Timed(alone=30e-6, batch=100e-6)
+    slow = 0
+    for number in range(2000):
+        timed.alone = 0.01 if number % 4 == 0 else 30e-6
+        slow += timed.send(1) == [True] and timed.alone == 0.01
+    assert slow < 20
+
+
+def test_errors_that_come_quickly_do_not_make_a_slow_model_quick():
+    timed = Timed(alone=0.001, batch=0.0015)
+    taken = []
+    for number in range(1000):
+        timed.fails = number % 2 == 1
+        timed.alone = 1e-6 if timed.fails else 0.001
+        taken += timed.send(1)
+    assert taken.count(True) <= 8 * 6
+
+
+def test_what_few_rows_take_says_nothing_of_many():
+    timed = Timed(alone=2e-6, batch=100e-6)
+    timed.batches.learn(64, 0.003)
+    assert timed.send(100)[-1]
+    assert timed.send(10, rows=64) == [False] * 10
+
+
+def test_no_size_is_tried_of_which_no_batch_was_run():
+    assert not any(Timed(alone=30e-6, batch=2e-6).send(100, rows=64))
 
 
 @pytest.mark.parametrize(
@@ -97,6 +137,8 @@ def test_what_would_not_be_a_batch_by_itself_is_not_run_alone(
     options: dict[str, object], rows: int
 ):
     timed = Timed(30e-6, 100e-6, **options)
+    for size in (2, 3):
+        timed.batches.learn(size, 100e-6)
     assert any(timed.send(30, rows=2))
     assert not any(timed.send(30, rows))
 

@@ -45,11 +45,5 @@ def test_a_single_long_run_changes_little_but_lasting_change_is_learned():
     assert run_times.expected(1) == pytest.approx(3.0, rel=0.01)
 
 
-def test_doubt_halves_what_is_expected():
-    run_times = learned((1, 1.0), (8, 4.0))
-    run_times.doubt()
-    assert (run_times.expected(1), run_times.expected(8)) == (0.5, 2.0)
-
-
 def test_a_batch_without_rows_teaches_nothing():
     assert learned((0, 1.0)).expected(1) == 0

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.batching.adaptive_queue import AdaptiveQueue
-from serving.batching.batch_queue import BatchQueue, Split
+from serving.batching.batch_queue import Batch, BatchQueue, Split
 from serving.batching.batching_options import (
     Admission,
     BatchingOptions,
@@ -28,7 +28,7 @@ from serving.batching.lane import Place, Share
 from serving.batching.run_times import RunTimes
 from serving.batching.shared_batch_scheduler import Process, SharedBatchScheduler, SharedQueue
 from serving.core.clock import Clock, SystemClock
-from serving.core.errors import ResourceExhausted, ServingError, Unavailable
+from serving.core.errors import InvalidArgument, ResourceExhausted, ServingError, Unavailable
 from serving.testing import FakeClock
 
 Rows = tuple[int, int, int]
@@ -64,7 +64,7 @@ def add_queue(
 @contextmanager
 def threads(count: int, clock: Clock) -> Iterator[SharedBatchScheduler]:
     """A scheduler with so many threads, ended with the block."""
-    scheduler = SharedBatchScheduler(SchedulerOptions(count), clock)
+    scheduler = SharedBatchScheduler(SchedulerOptions(count, hung_batch_seconds=30), clock)
     scheduler.start()
     try:
         yield scheduler
@@ -436,6 +436,38 @@ def test_threads_that_hang_are_replaced_and_other_queues_go_on(num_threads: int)
         assert processed.get(timeout=WAIT_SECONDS) == ["a"]
 
 
+def test_unless_asked_for_no_thread_is_replaced_however_long_its_batch_runs():
+    clock, model = FakeClock(), Hanging()
+    scheduler = SharedBatchScheduler(SchedulerOptions(1), clock)
+    scheduler.start()
+    queue = add_queue(scheduler, QueueOptions(max_batch_size=1), model.process)
+    queue.enqueue("hangs", 1, NEVER)
+    model.await_held()
+    before = threading.active_count()
+    clock.advance(10**6)
+    scheduler.replace_hung_threads()
+    assert threading.active_count() == before
+    model.go_on.set()
+    scheduler.stop()
+
+
+def test_threads_that_could_not_be_started_are_started_later(monkeypatch: pytest.MonkeyPatch):
+    processed: fifo.Queue[list[str]] = fifo.Queue()
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    scheduler = SharedBatchScheduler(SchedulerOptions(1), SystemClock())
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError):
+            scheduler.resize(1)
+    scheduler.resize(1)
+    add_queue(scheduler, QueueOptions(), processed.put).enqueue("a", 1, NEVER)
+    assert processed.get(timeout=WAIT_SECONDS) == ["a"]
+    scheduler.stop()
+
+
 def test_the_queue_that_hangs_gets_no_more_threads_than_there_were():
     clock = FakeClock()
     with hanging(2, clock) as (scheduler, queue):
@@ -470,7 +502,7 @@ def test_a_thread_that_comes_back_leaves_no_more_threads_than_there_should_be():
 
 def test_stopping_does_not_wait_for_a_thread_that_hangs():
     clock, model = FakeClock(), Hanging()
-    scheduler = SharedBatchScheduler(SchedulerOptions(1), clock)
+    scheduler = SharedBatchScheduler(SchedulerOptions(1, hung_batch_seconds=30), clock)
     scheduler.start()
     add_queue(scheduler, QueueOptions(), model.process).enqueue("hangs", 1, NEVER)
     model.await_held()
@@ -642,3 +674,33 @@ def test_the_wait_for_batches_that_run_one_at_a_time_is_not_shared_by_the_thread
         queue.enqueue("b", 1, NEVER)
     with pytest.raises(ResourceExhausted, match="wait for about 3 s"):
         queue.enqueue("c", 1, clock.monotonic() + 3.5)
+
+
+def test_one_that_has_to_wait_for_its_queues_only_batch_is_not_thought_to_begin_at_once():
+    """However many threads are idle."""
+    clock, run_times, model = FakeClock(), RunTimes(), Hanging()
+    for size in (1, 2):
+        run_times.learn(size, 1.0)
+    with threads(2, clock) as scheduler:
+        options = BatchingOptions(QueueOptions(max_batch_size=2), adaptive=True)
+        adaptive: AdaptiveQueue[str] = AdaptiveQueue(options, not_split, run_times)
+        adaptive.processed(Batch(), clock.monotonic())  # the size is chosen
+        queue: SharedQueue[str] = scheduler.add_queue(
+            adaptive, model.process, Place(admission=Admission(500_000))
+        )
+        queue.enqueue("a", 1, NEVER)
+        model.await_held()
+        await_(lambda: scheduler._threads.any_idle)
+        with pytest.raises(ResourceExhausted, match="wait for about 1 s"):
+            queue.enqueue("b", 1, NEVER)
+        model.go_on.set()
+
+
+def test_one_that_is_too_large_is_told_so_and_not_to_come_again():
+    timed = Timed(1.0, Admission(max_wait_micros=0))
+    timed.queue.enqueue("a", 1, NEVER)
+    with pytest.raises(InvalidArgument, match="Task size 2 is larger than maximum input batch"):
+        timed.queue.enqueue("bb", 2, NEVER)
+    timed.queue.end()
+    with pytest.raises(Unavailable):
+        timed.queue.enqueue("b", 1, NEVER)
