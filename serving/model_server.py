@@ -117,6 +117,7 @@ class ModelServer:
         )
         if self._monitoring:
             self._monitoring.listen(self.core.bus)
+            self._peers.when_gone(self._monitoring.forget)
 
     @property
     def grpc_port(self) -> int | None:
@@ -138,6 +139,7 @@ class ModelServer:
             memory_return = MemoryReturn(self.core.bus, self._clock)
             starting.callback(memory_return.stop)
             memory_return.start()
+            starting.callback(self._peers.stopped, self._metrics)
             starting.callback(self.core.stop)
             starting.callback(self._stop_request_log)
             self._start_batch_threads(starting)

@@ -12,6 +12,7 @@ from serving.config.options import ServerOptions
 from serving.core.clock import Clock
 from serving.core.models import Models
 from serving.core.servable_id import ServableId
+from serving.core.servable_state import ManagerState, ServableState
 from serving.metrics.families import Snapshot
 from serving.metrics.registry import Metrics
 from serving.server_core import ServerCore
@@ -20,7 +21,7 @@ from serving.server_core import ServerCore
 class Peers(Protocol):
     """The processes that serve on the same ports. Thread-safe.
 
-    A server calls the first three once, in this order, as it starts.
+    A server calls the first three once, in this order, as it starts, and ``stopped`` as the last.
     """
 
     def start(self, core: ServerCore) -> None:
@@ -44,8 +45,14 @@ class Peers(Protocol):
 
     def count_everywhere(self, count: Callable[[], Snapshot]) -> Sequence[Snapshot]:
         """What each of the processes holds, this one by ``count``, and what those held that are
-        gone; blocks until they have answered.
+        gone; blocks until they have answered. Raises Unavailable where that can not be found out.
         """
+
+    def when_gone(self, forget: Callable[[ServableId], None]) -> None:
+        """Have this hear, before anything is loaded, of versions that no process has any more."""
+
+    def stopped(self, metrics: Metrics) -> None:
+        """The server has stopped, and counts nothing more."""
 
 
 class Alone:
@@ -54,8 +61,10 @@ class Alone:
     def __init__(self, options: ServerOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
+        self._forget: Callable[[ServableId], None] = lambda _id: None
 
     def start(self, core: ServerCore) -> None:
+        core.bus.subscribe(self._hear)
         core.start(configured_models(self._options))
 
     def join(
@@ -75,3 +84,13 @@ class Alone:
 
     def count_everywhere(self, count: Callable[[], Snapshot]) -> Sequence[Snapshot]:
         return [count()]
+
+    def when_gone(self, forget: Callable[[ServableId], None]) -> None:
+        self._forget = forget
+
+    def stopped(self, metrics: Metrics) -> None:
+        """Nobody remembers it."""
+
+    def _hear(self, state: ServableState) -> None:
+        if state.state is ManagerState.END:
+            self._forget(state.id)

@@ -6,8 +6,17 @@ Only data and functions of it: it travels between processes.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+
+OTHER = "(other)"
+"""The label values of what finds no cell of its own any more."""
+
+MOST_CELLS = 10_000
+"""How many cells a metric has that are not for others together."""
+
+_NAMES = frozenset({"model_name", "model", "version", "model_path"})
+"""Labels with as many values as there are models and versions; others have a few."""
 
 
 class Kind(enum.Enum):
@@ -74,7 +83,8 @@ def merged(snapshots: Iterable[Snapshot]) -> dict[str, Family]:
     """What the processes hold together; names and cells in order.
 
     Counters and histograms are summed, gauges as each says. Where a metric's buckets or labels
-    differ, which they do between programs only, the first counts.
+    differ, which they do between programs only, the first counts. What is beyond the most cells
+    of a metric is counted together.
     """
     families: dict[str, Family] = {}
     for snapshot in snapshots:
@@ -90,6 +100,19 @@ def merged(snapshots: Iterable[Snapshot]) -> dict[str, Family]:
     }
 
 
+def together(labels: tuple[str, ...], values: tuple[str, ...]) -> tuple[str, ...]:
+    """Where that is counted which finds no cell of its own: what names models is left out."""
+    return tuple(
+        OTHER if label in _NAMES else value for label, value in zip(labels, values, strict=True)
+    )
+
+
+def of_versions(snapshot: Snapshot, versions: Collection[tuple[str, str]]) -> dict[str, Family]:
+    """Without what was counted for other versions than these, each a model's name and number."""
+    kept = {*versions, (OTHER, OTHER)}
+    return {name: _of_versions(family, kept) for name, family in snapshot.items()}
+
+
 def lasting(snapshot: Snapshot) -> dict[str, Family]:
     """What still counts when the process is gone: all but gauges."""
     return {
@@ -99,11 +122,27 @@ def lasting(snapshot: Snapshot) -> dict[str, Family]:
     }
 
 
+def _of_versions(family: Family, kept: Collection[tuple[str, str]]) -> Family:
+    labels = family.description.labels
+    if "model_name" not in labels or "version" not in labels:
+        return family
+    name, version = labels.index("model_name"), labels.index("version")
+    cells = {
+        values: cell
+        for values, cell in family.cells.items()
+        if (values[name], values[version]) in kept
+    }
+    return Family(family.description, cells)
+
+
 def _merged_cells(one: Family, other: Family) -> Cells:
     cells = dict(one.cells)
     for labels, cell in other.cells.items():
-        known = cells.get(labels)
-        cells[labels] = cell if known is None else _joined(one.description.together, known, cell)
+        place = labels
+        if labels not in cells and len(cells) >= MOST_CELLS:
+            place = together(one.description.labels, labels)
+        known = cells.get(place)
+        cells[place] = cell if known is None else _joined(one.description.together, known, cell)
     return cells
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
+from serving.metrics import families
 from serving.metrics.cells import DistributionCell, NumberCell
 from serving.metrics.families import (
     Cells,
@@ -16,14 +17,11 @@ from serving.metrics.families import (
     Kind,
     Snapshot,
     merged,
+    together,
 )
 
 log = logging.getLogger(__name__)
 
-OTHER = "(other)"
-"""The label values of what finds no cell of its own any more."""
-
-_MOST_CELLS = 10_000
 _LONGEST_LABEL_VALUE = 1024
 
 
@@ -33,8 +31,8 @@ C = TypeVar("C", bound=NumberCell | DistributionCell)
 class _Metric(Generic[C]):
     """A cell for each combination of label values, made when first asked for. Thread-safe.
 
-    Clients choose some label values, as names of models, so there is a bound to the cells and to
-    the length of values: beyond them there is one cell more, whose labels are all "(other)".
+    There is a bound to the cells and to the length of values: beyond them, what names models and
+    versions is "(other)".
     """
 
     def __init__(self, description: Description, new_cell: Callable[[], C]) -> None:
@@ -72,8 +70,8 @@ class _Metric(Generic[C]):
             raise ValueError(f"{name} takes the labels {labels}, not {label_values}")
         is_long = any(len(value) > _LONGEST_LABEL_VALUE for value in label_values)
         with self._lock:
-            if is_long or len(self._cells) >= _MOST_CELLS:
-                label_values = (OTHER,) * len(labels)
+            if is_long or len(self._cells) >= families.MOST_CELLS:
+                label_values = together(labels, label_values)
             return self._cells.setdefault(label_values, self._new_cell())
 
 
@@ -154,14 +152,17 @@ class Metrics:
         """What this process holds now."""
         with self._lock:
             metrics, samples = list(self._metrics.values()), list(self._samples)
-        families = [Family(metric.description, metric.cells()) for metric in metrics]
+        found = [Family(metric.description, metric.cells()) for metric in metrics]
         for descriptions, sample in samples:
             cells = _sampled(sample)
-            families += [Family(each, cells.get(each.name, {})) for each in descriptions]
-        return {family.description.name: family for family in families}
+            found += [Family(each, cells.get(each.name, {})) for each in descriptions]
+        return {family.description.name: family for family in found}
 
     def total(self) -> dict[str, Family]:
-        """What all processes hold together; blocks until they have answered."""
+        """What all processes hold together; blocks until they have answered.
+
+        Raises Unavailable where they do not.
+        """
         return merged(self._count_everywhere(self.snapshot))
 
     def first_value(self, name: str) -> int:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from serving.metrics.registry import OTHER, Metrics
+from serving.metrics.families import OTHER
+from serving.metrics.registry import Metrics
 from serving.monitoring.buckets import CALL_SECONDS
 
 _METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"})

@@ -27,7 +27,7 @@ class Monitoring:
         self._batches = BatchMetrics(metrics)
         self._rpcs = RpcMetrics(metrics)
         self._http = HttpMetrics(metrics)
-        self._versions = VersionMetrics(metrics, clock, self._forget)
+        self._versions = VersionMetrics(metrics, clock)
         ProcessMetrics(metrics)
         add_gpu_metrics(metrics)
 
@@ -58,6 +58,11 @@ class Monitoring:
         """How many rows are queued for each version is asked when somebody wants to know."""
         self._batches.sample_queues(waiting_rows)
 
-    def _forget(self, servable_id: ServableId) -> None:
+    def forget(self, servable_id: ServableId) -> None:
+        """Drop what was counted for a version that no process has any more; it may have come back
+        to this one by the time that is known.
+        """
+        if self._versions.is_here(servable_id):
+            return
         self._runs.forget(servable_id)
         self._batches.forget(servable_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,10 +45,8 @@ class VersionMetrics:
     A version that has ended is forgotten; of those that failed the last 100 are shown.
     """
 
-    def __init__(self, metrics: Metrics, clock: Clock, ended: Callable[[ServableId], None]) -> None:
-        """``ended`` hears of versions that are gone, for others to forget them too."""
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._clock = clock
-        self._ended = ended
         self._lock = threading.Lock()
         self._versions: dict[ServableId, _Heard] = {}
         self._infos: dict[ServableId, tuple[str, str]] = {}
@@ -87,8 +84,12 @@ class VersionMetrics:
                 self._forget_first_failed()
         if before is not None:
             self._count(event, before, now)
-        if event.state is ManagerState.END:
-            self._ended(event.id)
+
+    def is_here(self, servable_id: ServableId) -> bool:
+        """Whether this process has the version, or is about to."""
+        with self._lock:
+            heard = self._versions.get(servable_id)
+        return heard is not None and heard.state != _FAILED
 
     def _count(self, event: ServableState, before: _Heard, now: float) -> None:
         took = now - before.since

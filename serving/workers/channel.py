@@ -73,9 +73,17 @@ class Channel:
         """Send what needs no answer."""
         self._outgoing.put(_Told(message))
 
-    def ask(self, message: object) -> Future[object]:
-        """Send a question. The result is the answer, which may be a ServingError."""
+    def ask(
+        self, message: object, answered: Callable[[Future[object]], None] | None = None
+    ) -> Future[object]:
+        """Send a question. The result is the answer, which may be a ServingError.
+
+        ``answered`` hears of an answer on the channel's thread, before what came after it; where
+        the other end is gone already it hears so on this one.
+        """
         question: Future[object] = Future()
+        if answered:
+            question.add_done_callback(answered)
         with self._lock:
             number = next(self._numbers)
             closed = self._closed

@@ -8,8 +8,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
-from typing import cast
 
 from serving.config.options import ServerOptions
 from serving.core.clock import Clock
@@ -19,18 +17,18 @@ from serving.core.model_config import ModelConfig
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.managers.servable_state_monitor import ServableStateMonitor
-from serving.metrics.families import Snapshot, lasting, merged
 from serving.workers.channel import Answer, Channel, when_all
 from serving.workers.combined_states import Combine, combine, combine_furthest
+from serving.workers.counts import Counts, Tally
 from serving.workers.messages import (
     Begin,
     Check,
     Combined,
-    Count,
     CountOthers,
     Failed,
     Heard,
     Leaving,
+    Left,
     Opened,
     Permission,
     Ready,
@@ -60,7 +58,7 @@ class Member:
         self.is_ready = False
         self.ready_since = 0.0
         self.is_serving = False
-        self.counted: Snapshot = {}
+        self.tally = Tally(channel)
 
     def versions(self, name: str) -> dict[ServableId, ServableState]:
         """Where the versions of a model stand in this worker."""
@@ -94,7 +92,7 @@ class Fleet:
         self._reloading = threading.Lock()
         self._control = ThreadPoolExecutor(1, "control")
         self._members: list[Member] = []
-        self._counted_before: Snapshot = {}
+        self._counts = Counts()
         self._unopened = options.num_workers
         self._names: set[str] = set()
         self._combined: dict[str, dict[ServableId, ServableState]] = {}
@@ -122,7 +120,7 @@ class Fleet:
         channel.tell(Begin(options, configs, self._log_level, is_replacement))
         channel.start(
             lambda message, answer: self.hear(member, message, answer),
-            lambda: self.remove(member),
+            lambda: self._end(member),
         )
         return member
 
@@ -139,22 +137,28 @@ class Fleet:
                 self._hear_failed(member, error)
                 answer(None)
             case Leaving(counted):
-                member.counted = counted
-                self.remove(member)
+                member.tally.tell(counted)
+                self._counts.leave(member.tally)
+                self._remove(member)
+            case Left(counted):
+                member.tally.tell(counted)
+                answer(None)
             case ReloadAll(configs):
                 self._control.submit(self._reload_for_client, configs, answer)
             case CountOthers(counted):
-                member.counted = counted
-                self._count_others(member, answer)
+                member.tally.tell(counted)
+                self._counts.tell_others(member.tally, self._living(), answer)
 
-    def remove(self, member: Member) -> None:
-        """The worker does not serve any more, or has ended; what it counted is remembered, as far
-        as it was told. Idempotent.
-        """
+    def _end(self, member: Member) -> None:
+        """The worker has ended; what it counted is remembered, as far as it was told."""
+        self._counts.end(member.tally)
+        self._remove(member)
+
+    def _remove(self, member: Member) -> None:
+        """The worker does not serve any more. Idempotent."""
         with self._lock:
             if member in self._members:
                 self._members.remove(member)
-                self._counted_before = merged([self._counted_before, lasting(member.counted)])
                 self._combine_all()
 
     @property
@@ -213,16 +217,6 @@ class Fleet:
         except ServingError as error:
             answer(error)
 
-    def _count_others(self, member: Member, answer: Answer) -> None:
-        """Whatever a worker is known to have counted counts once, also if it ends meanwhile."""
-        with self._lock:
-            others = [each for each in self._serving() if each is not member]
-            questions = [each.channel.ask(Count()) for each in others]
-            before = self._counted_before
-        for each, question in zip(others, questions, strict=True):
-            question.add_done_callback(partial(_take_counts, each))
-        when_all(questions, lambda _: answer([before, *(each.counted for each in others)]))
-
     def _hear_state(self, member: Member, state: ServableState) -> None:
         with self._lock:
             member.bus.publish(state)
@@ -242,6 +236,7 @@ class Fleet:
                 return Permission.WAIT
             for each in self._members if self.is_starting else [member]:
                 each.is_serving = True
+                self._counts.begin(each.tally)
             self._combine_all()
             for name in self._names:
                 member.channel.tell(self._told(name))
@@ -284,6 +279,16 @@ class Fleet:
     def _serving(self) -> list[Member]:
         return [member for member in self._members if member.is_serving]
 
+    def _living(self) -> set[ServableId]:
+        """Every version that any worker has."""
+        with self._lock:
+            return {
+                each
+                for versions in self._combined.values()
+                for each, state in versions.items()
+                if state.state is not ManagerState.END
+            }
+
     def _combine_all(self) -> None:
         for name in self._names:
             self._combine(name)
@@ -308,14 +313,6 @@ class Fleet:
         versions = self._combined[name]
         latest = max((each.version for each in _available(versions)), default=None)
         return Combined(name, list(versions.values()), None if self._is_lazy else latest)
-
-
-def _take_counts(member: Member, question: Future[object]) -> None:
-    outcome = question.result()
-    if isinstance(outcome, ServingError):
-        member.counted = lasting(member.counted)  # it is gone
-    else:
-        member.counted = cast("Snapshot", outcome)
 
 
 def _available(versions: Mapping[ServableId, ServableState]) -> set[ServableId]:

@@ -4,7 +4,8 @@ The processes run the same program, so messages are dataclasses that travel pick
 a question is asked with :meth:`Channel.ask`; the comment of its class says what answers it. A
 :class:`ServingError` may answer any question.
 
-A worker's life: Begin → (Heard …) → Ready, until it may open its ports → Opened → … → Leaving.
+A worker's life: Begin → (Heard …) → Ready, until it may open its ports → Opened → … → Leaving →
+Left.
 """
 
 from __future__ import annotations
@@ -109,6 +110,16 @@ class Failed:
 @dataclass(frozen=True, slots=True)
 class Leaving:
     """From a worker: its ports are closed, its versions are about to be unloaded.
+
+    ``counted`` is what of its metrics lasts.
+    """
+
+    counted: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A question from a worker that has unloaded everything and ends; answered with None.
 
     ``counted`` is what of its metrics lasts.
     """

@@ -8,14 +8,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import cast
 
-from serving.core.errors import FailedPrecondition, Internal, ServingError, Unknown
+from serving.core.errors import (
+    FailedPrecondition,
+    Internal,
+    ServingError,
+    Unavailable,
+    Unknown,
+)
 from serving.core.main_thread import result_of
 from serving.core.model_config import ModelConfig
 from serving.core.models import Models
@@ -34,6 +40,7 @@ from serving.workers.messages import (
     Failed,
     Heard,
     Leaving,
+    Left,
     Opened,
     Permission,
     Ready,
@@ -67,6 +74,8 @@ class SupervisedPeers:
         self._metrics: Metrics | None = None
         # The supervisor remembers what it was told last, so that has to be what was counted last.
         self._counting = threading.Lock()
+        self._counted: Future[object] | None = None
+        self._forget: Callable[[ServableId], None] = lambda _id: None
         self._versions: dict[str, Sequence[ServableState]] = {}
         self._latest: dict[str, int] = {}
         # One thread, so that reloads are applied in the order in which they came.
@@ -124,15 +133,25 @@ class SupervisedPeers:
         )
 
     def count_everywhere(self, count: Callable[[], Snapshot]) -> Sequence[Snapshot]:
-        """Nothing of the others where one does not answer for seconds."""
+        """Raises Unavailable while the supervisor is silent, which has one question to answer."""
         with self._counting:
             ours = count()
-            question = self._channel.ask(CountOthers(ours))
+            question = self._counted
+            if question is None or question.done():
+                question = self._counted = self._channel.ask(CountOthers(ours))
         concurrent.futures.wait([question], timeout=_SECONDS_TO_COUNT)
-        others = question.result() if question.done() else ()
-        if isinstance(others, ServingError):
-            return [ours]
+        others = question.result() if question.done() else None
+        if others is None or isinstance(others, ServingError):
+            raise Unavailable("what the other processes have counted is not known")
         return [ours, *cast("Sequence[Snapshot]", others)]
+
+    def when_gone(self, forget: Callable[[ServableId], None]) -> None:
+        self._forget = forget
+
+    def stopped(self, metrics: Metrics) -> None:
+        """Returns when the supervisor has it: this process is about to end."""
+        told = self._channel.ask(Left(lasting(metrics.snapshot())))
+        concurrent.futures.wait([told], timeout=_SECONDS_TO_TELL)
 
     def _leave(self, metrics: Metrics) -> None:
         with self._counting:
@@ -167,7 +186,10 @@ class SupervisedPeers:
     def _take_states(
         self, name: str, versions: Sequence[ServableState], latest: int | None
     ) -> None:
+        gone = _gone(self._versions.get(name, ()), versions)
         self._versions[name] = versions
+        for each in gone:
+            self._forget(each)
         if latest is None:
             self._latest.pop(name, None)
         else:
@@ -199,6 +221,13 @@ class SupervisedPeers:
             answer(_DEFECT)
             log.exception("can not serve what the other workers do, and ends")
             _drain_and_end()
+
+
+def _gone(before: Iterable[ServableState], now: Iterable[ServableState]) -> set[ServableId]:
+    """What has ended everywhere since."""
+    living = {state.id for state in now if state.state is not ManagerState.END}
+    known = {state.id for state in (*before, *now)}
+    return known - living - {state.id for state in before if state.state is ManagerState.END}
 
 
 def _with_possible_labels(

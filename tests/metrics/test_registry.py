@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serving.metrics import registry
-from serving.metrics.families import Description, Distribution, Family, Kind
-from serving.metrics.registry import OTHER, Metrics
+from serving.metrics import families
+from serving.metrics.families import OTHER, Description, Distribution, Family, Kind
+from serving.metrics.registry import Metrics
 from serving.metrics.request_metrics import request_count
 
 
@@ -58,14 +58,20 @@ def test_a_histogram_has_one_set_of_buckets():
 
 
 def test_what_has_too_many_or_too_long_labels_is_counted_together(monkeypatch):
-    """Clients choose names of models: they must not be able to fill the memory."""
-    monkeypatch.setattr(registry, "_MOST_CELLS", 2)
+    """There must be no way to fill the memory; how a call ended is told all the same."""
+    monkeypatch.setattr(families, "MOST_CELLS", 2)
     counter = Metrics().counter("/c", "", ("model", "status"))
     for model in ("a", "b", "c", "d", "a"):
         counter.increment(model, "OK")
-    assert counter.cells() == {("a", "OK"): 2, ("b", "OK"): 1, (OTHER, OTHER): 2}
+    counter.increment("c", "INTERNAL")
+    assert counter.cells() == {
+        ("a", "OK"): 2,
+        ("b", "OK"): 1,
+        (OTHER, "OK"): 2,
+        (OTHER, "INTERNAL"): 1,
+    }
     counter.increment("x" * 1025, "OK")
-    assert counter.cells()[OTHER, OTHER] == 3
+    assert counter.cells()[OTHER, "OK"] == 3
 
 
 def test_cells_can_be_forgotten_by_some_of_their_labels():

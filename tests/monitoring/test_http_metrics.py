@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from serving.metrics.registry import OTHER, Metrics
+from serving.metrics.families import OTHER
+from serving.metrics.registry import Metrics
 from serving.monitoring.http_metrics import HttpMetrics
 
 

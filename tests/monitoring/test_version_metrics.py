@@ -24,9 +24,8 @@ class Versions:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.clock = FakeClock()
-        self.gone: list[ServableId] = []
         self._bus: EventBus[ServableState] = EventBus()
-        self.listener = VersionMetrics(self.metrics, self.clock, self.gone.append)
+        self.listener = VersionMetrics(self.metrics, self.clock)
         self._bus.subscribe(self.listener.hear)
 
     def goes(self, version: int, *states: str, error: InvalidArgument | None = None) -> None:
@@ -67,11 +66,11 @@ def test_a_load_lasts_until_the_version_is_available(versions: Versions) -> None
 
 def test_an_unload_lasts_until_the_end_and_then_the_version_is_gone(versions: Versions) -> None:
     versions.goes(1, "START", "LOADING", "AVAILABLE", "UNLOADING")
-    assert versions.gone == []
+    assert versions.listener.is_here(ServableId("m", 1))
     versions.goes(1, "END")
     assert versions.durations("unload") == {("m",): (1, 2.0)}
     assert versions.states() == {}
-    assert versions.gone == [ServableId("m", 1)]
+    assert not versions.listener.is_here(ServableId("m", 1))
 
 
 def test_a_load_that_fails_counts_with_its_code_and_is_shown(versions: Versions) -> None:

@@ -33,6 +33,12 @@ def level(value: int) -> Snapshot:
     return {"/g": Family(Description("/g", "", Kind.GAUGE), {(): value})}
 
 
+def runs(version: int, value: int) -> Snapshot:
+    """What a process holds that has counted so much of a version of m."""
+    description = Description("/r", "", Kind.COUNTER, ("model_name", "version"))
+    return {"/r": Family(description, {("m", str(version)): value})}
+
+
 class ChannelEnd:
     """Remembers what it hears; answers questions by their type, and others when told."""
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 
 import pytest
-from channel_ends import WAIT_SECONDS, ChannelEnd, await_, counted, level
+from channel_ends import WAIT_SECONDS, ChannelEnd, await_, counted, level, runs
 
 from serving.config.command_line import parse_command_line
 from serving.config.options import server_options
@@ -23,7 +23,8 @@ from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.metrics.families import merged
 from serving.testing import FakeClock
-from serving.workers.channel import Channel
+from serving.workers import counts
+from serving.workers.channel import Answer, Channel
 from serving.workers.fleet import Fleet
 from serving.workers.messages import (
     Begin,
@@ -34,6 +35,7 @@ from serving.workers.messages import (
     Failed,
     Heard,
     Leaving,
+    Left,
     Opened,
     Permission,
     Ready,
@@ -102,6 +104,11 @@ def company() -> Iterator[Company]:
 def started(company: Company) -> Company:
     company.start()
     return company
+
+
+def questions(worker: ChannelEnd) -> list[Answer]:
+    """Of what it has counted, that it has not answered."""
+    return [answer for message, answer in worker.unanswered if message == Count()]
 
 
 def last_told(worker: ChannelEnd) -> Combined | None:
@@ -310,14 +317,77 @@ def test_what_was_counted_is_asked_of_the_others(started: Company) -> None:
     assert first.ask(CountOthers(counted(1))) == [{}, counted(2)]
 
 
+class TestAWorkerThatDoesNotAnswer:
+    """It counts with what it told last: a counter never goes down."""
+
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(counts, "_SECONDS_TO_COUNT", 0.05)
+
+    def test_counts_with_what_it_told_last_but_its_gauges(self, started: Company) -> None:
+        first, second = started.workers
+        second.ask(CountOthers(counted(2) | level(7)))
+        assert first.ask(CountOthers({})) == [{}, counted(2)]
+
+    def test_has_one_question_to_answer(self, started: Company) -> None:
+        first, second = started.workers
+        for _ in range(3):
+            first.ask(CountOthers({}))
+        assert second.heard.count(Count()) == 1
+        (answer,) = questions(second)
+        answer(counted(4))
+        second.answers = {Count: counted(5)}
+        await_(lambda: first.ask(CountOthers({})) == [{}, counted(5)])
+
+
+def test_what_is_told_last_stays(started: Company) -> None:
+    """Also where a worker answers, and then tells more before anybody has read the answer."""
+    first, second = started.workers
+    answer = first.channel.ask(CountOthers({}))
+    await_(lambda: len(questions(second)) == 1)
+    questions(second)[0](counted(1))
+    second.channel.tell(Leaving(counted(2)))
+    answer.result(WAIT_SECONDS)
+    await_(lambda: merged(first.ask(CountOthers({}))) == counted(2))
+
+
+class TestWhatWasCountedForAVersion:
+    """It goes when no worker has the version any more, also if the worker that counted is gone."""
+
+    @pytest.mark.parametrize("end", [False, True])
+    def test_stays_while_one_has_it(self, started: Company, end: bool) -> None:
+        first, second = started.workers
+        for worker in started.workers:
+            worker.channel.tell(Heard(state(1, "AVAILABLE")))
+        await_told(started, 1, state(1, "AVAILABLE"))
+        second.answers = {Count: runs(1, 2)}
+        assert merged(first.ask(CountOthers({}))) == runs(1, 2)
+        if end:
+            second.end()
+        else:
+            second.channel.tell(Heard(state(1, "END")))
+        await_(lambda: merged(first.ask(CountOthers({}))) == runs(1, 2))
+        first.channel.tell(Heard(state(1, "END")))
+        await_(lambda: merged(first.ask(CountOthers({})))["/r"].cells == {})
+
+
 class TestWhatAWorkerCountedThatIsGone:
     """It stays in the sums: a counter never goes down."""
 
     def test_is_what_it_told_when_it_left(self, started: Company) -> None:
         first, second = started.workers
-        second.answers = {Count: {}}
         second.channel.tell(Leaving(counted(5)))
-        await_(lambda: first.ask(CountOthers({})) == [counted(5)])
+        second.ask(Failed(Unknown("for what was told before to be known")))
+        assert first.ask(CountOthers({})) == [{}, counted(5)]
+
+    def test_is_what_it_told_when_all_was_done(self, started: Company) -> None:
+        """The log of requests and unloads are counted after the ports have closed."""
+        first, second = started.workers
+        second.channel.tell(Leaving(counted(5)))
+        assert second.ask(Left(counted(6))) is None
+        assert first.ask(CountOthers({})) == [{}, counted(6)]
+        second.end()
+        await_(lambda: first.ask(CountOthers({})) == [counted(6)])
 
     def test_is_what_it_told_when_another_asked(self, started: Company) -> None:
         first, second = started.workers
@@ -351,4 +421,6 @@ class TestWhatAWorkerCountedThatIsGone:
         second.end()
         third = started.hire()
         third.channel.tell(Leaving(counted(3)))
+        await_(lambda: first.ask(CountOthers({})) == [counted(2), counted(3)])
+        third.end()
         await_(lambda: first.ask(CountOthers({})) == [counted(5)])

@@ -24,6 +24,7 @@ from serving.loaders.platforms import Platforms
 from serving.metrics.registry import Metrics
 from serving.server_core import ServerCore
 from serving.server_core_options import LifecycleOptions
+from serving.workers import supervised_peers
 from serving.workers.channel import Answer, Channel
 from serving.workers.messages import (
     Begin,
@@ -33,9 +34,11 @@ from serving.workers.messages import (
     CountOthers,
     Failed,
     Heard,
+    Left,
     Permission,
     Ready,
     Reload,
+    Settle,
 )
 from serving.workers.supervised_peers import SupervisedPeers
 
@@ -237,6 +240,50 @@ def test_a_worker_asks_what_the_others_counted(
     assert peers.count_everywhere(lambda: ours) == [ours, theirs]
     supervisor.await_heard(CountOthers(ours))
     assert supervisor.ask(Count()) == {}
+
+
+def test_what_is_counted_is_not_known_while_the_supervisor_is_silent(
+    supervisor: ChannelEnd, peers: SupervisedPeers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather than less than it was, and with a single question."""
+    monkeypatch.setattr(supervised_peers, "_SECONDS_TO_COUNT", 0.05)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="is not known"):
+            peers.count_everywhere(lambda: counted(1))
+    assert supervisor.heard == [CountOthers(counted(1))]
+
+
+def test_the_last_word_is_what_was_counted_in_the_end(
+    supervisor: ChannelEnd, peers: SupervisedPeers
+) -> None:
+    metrics = Metrics(lambda _count: [])
+    metrics.counter("/c", "", ()).increment(by=3)
+    metrics.gauge("/g", "", ()).cell().add(1)
+    supervisor.answers = {Left: None}
+    peers.stopped(metrics)
+    (left,) = supervisor.heard
+    assert isinstance(left, Left)
+    assert left.counted == counted(3)
+
+
+def test_a_version_is_forgotten_when_it_has_ended_everywhere(
+    supervisor: ChannelEnd, peers: SupervisedPeers
+) -> None:
+    gone: list[ServableId] = []
+    peers.when_gone(gone.append)
+    v2 = ServableId("m", 2)
+
+    def told(*states: ServableState) -> list[ServableId]:
+        gone.clear()
+        supervisor.channel.tell(Combined("m", states, None))
+        assert supervisor.ask(Settle()) is None
+        return list(gone)
+
+    ended = ServableState(V1, ManagerState.END)
+    assert told(AVAILABLE, ServableState(v2, ManagerState.LOADING)) == []
+    assert told(ended, ServableState(v2, ManagerState.LOADING)) == [V1]
+    assert told(ended) == [v2]
+    assert told() == []
 
 
 def test_a_worker_that_can_not_serve_what_the_others_do_ends(

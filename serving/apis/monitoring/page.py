@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.apis.monitoring.prometheus_text import prometheus_text
-from serving.core.errors import Unimplemented
+from serving.core.errors import ServingError, Unimplemented
 from serving.metrics.registry import Metrics
 
 _CONTENT_TYPE = {"content-type": "text/plain"}
@@ -18,8 +18,9 @@ _CONTENT_TYPE = {"content-type": "text/plain"}
 class MetricsPage:
     """Answers every request with the metrics of all processes of the server.
 
-    They are gathered on ``executor``, since other processes may take their time. As in TensorFlow
-    Serving any method will do, and a query is refused.
+    They are gathered on ``executor``, since other processes may take their time. Where it is not
+    known what those hold, the answer is status 503: with less on the page, counters would go down.
+    As in TensorFlow Serving any method will do, and a query is refused.
     """
 
     def __init__(self, path: str, metrics: Metrics, executor: Executor) -> None:
@@ -36,13 +37,17 @@ class MetricsPage:
             response = Response(text, 400, _CONTENT_TYPE)
         else:
             loop = asyncio.get_running_loop()
-            page = await loop.run_in_executor(self._executor, self._page)
-            response = Response(page, 200, _CONTENT_TYPE)
+            status, page = await loop.run_in_executor(self._executor, self._page)
+            response = Response(page, status, _CONTENT_TYPE)
         await response(scope, receive, send)
 
-    def _page(self) -> bytes:
+    def _page(self) -> tuple[int, bytes]:
+        try:
+            families = self._metrics.total().values()
+        except ServingError as error:
+            return error.http_status, error.message.encode()
         # Names of models may hold what is no text: it came with a request.
-        return prometheus_text(self._metrics.total().values()).encode("utf-8", "replace")
+        return 200, prometheus_text(families).encode("utf-8", "replace")
 
 
 def _target(scope: Scope) -> str:

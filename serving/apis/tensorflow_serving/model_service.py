@@ -76,7 +76,7 @@ class ModelService:
         before = {name: self._metrics.first_value(name) for name in message.metric_names}
 
         def done(error: ServingError | None) -> None:
-            answer(error or self._reload_response(before))
+            answer(attempt(lambda: self._reload_response(before)) if error is None else error)
 
         self._models.begin_reload(decode_model_configs(message.config) or [], done)
 
