@@ -93,6 +93,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
             "grpc_channelz",
             "grpc_health",
             "grpc_reflection",
+            "httptools",
             "hypercorn",
             "uvicorn",
             "uvloop",

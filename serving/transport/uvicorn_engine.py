@@ -7,16 +7,10 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serving.transport.http1_protocol import Http1Protocol
 from serving.transport.http_engine import AsgiApp
 from serving.transport.tls import Certificate
-
-_MOST_HEAD_BYTES = 2**20
-_HEAD_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-length: 0\r\nconnection: close\r\n\r\n"
-)
 
 
 class UvicornEngine:
@@ -25,7 +19,7 @@ class UvicornEngine:
     def __init__(self, app: AsgiApp, certificate: Certificate | None) -> None:
         self._config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=Http1Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -62,27 +56,3 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready()
-
-
-class _Protocol(HttpToolsProtocol):
-    """Ends a connection whose request head does not end: httptools would keep all of it."""
-
-    _is_in_head = True
-    _head_bytes = 0
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._is_in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MOST_HEAD_BYTES and not self.transport.is_closing():
-                self.transport.write(_HEAD_TOO_LARGE)
-                self.transport.close()
-
-    def on_headers_complete(self) -> None:
-        self._is_in_head = False
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        self._is_in_head = True
-        self._head_bytes = 0
-        super().on_message_complete()

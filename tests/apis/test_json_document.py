@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -47,6 +50,19 @@ from serving.core.errors import InvalidArgument
             b'{"1": ' + b"9" * 5000 + b"}",
             "Number too big to be stored in double. at offset: 6",
         ),
+        (
+            b'{"1": [' + b"9" * 4300 + b"," + b"9" * 4301 + b"]}",
+            "Number too big to be stored in double. at offset: 4308",
+        ),
+        (b'{"a": [1 NaN]}', "Missing a comma or ] after an array element. at offset: 9"),
+        (b'{"a": [1-NaN]}', "Missing a comma or ] after an array element. at offset: 8"),
+        (b'{"a": [Inf, -NaN, -Inf, x', "Invalid value. at offset: 24"),
+        (b'{"a": [-NaN, Inf}', "Missing a comma or ] after an array element. at offset: 16"),
+        (b'{"a": [Infinit]}', "Missing a comma or ] after an array element. at offset: 10"),
+        (
+            b'{"\xc3\xa9": Inf, "b": "\\ud800"}',
+            "The surrogate pair in string is invalid. at offset: 18",
+        ),
         (b'{"a":' + b"[" * 100_000, "The document is nested too deeply."),
     ],
 )
@@ -54,6 +70,59 @@ def test_a_bad_document_is_refused_with_reason_and_offset(body, reason):
     with pytest.raises(InvalidArgument) as refused:
         read_object(body)
     assert refused.value.message == f"JSON Parse error: {reason}"
+
+
+def test_a_document_is_parsed_twice_at_most(monkeypatch):
+    """The second time with abbreviations spelled out; they may not be what is wrong."""
+    parses = []
+
+    class Counting(json.JSONDecoder):
+        def raw_decode(self, *arguments):
+            parses.append(arguments)
+            return super().raw_decode(*arguments)
+
+    monkeypatch.setattr(json_document, "_decoder", Counting())
+    for text in (b'{"a": [1 NaN]}', b'{"a": [Inf 1 Inf, Inf]}'):
+        parses.clear()
+        with pytest.raises(InvalidArgument):
+            read_object(text)
+        assert len(parses) == 2
+
+
+def test_what_looks_for_a_mistake_takes_no_memory_by_the_length_of_strings():
+    body = b'{"a": "' + b"x" * 10**6 + b'", "b": [1 2]}'
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidArgument):
+            read_object(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 30 * len(body)
+
+
+HARD_TO_SCAN = """
+from serving.apis.tensorflow_serving.rest.json_document import read_object
+from serving.core.errors import InvalidArgument
+
+for body in (b'{"a": [Inf, "' + b'\\\\"' * 10**6, b'{"a": [' + b"9" * 4200 + b"," + b"1," * 10):
+    for end in (b"", b"9" * 5000 + b"]}"):
+        try:
+            read_object(body + end)
+        except InvalidArgument:
+            pass
+try:
+    read_object(b'{"a": [' + (b"9" * 4200 + b",") * 500 + b"9" * 5000)
+except InvalidArgument:
+    print("refused")
+"""
+
+
+def test_scanning_for_a_mistake_takes_time_by_the_length_only():
+    """By its square, this would take hours."""
+    command = [sys.executable, "-c", HARD_TO_SCAN]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=50)
+    assert (done.returncode, done.stdout) == (0, b"refused\n"), done.stderr
 
 
 @pytest.mark.parametrize(

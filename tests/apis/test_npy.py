@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -73,7 +75,12 @@ GOOD = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}"
         (with_header(GOOD.replace("(2,)", "(-2,)")), "the .npy shape must be a tuple of sizes"),
         (with_header(GOOD.replace("(2,)", "(2.0,)")), "the .npy shape must be a tuple of sizes"),
         (with_header(GOOD.replace("(2,)", "(True,)")), "the .npy shape must be a tuple of sizes"),
-        (with_header(GOOD.replace("(2,)", f"({2**40},{2**40})")), "but 0 follow"),
+        (with_header(GOOD.replace("(2,)", f"({2**30},{2**30})")), "but 0 follow"),
+        (with_header(GOOD.replace("(2,)", f"({2**40},{2**40})")), "dimensions or elements"),
+        (with_header(GOOD.replace("(2,)", f"(0,{2**61},{2**61})")), "dimensions or elements"),
+        (with_header(GOOD.replace("<f4", "S0").replace("2", f"0,{2**70}")), "or elements"),
+        (with_header(GOOD.replace("<f4", "V999999999")), "promises 1999999998 bytes"),
+        (with_header(GOOD.replace("<f4", "U999999999")), "the .npy header can not be read"),
         (with_header(GOOD.replace("(2,)", "(1,)*40")), "the .npy header can not be read"),
         (with_header(GOOD.replace("(2,)", str((1,) * 40))), "too many dimensions"),
         (with_header(GOOD.replace("<f4", "S0").replace("2", str(2**60))), "or elements"),
@@ -148,3 +155,37 @@ def test_a_file_with_something_broken_is_read_or_refused_and_nothing_else(data):
     for form in (bytes(broken), cut):
         with contextlib.suppress(InvalidArgument, RequestTooLarge):
             read_npz(form, 10**6) if archive else read_npy(form)
+
+
+HOSTILE = """
+import random
+from serving.apis.tensorflow_serving.rest.npy import read_npy
+from serving.core.errors import InvalidArgument
+
+chance = random.Random(1)
+ORDERS = ["", "<", ">", "|", "=", "(2,)", "1"]
+KINDS = ["m8", "M8", "O", "S", "U", "V", "f", "i", "u", "b", "c", "a", "T", "g", "void"]
+SIZES = ["", "0", "1", "4", "8", "16", "999999999", "9" * 12, "-1"]
+UNITS = ["", "[s]", "[s/0]", "[0s]", "[7D/0]", "[-1us]", "[9e9s]", "[", "]", ",i4", "[/0]"]
+SHAPES = ["()", "(0,)", "(1,)", "(0,2**61)", "(-1,)", str((0, 2**61, 2**61)), str((2**64,)), "[1]"]
+
+def read(descr, shape, data):
+    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}".encode()
+    try:
+        read_npy(b"\\x93NUMPY\\x01\\x00" + len(header).to_bytes(2, "little") + header + data)
+    except InvalidArgument:
+        pass
+
+read("m8[s/0]", "(1,)", bytes(8))
+for _ in range(5000):
+    descr = "".join(map(chance.choice, (ORDERS, KINDS, SIZES, UNITS)))
+    read(descr, chance.choice(SHAPES), bytes(chance.choice([0, 1, 8])))
+print("read")
+"""
+
+
+def test_no_header_ends_the_process():
+    """Left alone, numpy divides by a client's zero; this is tried in a process of its own."""
+    command = [sys.executable, "-c", HOSTILE]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=50)
+    assert (done.returncode, done.stdout) == (0, b"read\n"), done.stderr

@@ -33,11 +33,12 @@ _REASONS = {
 }
 """How messages of the standard decoder begin, and what a client of RapidJSON reads instead."""
 
-_STRING = r'"(?:[^"\\]|\\.)*"'
+# Possessive, and content with what has no end: neither memory nor a second look at any character.
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 _STRING_OR_BRACKET = re.compile(_STRING + r"|[][{}]", re.DOTALL)
 _STRING_OR_ABBREVIATION = re.compile(_STRING + r"|(-?)(NaN|Inf(?:inity)?)", re.DOTALL)
 _ABBREVIATION = re.compile(r"-?(NaN|Inf)")
-_STRING_OR_LONG_NUMBER = re.compile(_STRING + r"|(-?\d{4300,})", re.DOTALL)
+_STRING_OR_LONG_NUMBER = re.compile(_STRING + r"|(-?[0-9]{4301,}+)|[0-9]++", re.DOTALL)
 _SURROGATES = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|(\\u[dD][89a-fA-F])|\\.", re.DOTALL
 )
@@ -146,7 +147,8 @@ def type_name(value: Json) -> str:
     return "Null" if value is None else "Number"
 
 
-def _decode(text: str) -> Json:
+def _decode(text: str, sent: str = "") -> Json:
+    """The value that ``text`` holds: what was ``sent``, if that is another, with long names."""
     start = 1 if text.startswith("\ufeff") else 0
     start = _end_of_whitespace(text, start)
     if start == len(text):
@@ -154,15 +156,15 @@ def _decode(text: str) -> Json:
     try:
         value, end = _decoder.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        if _ABBREVIATION.match(text, error.pos):
-            return _decode(_with_long_names(text))
+        if not sent and _ABBREVIATION.match(text, error.pos):
+            return _decode(_with_long_names(text), text)
         reason, position = _reason_and_position(error, text)
-        raise _parse_error(text, reason, position) from None
+        raise _parse_error(text, reason, position, sent) from None
     except ValueError:
         # Python refuses to convert integers of that many digits; RapidJSON reads them as doubles.
-        raise _number_too_big(text) from None
+        raise _number_too_big(sent or text) from None
     if "\\u" in text:
-        _check_surrogates(text, start, end)
+        _check_surrogates(text, start, end, sent)
     decoded: Json = value
     return decoded
 
@@ -174,14 +176,24 @@ def _end_of_whitespace(text: str, start: int) -> int:
 
 def _with_long_names(text: str) -> str:
     """``Inf`` spelled ``Infinity`` and ``-NaN`` spelled ``NaN``, which the decoder knows."""
+    return _STRING_OR_ABBREVIATION.sub(_long_name, text)
 
-    def long_name(match: re.Match[str]) -> str:
-        sign, name = match.groups()
-        if name is None:
-            return match.group()
-        return "NaN" if name == "NaN" else f"{sign}Infinity"
 
-    return _STRING_OR_ABBREVIATION.sub(long_name, text)
+def _long_name(match: re.Match[str]) -> str:
+    sign, name = match.groups()
+    if name is None:
+        return match.group()
+    return "NaN" if name == "NaN" else f"{sign}Infinity"
+
+
+def _sent_position(position: int, sent: str) -> int:
+    """Where what stands at this position of the text with long names stood as it was sent."""
+    longer = 0
+    for match in _STRING_OR_ABBREVIATION.finditer(sent):
+        if match.start() + longer >= position:
+            break
+        longer += len(_long_name(match)) - len(match.group())
+    return position - longer
 
 
 def _reason_and_position(error: json.JSONDecodeError, text: str) -> tuple[str, int]:
@@ -219,13 +231,17 @@ def _number_too_big(text: str) -> InvalidArgument:
     return _parse_error(text, "Number too big to be stored in double.", position)
 
 
-def _check_surrogates(text: str, start: int, end: int) -> None:
+def _check_surrogates(text: str, start: int, end: int, sent: str) -> None:
     """Refuse half of a surrogate pair: it is no character and has no UTF-8."""
     for match in _SURROGATES.finditer(text, start, end):
         if match.group(1):
-            raise _parse_error(text, "The surrogate pair in string is invalid.", match.start())
+            reason = "The surrogate pair in string is invalid."
+            raise _parse_error(text, reason, match.start(), sent)
 
 
-def _parse_error(text: str, reason: str, position: int) -> InvalidArgument:
+def _parse_error(text: str, reason: str, position: int, sent: str = "") -> InvalidArgument:
+    """The offset is that of the bytes which were sent."""
+    if sent:
+        text, position = sent, _sent_position(position, sent)
     offset = len(text[:position].encode("utf-8", "surrogateescape"))
     return InvalidArgument(f"JSON Parse error: {reason} at offset: {offset}")

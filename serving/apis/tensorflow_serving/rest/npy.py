@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import math
+import re
 import struct
 import zipfile
 import zlib
@@ -20,7 +21,9 @@ _LENGTH_FORMATS = {b"\x01\x00": "<H", b"\x02\x00": "<I", b"\x03\x00": "<I"}
 _MOST_HEADER_BYTES = 10_000  # as numpy has it: what parses it is not made for more
 _KEYS = {"descr", "fortran_order", "shape"}
 _MOST_DIMENSIONS = 32
-_KINDS = "biufcSUV"
+_MOST_BYTES = 2**62
+# Nothing else gets to numpy: it reads a language of its own, and some of it ends the process.
+_DESCR = re.compile(r"[<>|=]?(?:b1|\?|[iu][1248]|f[248]|c(?:8|16)|[SUV][0-9]{1,9})")
 
 # What zipfile lets through for archives that are broken, encrypted or of an unknown kind.
 _ZIP_ERRORS = (
@@ -72,15 +75,19 @@ def _header(raw: bytes) -> tuple[np.dtype, bool, tuple[int, ...]]:
         if not isinstance(header, dict) or header.keys() != _KEYS:
             raise InvalidArgument("the .npy header must have descr, fortran_order and shape")
         descr, shape = header["descr"], header["shape"]
-        dtype = np.dtype(descr) if isinstance(descr, str) else None
+        is_known = isinstance(descr, str) and _DESCR.fullmatch(descr)
+        dtype = np.dtype(descr) if is_known else None
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise InvalidArgument("the .npy header can not be read") from None
-    if dtype is None or dtype.kind not in _KINDS or dtype.subdtype:
+    if dtype is None:
         raise InvalidArgument("the .npy dtype must be of numbers, booleans or fixed-length strings")
     sizes = shape if isinstance(shape, tuple) else ()
-    if shape != sizes or not all(type(size) is int and 0 <= size < 2**62 for size in sizes):
+    if shape != sizes or not all(type(size) is int and size >= 0 for size in sizes):
         raise InvalidArgument("the .npy shape must be a tuple of sizes")
-    if len(sizes) > _MOST_DIMENSIONS or (dtype.itemsize == 0 and math.prod(sizes) > len(raw)):
+    # Even of an array without elements numpy multiplies the sizes that are not 0.
+    most = len(raw) if dtype.itemsize == 0 and 0 not in sizes else _MOST_BYTES
+    needed = math.prod(size or 1 for size in sizes) * (dtype.itemsize or 1)
+    if len(sizes) > _MOST_DIMENSIONS or needed > most:
         raise InvalidArgument("the .npy shape has too many dimensions or elements")
     return dtype, bool(header["fortran_order"]), sizes
 
