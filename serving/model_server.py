@@ -36,7 +36,7 @@ from serving.core.errors import Code, ServingError, Unimplemented
 from serving.core.main_thread import next_of
 from serving.core.models import Models
 from serving.core.profiler import Profiler
-from serving.core.servable import BoundedServable, Servable
+from serving.core.servable import Servable, max_runs_of
 from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
 from serving.loaders.simple_loader import WarmUp as LoaderWarmUp
@@ -194,8 +194,8 @@ class ModelServer:
         assert self._run_threads is not None  # models load only while the server runs
         serving: Servable = DirectServable(servable, self._run_threads, self._clock)
         batched = self._batched
-        if isinstance(servable, BoundedServable):  # a model of TensorFlow Lite, so far
-            serving = QueuedRuns(serving, servable.max_runs)
+        if max_runs := max_runs_of(servable):  # a model of TensorFlow Lite, so far
+            serving = QueuedRuns(serving, max_runs)
             batched = batched or self._batched_tflite
         if batched:
             serving = batched.wrap(servable_id, path, servable, serving)

@@ -120,6 +120,8 @@ def inline(num_threads: int, name: str, clock: Clock) -> InlineWork:  # noqa: AR
 class FakeServable:
     """Computes y = x / 2 + 2 in numpy, or whatever function of the feeds it is given."""
 
+    may_run_long = False
+
     def __init__(
         self,
         compute: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None,

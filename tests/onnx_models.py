@@ -83,10 +83,10 @@ def rows_of_run(directory: Path) -> Path:
     return save(directory, nodes, [value("x")], outputs)
 
 
-def endless(directory: Path) -> Path:
-    """The same as it was given, after more rounds of a loop than anybody waits for."""
+def loop_body() -> Any:
+    """The graph of one round, which hands on what it gets."""
     scalar: tuple[int, ...] = ()
-    body = helper.make_graph(
+    return helper.make_graph(
         [
             helper.make_node("Identity", ["going_on"], ["goes_on"]),
             helper.make_node("Identity", ["before"], ["after"]),
@@ -99,6 +99,36 @@ def endless(directory: Path) -> Path:
         ],
         [value("goes_on", TensorProto.BOOL, scalar), value("after")],
     )
-    nodes = [helper.make_node("Loop", ["rounds", "", "x"], ["y"], body=body)]
+
+
+def endless(directory: Path) -> Path:
+    """The same as it was given, after more rounds of a loop than anybody waits for."""
+    nodes = [helper.make_node("Loop", ["rounds", "", "x"], ["y"], body=loop_body())]
     rounds = constant("rounds", np.array(2**62, np.int64))
     return save(directory, nodes, [value("x")], [value("y")], [rounds])
+
+
+def loop_in_a_branch(directory: Path) -> Path:
+    """The same as it was given, after as many rounds as ``rounds`` says where ``loops`` is true."""
+    loop = helper.make_node("Loop", ["rounds", "", "x"], ["looped"], body=loop_body())
+    branches = {
+        "then_branch": helper.make_graph([loop], "then", [], [value("looped")]),
+        "else_branch": helper.make_graph(
+            [helper.make_node("Identity", ["x"], ["same"])], "else", [], [value("same")]
+        ),
+    }
+    inputs = [
+        value("loops", TensorProto.BOOL, ()),
+        value("rounds", TensorProto.INT64, ()),
+        value("x"),
+    ]
+    nodes = [helper.make_node("If", ["loops"], ["y"], **branches)]
+    return save(directory, nodes, inputs, [value("y")])
+
+
+def branches(directory: Path) -> Path:
+    """x, or 0 where ``gives`` is false; neither of which takes long."""
+    then = helper.make_graph([helper.make_node("Identity", ["x"], ["a"])], "t", [], [value("a")])
+    other = helper.make_graph([helper.make_node("Sub", ["x", "x"], ["b"])], "o", [], [value("b")])
+    nodes = [helper.make_node("If", ["gives"], ["y"], then_branch=then, else_branch=other)]
+    return save(directory, nodes, [value("gives", TensorProto.BOOL, ()), value("x")], [value("y")])

@@ -31,18 +31,17 @@ from serving.core.errors import (
     ServingError,
     Unavailable,
 )
-from serving.core.graph_session import GraphSession, graph_session_of
 from serving.core.priority import Priority
 from serving.core.servable import (
-    BoundedServable,
     Outputs,
     RunCallback,
     RunOptions,
     Servable,
-    Signature,
     TensorInfo,
-    instances_of,
+    max_runs_of,
+    may_run_long,
 )
+from serving.core.servable_wrapper import ServableWrapper
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class _Queue(NamedTuple):
     quick: QuickRuns | None
 
 
-class BatchingServable:
+class BatchingServable(ServableWrapper):
     """Wraps a servable: runs with the same inputs and outputs are joined into batches.
 
     Each combination of tensors has a queue, of each priority where those are honoured: the
@@ -86,7 +85,7 @@ class BatchingServable:
         *,
         on_batch: BatchListener = unheard,
     ) -> None:
-        self._servable = servable
+        super().__init__(servable)
         self._on_batch = on_batch
         self._unbatched = unbatched
         self._scheduler = scheduler
@@ -94,26 +93,13 @@ class BatchingServable:
         self._clock = clock
         self._lock = threading.Lock()
         # As in DirectServable.
-        self._may_run_long = getattr(servable, "may_run_long", False)
+        self._may_run_long = may_run_long(servable)
         self._share = Share(options.max_batches_in_progress or None)
         self._run_times: defaultdict[_Tensors, RunTimes] = defaultdict(RunTimes)
         self._closed = False
         self._former: list[SharedQueue[BatchingTask]] = []
         self._queues = self._queues_of_signatures()
         self._most_queues = len(self._queues) + _MOST_QUEUES_OF_REQUESTS
-
-    @property
-    def signatures(self) -> Mapping[str, Signature]:
-        return self._servable.signatures
-
-    @property
-    def graph_session(self) -> GraphSession | None:
-        return graph_session_of(self._servable)
-
-    @property
-    def instances(self) -> Sequence[Servable]:
-        """Those of the wrapped servable."""
-        return instances_of(self._servable)
 
     def run(
         self,
@@ -241,12 +227,9 @@ class BatchingServable:
             on_batch=self._on_batch,
         )
         quick = None
-        if options.adaptive and not isinstance(self._servable, BoundedServable):
+        if options.adaptive and max_runs_of(self._servable) is None:
             quick = QuickRuns(work.run_alone, options, run_times, self._clock)
         return _Queue(self._scheduler.add_queue(queue, work.process, place), quick)
-
-    def __repr__(self) -> str:
-        return f"<BatchingServable of {self._servable!r}>"
 
 
 def _names(tensors: Mapping[str, TensorInfo]) -> list[str]:

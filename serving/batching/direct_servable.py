@@ -8,20 +8,14 @@ from concurrent.futures import Executor
 import numpy as np
 
 from serving.core.clock import Clock
-from serving.core.graph_session import GraphSession, graph_session_of
 from serving.core.pace import Pace
-from serving.core.servable import (
-    RunCallback,
-    RunOptions,
-    Servable,
-    Signature,
-    instances_of,
-)
+from serving.core.servable import RunCallback, RunOptions, Servable, may_run_long
+from serving.core.servable_wrapper import ServableWrapper
 
 _MOST_PACES = 256
 
 
-class DirectServable:
+class DirectServable(ServableWrapper):
     """Wraps a servable: quick runs are done on the caller's thread, others on ``threads``.
 
     The caller may be the thread that all calls of all models come in on. Handing a run over costs
@@ -29,30 +23,15 @@ class DirectServable:
     So the runs of each combination of outputs start on ``threads`` and move to the caller once
     they have turned out quick, see :class:`~serving.core.pace.Pace`. Clients choose outputs
     freely, so there is a bound to the combinations remembered; others run on ``threads``. So does
-    everything that ``may_run_long``, as servables may say of themselves, for a caller that can not
-    wait.
+    everything that :func:`~serving.core.servable.may_run_long`, for a caller that can not wait.
     """
 
     def __init__(self, servable: Servable, threads: Executor, clock: Clock) -> None:
-        self._servable = servable
+        super().__init__(servable)
         self._threads = threads
         self._clock = clock
-        # Quick runs promise nothing for the next one where the platform says so.
-        self._may_run_long = getattr(servable, "may_run_long", False)
+        self._may_run_long = may_run_long(servable)  # quick runs promise nothing for the next one
         self._paces: dict[tuple[str, ...], Pace] = {}
-
-    @property
-    def signatures(self) -> Mapping[str, Signature]:
-        return self._servable.signatures
-
-    @property
-    def graph_session(self) -> GraphSession | None:
-        return graph_session_of(self._servable)
-
-    @property
-    def instances(self) -> Sequence[Servable]:
-        """Those of the wrapped servable."""
-        return instances_of(self._servable)
 
     def run(
         self,
@@ -72,9 +51,6 @@ class DirectServable:
         else:
             self._threads.submit(self._run, pace, feeds, fetches, options, done)
 
-    def close(self) -> None:
-        self._servable.close()
-
     def _run(
         self,
         pace: Pace,
@@ -88,6 +64,3 @@ class DirectServable:
             options.call.run_begins(requests=1, rows=None)
         self._servable.run(feeds, fetches, options, done)
         pace.learn(self._clock.monotonic() - started)
-
-    def __repr__(self) -> str:
-        return f"<DirectServable of {self._servable!r}>"

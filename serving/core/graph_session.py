@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from serving.core.servable import Outputs, Servable
+from serving.core.servable import Outputs, Servable, instances_of
 
 
 class NodesRun(NamedTuple):
@@ -38,6 +38,9 @@ class GraphSession(Protocol):
 
 
 def graph_session_of(servable: Servable) -> GraphSession | None:
-    """The session behind a servable, whatever is wrapped around it; None where there is none."""
-    session: GraphSession | None = getattr(servable, "graph_session", None)
+    """The session behind a servable, whatever is wrapped around it; None where there is none.
+
+    Of several instances it is the first's: what clients change in it shall be there when they look.
+    """
+    session: GraphSession | None = getattr(instances_of(servable)[0], "graph_session", None)
     return session

@@ -153,8 +153,8 @@ CURRENT_CALL: ContextVar[ObservedCall | None] = ContextVar("current_call", defau
 
 
 @contextmanager
-def working_for(call: ObservedCall) -> Iterator[None]:
-    """What happens in the block, on this thread, is for ``call``."""
+def working_for(call: ObservedCall | None) -> Iterator[None]:
+    """What happens in the block, on this thread, is for ``call``; None: for nobody's."""
     token = CURRENT_CALL.set(call)
     try:
         yield

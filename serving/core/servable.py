@@ -126,10 +126,26 @@ def input_buffers_of(servable: Servable) -> Callable[[Sequence[int], np.dtype], 
 def instances_of(servable: Servable) -> Sequence[Servable]:
     """The loaded copies that share its runs, each of which can go on beside the others' runs.
 
-    A servable that has several keeps them as ``instances``; any other is its own only one.
+    A servable that has several, or is around another, keeps them as ``instances``; any other is
+    its own only one.
     """
     found: Sequence[Servable] = getattr(servable, "instances", (servable,))
     return found
+
+
+def may_run_long(servable: Servable) -> bool:
+    """Whether a run can take long however quick the runs before it were.
+
+    So it may unless the servable has a ``may_run_long`` that says otherwise.
+    """
+    return bool(getattr(instances_of(servable)[0], "may_run_long", True))
+
+
+def max_runs_of(servable: Servable) -> int | None:
+    """How many runs its instances do at once; None where they are not bounded."""
+    instances = instances_of(servable)
+    bounds = [instance.max_runs for instance in instances if isinstance(instance, BoundedServable)]
+    return sum(bounds) if bounds else None
 
 
 def run_and_wait(

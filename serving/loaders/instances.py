@@ -11,14 +11,13 @@ from functools import partial
 import numpy as np
 
 from serving.core.errors import InvalidArgument, ServingError
-from serving.core.graph_session import GraphSession, graph_session_of
 from serving.core.servable import (
-    BoundedServable,
     Outputs,
     RunCallback,
     RunOptions,
     Servable,
     Signature,
+    instances_of,
 )
 from serving.core.servable_id import ServableId
 from serving.loaders.device import Device
@@ -61,10 +60,7 @@ def load_instances(
             loaded.callback(servable.close)
             instances.append(servable)
         loaded.pop_all()
-    if len(instances) == 1:
-        return instances[0]
-    bounds = [instance.max_runs for instance in instances if isinstance(instance, BoundedServable)]
-    return BoundedInstances(instances, sum(bounds)) if bounds else InstancesServable(instances)
+    return instances[0] if len(instances) == 1 else InstancesServable(instances)
 
 
 class InstancesServable:
@@ -76,24 +72,19 @@ class InstancesServable:
 
     def __init__(self, instances: Sequence[Servable]) -> None:
         """``instances`` are alike, and this servable's from now on."""
-        self.instances = instances
+        self._loaded = instances
         self._lock = threading.Lock()
         self._in_progress = [0] * len(instances)
         self._next = 0
 
     @property
     def signatures(self) -> Mapping[str, Signature]:
-        return self.instances[0].signatures
+        return self._loaded[0].signatures
 
     @property
-    def may_run_long(self) -> bool:
-        """As each of them says, where the platform has them say so."""
-        return getattr(self.instances[0], "may_run_long", False)
-
-    @property
-    def graph_session(self) -> GraphSession | None:
-        """Of the first instance: what clients change in it shall be there when they look."""
-        return graph_session_of(self.instances[0])
+    def instances(self) -> Sequence[Servable]:
+        """Without what is around them."""
+        return [instance for loaded in self._loaded for instance in instances_of(loaded)]
 
     def run(
         self,
@@ -103,12 +94,12 @@ class InstancesServable:
         done: RunCallback,
     ) -> None:
         index = self._begin()
-        self.instances[index].run(feeds, fetches, options, partial(self._ended, index, done))
+        self._loaded[index].run(feeds, fetches, options, partial(self._ended, index, done))
 
     def close(self) -> None:
         """Close all of them, also where one fails; that one's error is raised."""
         with ExitStack() as closing:
-            for instance in self.instances:
+            for instance in self._loaded:
                 closing.callback(instance.close)
 
     def _begin(self) -> int:
@@ -126,12 +117,4 @@ class InstancesServable:
         done(result)
 
     def __repr__(self) -> str:
-        return f"<InstancesServable of {len(self.instances)} {self.instances[0]!r}>"
-
-
-class BoundedInstances(InstancesServable):
-    """Instances each of which does so many runs at once; implements BoundedServable."""
-
-    def __init__(self, instances: Sequence[Servable], max_runs: int) -> None:
-        super().__init__(instances)
-        self.max_runs = max_runs
+        return f"<InstancesServable of {len(self._loaded)} {self._loaded[0]!r}>"

@@ -35,6 +35,7 @@ from serving.core.servable import (
 )
 from serving.core.servable_id import ServableId
 from serving.loaders.device import CPU, Device, no_such_device
+from serving.loaders.onnx_graph import may_run_long
 from serving.loaders.onnx_signature import checked, encoded, signature_of
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,9 @@ class OnnxPlatform:
         """
         providers = self._providers_for(servable_id, device)
         try:
-            session = _session(str(_model_file(path)), providers, device)
+            file = _model_file(path)
+            session = _session(str(file), providers, device)
+            runs_long = may_run_long(file)
         except OSError as error:
             raise InvalidArgument(f"the model can not be read: {error.strerror}") from error
         except _ERRORS as error:
@@ -109,7 +112,7 @@ class OnnxPlatform:
                 ) from error
             raise InvalidArgument(f"the ONNX model can not be loaded: {text}") from error
         log.info("%s runs on %s", servable_id, device or ", ".join(session.get_providers()))
-        return OnnxServable(servable_id, session, signature_of(session))
+        return OnnxServable(servable_id, session, signature_of(session), may_run_long=runs_long)
 
     def _providers_for(self, servable_id: ServableId, device: Device | None) -> Sequence[Any]:
         """What onnxruntime is to run operations with, the first that can."""
@@ -125,9 +128,15 @@ class OnnxPlatform:
 class OnnxServable:
     """An ONNX model in memory; implements Servable. ``done`` is called on the caller's thread."""
 
-    def __init__(self, servable_id: ServableId, session: Any, signature: Signature) -> None:
+    def __init__(
+        self, servable_id: ServableId, session: Any, signature: Signature, *, may_run_long: bool
+    ) -> None:
+        """``may_run_long``: whether the model has loops, which may take any time, however quick
+        they were.
+        """
         self._id = servable_id
         self._session = session
+        self.may_run_long = may_run_long
         self._inputs = {info.name: info for info in signature.inputs.values()}
         self.signatures: Mapping[str, Signature] = {DEFAULT_SIGNATURE: signature}
 

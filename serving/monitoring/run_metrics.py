@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from serving.core.errors import Code, ServingError
-from serving.core.servable import Outputs, RunCallback, RunOptions, Servable, Signature
+from serving.core.servable import Outputs, RunCallback, RunOptions, Servable
 from serving.core.servable_id import ServableId
+from serving.core.servable_wrapper import ServableWrapper
 from serving.metrics.registry import Metrics
 from serving.metrics.request_metrics import LATENCY_BOUNDS
 from serving.monitoring.buckets import CALL_SECONDS
@@ -73,8 +73,8 @@ class RunMetrics:
         self._in_progress.forget(**of_version)
 
 
-class _MeasuredServable:
-    """Another servable whose runs are told of; whatever else it offers is offered as it is."""
+class _MeasuredServable(ServableWrapper):
+    """Another servable whose runs are told of."""
 
     def __init__(
         self,
@@ -83,15 +83,11 @@ class _MeasuredServable:
         succeeded: Callable[[str], _Observers],
         failed: Callable[[str, Code, float], None],
     ) -> None:
-        self._servable = servable
+        super().__init__(servable)
         self._in_progress = in_progress
         self._succeeded = succeeded
         self._failed = failed
         self._observers: dict[str, _Observers] = {}
-
-    @property
-    def signatures(self) -> Mapping[str, Signature]:
-        return self._servable.signatures
 
     def run(
         self,
@@ -123,12 +119,3 @@ class _MeasuredServable:
         if found is None:
             found = self._observers[api] = self._succeeded(api)
         return found
-
-    def close(self) -> None:
-        self._servable.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._servable, name)
-
-    def __repr__(self) -> str:
-        return f"<measured {self._servable!r}>"

@@ -12,9 +12,10 @@ from serving.core.errors import ServingError
 from serving.core.model_config import ModelConfig
 from serving.core.models import Leased, Models, ModelSpec
 from serving.core.observed_call import CURRENT_CALL, ObservedCall, working_for
-from serving.core.servable import Outputs, RunCallback, RunOptions, Servable, Signature
+from serving.core.servable import Outputs, RunCallback, RunOptions
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_state import ServableState
+from serving.core.servable_wrapper import ServableWrapper
 
 
 class ObservedModels:
@@ -58,18 +59,11 @@ class ObservedModels:
         self._models.begin_reload(configs, done if call is None else _for(call, done))
 
 
-class ObservedServable:
+class ObservedServable(ServableWrapper):
     """A Servable around another: the current call learns when its run is asked for and has ended.
 
     Whoever hears of the outcome works for the call that asked.
     """
-
-    def __init__(self, servable: Servable) -> None:
-        self._servable = servable
-
-    @property
-    def signatures(self) -> Mapping[str, Signature]:
-        return self._servable.signatures
 
     def run(
         self,
@@ -91,12 +85,6 @@ class ObservedServable:
                 done(result)
 
         self._servable.run(feeds, fetches, replace(options, call=call), ran)
-
-    def close(self) -> None:
-        self._servable.close()
-
-    def __repr__(self) -> str:
-        return f"<ObservedServable of {self._servable!r}>"
 
 
 def _for(

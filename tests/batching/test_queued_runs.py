@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from serving.batching.queued_runs import QueuedRuns
+from serving.batching.queued_runs import MOST_WAITING, QueuedRuns
+from serving.core.call_observer import CallObserver
 from serving.core.cancellation import Cancellation
-from serving.core.errors import Cancelled
+from serving.core.errors import Cancelled, Unavailable
+from serving.core.observed_call import CURRENT_CALL, Arrival, Protocols, working_for
 from serving.core.servable import RunOptions
-from serving.testing import FakeServable
+from serving.testing import FakeClock, FakeServable
 
 FEEDS = {"x:0": np.float32([2])}
 
@@ -60,12 +62,48 @@ def test_a_call_that_is_given_up_while_it_waits_is_not_run():
     given_up = outcomes_of(queued, 2, RunOptions(cancellation=cancellation))
     last = outcomes_of(queued, 1)
     cancellation.cancel()
+    assert [type(outcome) for outcome in given_up] == [Cancelled, Cancelled]
+    assert len(queued._waiting) == 1  # what is not run is not kept
     held.running.popleft()()
     assert len(first) == 1
-    assert [type(outcome) for outcome in given_up] == [Cancelled, Cancelled]
     assert len(held.running) == 1
     held.running.popleft()()
     assert len(last) == 1
+
+
+def test_only_so_many_wait():
+    """Each keeps its inputs in memory."""
+    held = HeldServable()
+    queued = QueuedRuns(held, 1)
+    kept = outcomes_of(queued, 1 + MOST_WAITING)
+    (refusal,) = outcomes_of(queued, 1)
+    assert kept == []
+    assert isinstance(refusal, Unavailable)
+    assert refusal.message == "4096 requests wait for this model already"
+    held.running.popleft()()
+    assert outcomes_of(queued, 1) == []
+
+
+def test_a_run_that_waited_works_for_its_own_call():
+    """Not for the one that ends just then, on whose thread it begins."""
+    working: list = []
+
+    class Telling(HeldServable):
+        def run(self, feeds, fetches, options, done) -> None:
+            working.append(CURRENT_CALL.get())
+            super().run(feeds, fetches, options, done)
+
+    telling = Telling()
+    queued = QueuedRuns(telling, 1)
+    observer = CallObserver([], FakeClock(), returns_request_ids=True)
+    first, second = (observer.begin(Arrival(Protocols.GRPC, "p.S/M", ""), ()) for _ in range(2))
+    with working_for(first):
+        for call in (first, second, None):
+            outcomes_of(queued, 1, RunOptions(call=call))
+        while telling.running:
+            telling.running.popleft()()
+        assert CURRENT_CALL.get() is first
+    assert working == [first, second, None]
 
 
 def test_a_run_that_waited_begins_on_a_thread_that_may_not_wait():
@@ -98,11 +136,11 @@ def test_thousands_that_wait_end_one_after_the_other_and_not_inside_each_other()
             else:
                 release.append(lambda: FakeServable.run(self, feeds, fetches, options, done))
 
-    outcomes = outcomes_of(QueuedRuns(FirstHeld(), 1), 5000)
+    outcomes = outcomes_of(QueuedRuns(FirstHeld(), 1), 4000)
     assert outcomes == []
     release[0]()
     assert [outcome[0].tolist() for outcome in outcomes] == [
-        [number / 2 + 2] for number in range(5000)
+        [number / 2 + 2] for number in range(4000)
     ]
 
 

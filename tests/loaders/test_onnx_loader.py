@@ -18,8 +18,16 @@ from onnx_models import TensorProto, helper
 from serving.core.cancellation import Cancellation
 from serving.core.dtypes import DType, numpy_dtype
 from serving.core.errors import Cancelled, InvalidArgument, NotFound, ResourceExhausted
-from serving.core.servable import DEFAULT_SIGNATURE, RunOptions, Servable, TensorInfo, run_and_wait
+from serving.core.servable import (
+    DEFAULT_SIGNATURE,
+    RunOptions,
+    Servable,
+    TensorInfo,
+    may_run_long,
+    run_and_wait,
+)
 from serving.core.servable_id import ServableId
+from serving.loaders import onnx_graph
 from serving.loaders.onnx_loader import OnnxPlatform
 from serving.loaders.onnx_signature import _ELEMENT_TYPES
 
@@ -274,3 +282,36 @@ def test_after_close_the_memory_is_free(tmp_path: Path):
     held = sys.getrefcount(session)
     servable.close()
     assert sys.getrefcount(session) == held - 1
+
+
+@pytest.mark.parametrize(
+    ("exporter", "expected"),
+    [
+        (models.endless, True),
+        (models.loop_in_a_branch, True),
+        (models.branches, False),
+        (models.half_plus_two, False),
+    ],
+)
+def test_a_model_with_loops_may_run_long(tmp_path: Path, exporter: Any, expected: bool):
+    """Wherever in the graph they are: how often they go round, requests may say."""
+    assert may_run_long(load(exporter(tmp_path))) is expected
+
+
+def test_a_loop_in_a_function_of_the_model_counts(tmp_path: Path):
+    loop = helper.make_node("Loop", ["n", "", "v"], ["w"], body=models.loop_body())
+    imports = [helper.make_opsetid("", models.OPSET), helper.make_opsetid("own", 1)]
+    function = helper.make_function("own", "Round", ["n", "v"], ["w"], [loop], imports)
+    node = helper.make_node("Round", ["rounds", "x"], ["y"], domain="own")
+    inputs = [models.value("rounds", TensorProto.INT64, ()), models.value("x")]
+    graph = helper.make_graph([node], "graph", inputs, [models.value("y")])
+    model = helper.make_model(graph, opset_imports=imports, functions=[function])
+    model.ir_version = models.IR_VERSION
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    assert may_run_long(load(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 20, b"\x3c", b"\x3a\x80"])
+def test_what_does_not_read_as_a_model_may_run_long(tmp_path: Path, content: bytes):
+    (tmp_path / "model.onnx").write_bytes(content)
+    assert onnx_graph.may_run_long(tmp_path / "model.onnx")
