@@ -71,29 +71,22 @@ class BatchedServables:
             if options is None:
                 return unbatched
             log.info("Wrapping %s to perform batch processing", servable_id)
-            instances = len(instances_of(servable))
-            threads = self._batching.scheduler.num_batch_threads
-            if instances > threads:
-                log.warning(
-                    "%s has %d instances, but num_batch_threads lets only %d batches run at once",
-                    servable_id,
-                    instances,
-                    threads,
-                )
+            self._look_at_threads_for(servable_id, servable)
             on_batch = partial(self._on_batch, servable_id) if self._on_batch else unheard
             batched = BatchingServable(
                 servable, unbatched, self._scheduler, options, self._clock, on_batch=on_batch
             )
             self._versions[batched] = _Version(servable_id, path)
+            self._tell_of_priorities()
             return batched
 
     def tell_of_priorities(self, honor: Callable[[bool], None]) -> None:
-        """Call ``honor`` now, and after each reload, with whether any version may have been told
-        to look at the priorities of requests.
+        """Call ``honor`` now, and after each load and reload, with whether any version that is
+        loaded looks at the priorities of requests.
         """
         with self._lock:
             self._priority_listeners.append(honor)
-            honor(self._batching.may_honor_priorities)
+            self._tell_of_priorities()
 
     def waiting_rows(self) -> Mapping[ServableId, int]:
         """How many rows are queued for each version."""
@@ -119,11 +112,29 @@ class BatchedServables:
                 self._last_error = error.message
                 return
             self._last_error = ""
-            if batching.scheduler != self._batching.scheduler:
-                self._scheduler.resize(batching.scheduler.num_batch_threads)
+            has_new_threads = batching.scheduler != self._batching.scheduler
             self._batching = batching
-            for honor in self._priority_listeners:
-                honor(batching.may_honor_priorities)
+            if has_new_threads:
+                self._scheduler.resize(batching.scheduler.num_batch_threads)
+                for batched, version in loaded:
+                    self._look_at_threads_for(version.id, batched)
             for (batched, _), new in zip(loaded, options, strict=True):
                 if new is not None:
                     batched.reconfigure(new)
+            self._tell_of_priorities()
+
+    def _tell_of_priorities(self) -> None:
+        honors = any(batched.honors_priorities for batched in self._versions)
+        for honor in self._priority_listeners:
+            honor(honors)
+
+    def _look_at_threads_for(self, servable_id: ServableId, servable: Servable) -> None:
+        instances = len(instances_of(servable))
+        threads = self._batching.scheduler.num_batch_threads
+        if instances > threads:
+            log.warning(
+                "%s has %d instances, but num_batch_threads lets only %d batches run at once",
+                servable_id,
+                instances,
+                threads,
+            )

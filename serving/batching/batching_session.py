@@ -124,6 +124,11 @@ class BatchingServable(ServableWrapper):
             if not is_queued:
                 self._unbatched.run(feeds, fetches, options, done)
 
+    @property
+    def honors_priorities(self) -> bool:
+        """Whether the priorities of requests matter."""
+        return self._options.honor_priorities
+
     def waiting_rows(self) -> int:
         """How many rows are queued."""
         with self._lock:

@@ -45,11 +45,6 @@ class Batching:
     parameters: BatchingParameters
     per_version: bool
 
-    @property
-    def may_honor_priorities(self) -> bool:
-        """Whether any version may have been told to look at the priorities of requests."""
-        return self.per_version or self.parameters.honor_priorities
-
     def read_again(self) -> Batching:
         """What the file says now, if there is one. Raises what :func:`read_batching` raises."""
         if not self.path:

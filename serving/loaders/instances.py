@@ -10,7 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from serving.core.errors import InvalidArgument, ServingError
+from serving.core.cancellation import Cancellation
+from serving.core.errors import Cancelled, InvalidArgument, ServingError
 from serving.core.servable import (
     Outputs,
     RunCallback,
@@ -21,7 +22,10 @@ from serving.core.servable import (
 )
 from serving.core.servable_id import ServableId
 from serving.loaders.device import Device
-from serving.loaders.platforms import Platform
+from serving.loaders.platform import Platform
+
+_MOST_INSTANCES = 256
+"""More than that is a slip: each is loaded by itself and has its own memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class InstanceOptions:
     """How often a version is loaded, and on which devices.
 
     ``count`` 0 is once for each of ``devices``, or once where there are none; then the platform
-    chooses where. Raises InvalidArgument for a negative count.
+    chooses where. Raises InvalidArgument for a count that is negative or above 256.
     """
 
     count: int = 0
@@ -38,6 +42,10 @@ class InstanceOptions:
     def __post_init__(self) -> None:
         if self.count < 0:
             raise InvalidArgument(f"instances_per_model must not be negative, but is {self.count}")
+        if self.count > _MOST_INSTANCES:
+            raise InvalidArgument(
+                f"instances_per_model must be at most {_MOST_INSTANCES}, but is {self.count}"
+            )
 
     @property
     def placements(self) -> Sequence[Device | None]:
@@ -47,15 +55,22 @@ class InstanceOptions:
 
 
 def load_instances(
-    platform: Platform, servable_id: ServableId, path: str, options: InstanceOptions
+    platform: Platform,
+    servable_id: ServableId,
+    path: str,
+    options: InstanceOptions,
+    cancellation: Cancellation,
 ) -> Servable:
     """Load one after the other; where one fails, those before it are closed and it raises.
 
-    A single instance is served as it is, without anything around it.
+    Raises Cancelled between two of them once the load is not wanted any more. A single instance is
+    served as it is, without anything around it.
     """
     with ExitStack() as loaded:
-        instances = []
+        instances: list[Servable] = []
         for device in options.placements:
+            if instances and cancellation.cancelled:
+                raise Cancelled("Loading of servable cancelled")
             servable = platform.load(servable_id, path, device)
             loaded.callback(servable.close)
             instances.append(servable)

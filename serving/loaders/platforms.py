@@ -7,13 +7,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
 from serving.core.errors import FailedPrecondition, InvalidArgument
-from serving.core.resources import ResourceAllocation
-from serving.core.servable import Servable
-from serving.core.servable_id import ServableId
-from serving.loaders.device import Device
+from serving.loaders.guarded_platform import GuardedPlatform
+from serving.loaders.platform import Platform
 from serving.loaders.tflite_preferred import TfLitePreferred
 
 PLATFORMS: Mapping[str, str] = {
@@ -23,23 +21,6 @@ PLATFORMS: Mapping[str, str] = {
     "tflite": "serving.loaders.tflite_loader:TfLitePlatform",
 }
 """Platform name, as model configurations spell it → module and class."""
-
-
-class Platform(Protocol):
-    """A framework that can load versions. Thread-safe; constructed with its options, if it has any.
-
-    Both methods raise a ServingError that says what is wrong with the files.
-    """
-
-    def estimate(self, path: str) -> ResourceAllocation:
-        """An upper bound of what the version at ``path`` will hold, without loading it."""
-
-    def load(self, servable_id: ServableId, path: str, device: Device | None = None) -> Servable:
-        """Load the version at ``path``; blocks for as long as that takes.
-
-        ``device`` None leaves the choice to the platform. Raises FailedPrecondition for one that
-        the platform does not have.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +95,5 @@ class Platforms:
         except AttributeError as error:
             raise FailedPrecondition(f"platform {name!r}: {error}") from error
         options = self._options.get(name)
-        return cast(Platform, make() if options is None else make(options))
+        platform = cast(Platform, make() if options is None else make(options))
+        return platform if name in PLATFORMS else GuardedPlatform(platform)

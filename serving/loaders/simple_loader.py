@@ -12,7 +12,7 @@ from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
 from serving.loaders.instances import InstanceOptions, load_instances
-from serving.loaders.platforms import Platform
+from serving.loaders.platform import Platform
 
 Wrap = Callable[[ServableId, str, Servable], Servable]
 """Puts something around what a path held, batching for one; what it returns is what serves."""
@@ -73,7 +73,9 @@ class SimpleLoader:
         self._cancellation = Cancellation()
         with self._noticing_absence():
             options = self._instances_of(self._path)
-            servable = load_instances(self._platform(), servable_id, self._path, options)
+            servable = load_instances(
+                self._platform(), servable_id, self._path, options, self._cancellation
+            )
         try:
             servable = self._wrap(servable_id, self._path, servable)
             self._warm_up(servable_id, self._path, servable, self._cancellation)
@@ -83,7 +85,7 @@ class SimpleLoader:
         self._servable, self._estimate = servable, estimate
 
     def cancel_load(self) -> None:
-        """Ends the warm-up early; a platform's load is finished."""
+        """Ends the warm-up early, and the load after an instance; that one's load is finished."""
         self._cancellation.cancel()
 
     def unload(self) -> None:

@@ -52,8 +52,8 @@ class TfLiteInterpreter:
             return self._run_signature(entry, entry.signature, feeds, fetches)
         except _FAILURES as error:
             # It is left half prepared, and would put this error's text before those of others.
+            self._shapes.clear()  # first: where none can be made, this one allocates anew
             self._native = self._made()
-            self._shapes.clear()
             raise Internal(f"Failed to invoke TfLite interpreter: {_text(error)}") from None
 
     def _run_main(

@@ -69,7 +69,6 @@ hung_batch_seconds { value: 5 }
 def test_every_field_that_tensorflow_serving_does_not_have_counts(tmp_path: Path):
     made = read_batching(written(tmp_path, OWN), per_version=False)
     assert made.scheduler == SchedulerOptions(CPUS, hung_batch_seconds=5)
-    assert made.may_honor_priorities
     assert made.options_for("/m/1") == BatchingOptions(
         QueueOptions(deadline_aware=True),
         adaptive=True,

@@ -222,6 +222,17 @@ def test_what_cannot_be_run_is_refused(
     assert client.error(model, **request_) == expected
 
 
+@pytest.mark.parametrize("flag", ["--access_log={}/access.log", "--log_format=json"])
+def test_it_runs_also_where_calls_are_observed(config: Path, tmp_path: Path, flag: str) -> None:
+    flags = (f"--model_config_file={config}", "--enable_session_service", flag.format(tmp_path))
+    with (
+        running_server(*flags) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+    ):
+        response = Client(channel).run("half", feed=feed(x__0=[[2.0]]), fetch=["y:0"])
+    assert values(response)["y:0"].item() == 3
+
+
 def test_it_is_not_offered_unless_that_is_asked_for(config: Path) -> None:
     """Its clients may run operations that write files."""
     with (

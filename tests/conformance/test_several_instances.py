@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx_models
+import prediction_logs as logs
 import pytest
 import tensorflow as tf
 from batching_models import gated_count
@@ -84,6 +85,26 @@ def test_a_version_may_say_otherwise(client: Client, tmp_path: Path):
     assert numbers(client, "one", [tmp_path / "a", tmp_path / "b"]) == [1, 2]
     for names, runs in (("cd", [1, 1]), ("ef", [1, 1]), ("gh", [2, 2])):
         assert numbers(client, "four", [tmp_path / name for name in names]) == runs
+
+
+@pytest.mark.parametrize("flag", ["--access_log={}/access.log", "--log_format=json"])
+def test_each_instance_is_warmed_up_also_where_calls_are_observed(
+    exported: Exported, tmp_path: Path, flag: str
+):
+    open_gate = tmp_path / "open"
+    open_gate.touch()
+    version = shutil.copytree(exported(gated_count), tmp_path / "m" / "1")
+    logs.write_warm_up(version, logs.of_predict(gate=[str(open_gate)]))
+    with (
+        running_server(
+            "--instances_per_model=2",
+            "--model_name=m",
+            f"--model_base_path={tmp_path / 'm'}",
+            flag.format(tmp_path),
+        ) as server,
+        client_of(server.grpc_port) as client,
+    ):
+        assert numbers(client, "m", [tmp_path / "a", tmp_path / "b"]) == [2, 2]
 
 
 def test_a_version_for_a_device_that_is_not_there_ends_with_that_error(tmp_path: Path):

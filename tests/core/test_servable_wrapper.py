@@ -22,11 +22,14 @@ from serving.core.servable import (
 )
 from serving.core.servable_id import ServableId
 from serving.core.servable_wrapper import ServableWrapper
+from serving.loaders.guarded_platform import GuardedServable
 from serving.loaders.instances import InstancesServable
 from serving.metrics.registry import Metrics
 from serving.monitoring.run_metrics import RunMetrics
 from serving.observability.observed_models import ObservedServable
 from serving.testing import FakeClock, FakeServable, InlineExecutor
+
+M1 = ServableId("m", 1)
 
 
 class Session:
@@ -50,13 +53,14 @@ def batching(servable: Servable) -> Servable:
 
 
 def measured(servable: Servable) -> Servable:
-    return RunMetrics(Metrics()).measured(servable, ServableId("m", 1), "tensorflow")
+    return RunMetrics(Metrics()).measured(servable, M1, "tensorflow")
 
 
 WRAPPERS: dict[str, Callable[[Servable], Servable]] = {
     "DirectServable": lambda servable: DirectServable(servable, InlineExecutor(), FakeClock()),
     "QueuedRuns": lambda servable: QueuedRuns(servable, 1),
     "BatchingServable": batching,
+    "GuardedServable": lambda servable: GuardedServable(M1, servable),
     "ObservedServable": ObservedServable,
     "_MeasuredServable": measured,
 }

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from serving.core.errors import DataLoss, FailedPrecondition, InvalidArgument
+from serving.core.cancellation import Cancellation
+from serving.core.errors import Cancelled, DataLoss, FailedPrecondition, InvalidArgument
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import RunCallback, RunOptions, Servable, instances_of, max_runs_of
 from serving.core.servable_id import ServableId
 from serving.loaders.device import CPU, Device, device_named
 from serving.loaders.hashmap_loader import HashmapPlatform
 from serving.loaders.instances import InstanceOptions, InstancesServable, load_instances
+from serving.loaders.simple_loader import SimpleLoader
 from serving.testing import FakeServable
 
 M1 = ServableId("m", 1)
@@ -97,6 +99,14 @@ def test_less_than_no_instance_is_refused():
         InstanceOptions(-1)
 
 
+def test_more_instances_than_anybody_means_are_refused():
+    assert len(InstanceOptions(256).placements) == 256
+    with pytest.raises(
+        InvalidArgument, match="instances_per_model must be at most 256, but is 257"
+    ):
+        InstanceOptions(257)
+
+
 class Failing:
     """Loads until it is at ``gpu:1``."""
 
@@ -116,13 +126,48 @@ class Failing:
 def test_where_one_can_not_be_loaded_those_before_it_are_closed():
     platform = Failing()
     with pytest.raises(DataLoss):
-        load_instances(platform, M1, "/m/1", InstanceOptions(0, GPUS))
+        load_instances(platform, M1, "/m/1", InstanceOptions(0, GPUS), Cancellation())
     assert [servable.closed for servable in platform.loaded] == [True]
+
+
+def test_a_load_that_is_not_wanted_any_more_ends_with_the_instance_it_is_at():
+    cancellation = Cancellation()
+
+    class Cancelling(Failing):
+        def load(
+            self, servable_id: ServableId, path: str, device: Device | None = None
+        ) -> Servable:
+            if self.loaded:
+                cancellation.cancel()
+            return super().load(servable_id, path, device)
+
+    platform = Cancelling()
+    with pytest.raises(Cancelled, match="Loading of servable cancelled"):
+        load_instances(platform, M1, "/m/1", InstanceOptions(5), cancellation)
+    assert [servable.closed for servable in platform.loaded] == [True, True]
+
+
+def test_cancelling_a_loader_ends_its_load_between_two_instances():
+    class Cancelling(Failing):
+        def load(
+            self, servable_id: ServableId, path: str, device: Device | None = None
+        ) -> Servable:
+            loader.cancel_load()
+            return super().load(servable_id, path, device)
+
+    platform = Cancelling()
+    loader = SimpleLoader(
+        "/", lambda: platform, lambda _i, _p, each: each, instances_of=lambda _: InstanceOptions(5)
+    )
+    with pytest.raises(Cancelled):
+        loader.load(M1)
+    assert [servable.closed for servable in platform.loaded] == [True]
+    assert loader.servable is None
 
 
 def test_a_single_instance_is_served_as_it_is():
     platform = Failing()
-    servable = load_instances(platform, M1, "/m/1", InstanceOptions())
+    servable = load_instances(platform, M1, "/m/1", InstanceOptions(), Cancellation())
     assert servable is platform.loaded[0]
     assert instances_of(servable) == (servable,)
 
@@ -202,7 +247,7 @@ def test_instances_that_are_bounded_are_so_together():
         ) -> Servable:
             return Bounded()
 
-    three = load_instances(Bounding(), M1, "/m/1", InstanceOptions(3))
+    three = load_instances(Bounding(), M1, "/m/1", InstanceOptions(3), Cancellation())
     assert max_runs_of(three) == 6
-    two = load_instances(Failing(), M1, "/m/1", InstanceOptions(2))
+    two = load_instances(Failing(), M1, "/m/1", InstanceOptions(2), Cancellation())
     assert max_runs_of(two) is None

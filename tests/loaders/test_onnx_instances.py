@@ -31,7 +31,7 @@ WAIT_SECONDS = 60  # only a failure waits so long
 
 
 def two_of(path: Path) -> Servable:
-    return load_instances(OnnxPlatform(), M1, str(path), InstanceOptions(2, (CPU,)))
+    return load_instances(OnnxPlatform(), M1, str(path), InstanceOptions(2, (CPU,)), Cancellation())
 
 
 def floats(*values: Any) -> np.ndarray:
@@ -162,7 +162,9 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> type[Session]:
 
 def test_instances_are_given_the_gpus_in_turn(tmp_path: Path, gpus: type[Session]):
     options = InstanceOptions(3, (Device("gpu", 1), Device("gpu", 0)))
-    servable = load_instances(OnnxPlatform(), M1, str(models.half_plus_two(tmp_path)), options)
+    servable = load_instances(
+        OnnxPlatform(), M1, str(models.half_plus_two(tmp_path)), options, Cancellation()
+    )
     sessions = [instance._session for instance in instances_of(servable)]
     assert [session.cuda_options["device_id"] for session in sessions] == ["1", "0", "1"]
     assert {session.other for session in sessions} == {"CPUExecutionProvider"}

@@ -31,6 +31,7 @@ from serving.core.resources import ResourceAllocation
 from serving.core.servable import BoundedServable, RunOptions, Servable, TensorInfo, run_and_wait
 from serving.core.servable_id import ServableId
 from serving.loaders.device import CPU, Device
+from serving.loaders.tflite_interpreter import TfLiteInterpreter
 from serving.loaders.tflite_loader import TfLitePlatform
 from serving.loaders.tflite_options import TfLiteOptions
 
@@ -242,6 +243,24 @@ def test_a_failed_run_leaves_nothing_to_the_next(loaded: Loaded):
     assert text.startswith("Failed to invoke TfLite interpreter: ")
     assert ".cc" not in text
     assert call(servable, x=floats([1, 2, 3, 4]))["y"].tolist() == [[10, 0]]
+
+
+def test_where_no_interpreter_can_be_made_anew_the_old_one_allocates_anew(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+):
+    """What it remembers of shapes need not be what it has memory for."""
+    servable = loaded(models.dense)
+    signature = servable.signatures["serving_default"]
+    name, fetch = signature.inputs["x"].name, signature.outputs["y"].name
+    assert call(servable, x=floats([1, 2, 3, 4]))["y"].tolist() == [[10, 0]]
+
+    def no_memory(_self: object) -> None:
+        raise Internal("Failed to allocate tensors")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TfLiteInterpreter, "_made", no_memory)
+        assert isinstance(run_error(servable, {name: floats([1, 2, 3])}, [fetch]), Internal)
+    assert servable._free.get()._shapes == {}
 
 
 def test_a_run_whose_deadline_has_passed_is_not_begun(loaded: Loaded):

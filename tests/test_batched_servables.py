@@ -1,0 +1,64 @@
+"""What batching tells of the versions it is put around, as they load and as parameters change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serving.batched_servables import BatchedServables
+from serving.config.batching_parameters import read_batching
+from serving.core.servable import Servable
+from serving.core.servable_id import ServableId
+from serving.loaders.instances import InstancesServable
+from serving.testing import FakeClock, FakeServable
+
+
+def wrapped(batched: BatchedServables, version: Path, servable: Servable) -> Servable:
+    return batched.wrap(ServableId(version.parent.name, 1), str(version), servable, FakeServable())
+
+
+def version_of(folder: Path, name: str, parameters: str | None) -> Path:
+    version = folder / name / "1"
+    version.mkdir(parents=True)
+    if parameters is not None:
+        (version / "batching_params.pbtxt").write_text(parameters)
+    return version
+
+
+def test_priorities_matter_only_once_a_loaded_version_honours_them(tmp_path: Path):
+    """Otherwise a header that a proxy adds would be refused, though nobody asked for priorities."""
+    batched = BatchedServables(read_batching("", per_version=True), FakeClock())
+    told: list[bool] = []
+    batched.tell_of_priorities(told.append)
+    assert told == [False]
+    kept = [
+        wrapped(batched, version_of(tmp_path, "plain", None), FakeServable()),
+        wrapped(batched, version_of(tmp_path, "batched", ""), FakeServable()),
+    ]
+    assert told[-1] is False
+    honouring = version_of(tmp_path, "honouring", "honor_priorities: true")
+    kept.append(wrapped(batched, honouring, FakeServable()))
+    assert told[-1] is True
+    (honouring / "batching_params.pbtxt").write_text("")
+    batched.reload()
+    assert told[-1] is False
+    del kept
+
+
+def test_fewer_threads_than_instances_are_logged_also_where_a_reload_makes_them_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    parameters = tmp_path / "parameters"
+    parameters.write_text("num_batch_threads { value: 3 }")
+    batched = BatchedServables(read_batching(str(parameters), per_version=False), FakeClock())
+    servable = InstancesServable([FakeServable(), FakeServable(), FakeServable()])
+    kept = wrapped(batched, tmp_path / "m" / "1", servable)
+    batched.reload()
+    warning = "has 3 instances, but num_batch_threads lets only 2 batches run at once"
+    assert "num_batch_threads" not in caplog.text
+    parameters.write_text("num_batch_threads { value: 2 }")
+    batched.reload()
+    batched.reload()
+    assert caplog.text.count(warning) == 1
+    del kept
