@@ -47,8 +47,10 @@ class LogWriter:
         self._is_started = self._is_stopping = False
         self._ended = threading.Event()
         self._clock = clock
+        self._in_use: frozenset[LogCollector] = frozenset()
         self._collectors: set[LogCollector] = set()
         self._failing: set[LogCollector] = set()
+        self._looked = clock.monotonic()
         self._thread = PeriodicThread("request_log", self.write_waiting, _LOOK_SECONDS, clock)
 
     def start(self) -> None:
@@ -58,6 +60,11 @@ class LogWriter:
                 return
             self._is_started = True
         self._thread.start()
+
+    def keep(self, collectors: frozenset[LogCollector]) -> None:
+        """Keep only these open between rounds, from now on; to begin with there are none."""
+        self._in_use = collectors
+        self._thread.wake()
 
     def stop(self, within_seconds: float) -> None:
         """Take no more, write what waits and close the logs, if that takes no longer than that."""
@@ -96,12 +103,28 @@ class LogWriter:
         """One round: everything that waits."""
         while entry := self._next():
             self._count(entry.model_name, self._write(entry))
-        self._collectors = {collector for collector in self._collectors if collector.is_open()}
+            # Where the queue is never empty, files have their time as well.
+            if self._clock.monotonic() - self._looked >= _LOOK_SECONDS:
+                self._look()
+        self._look()
+        self._close_unused()
         # What was put just before the stop may have come after the look above: another round does.
         if self._is_stopping and not self._waiting:
             for collector in self._collectors:
                 collector.close()
             self._ended.set()
+
+    def _look(self) -> None:
+        """See to the files whose time is over."""
+        self._looked = self._clock.monotonic()
+        self._collectors = {collector for collector in self._collectors if collector.is_open()}
+
+    def _close_unused(self) -> None:
+        in_use = self._in_use
+        for collector in self._collectors.difference(in_use):
+            collector.close()
+        self._collectors.intersection_update(in_use)
+        self._failing.intersection_update(in_use)
 
     def _next(self) -> LogEntry | None:
         with self._lock:

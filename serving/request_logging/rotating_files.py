@@ -44,7 +44,11 @@ class RotatingFiles:
         return self._file is not None
 
     def write(self, data: bytes) -> None:
-        """Append it, whole or not at all; raises OSError where that fails."""
+        """Append it, whole or not at all; raises OSError where that fails.
+
+        Half of it stays where not even that can be undone; then the file has ended.
+        """
+        self.close_if_over()
         if self._file is not None and self._size + len(data) > self._options.max_file_bytes:
             self.close()
         file = self._file or self._open()
@@ -53,12 +57,18 @@ class RotatingFiles:
             while rest:
                 rest = rest[file.write(rest) :]
         except OSError:
-            with suppress(OSError):
-                file.truncate(self._size)
-                file.seek(self._size)
-            self.close_if_over()
+            self._undo(file)
             raise
         self._size += len(data)
+
+    def _undo(self, file: FileIO) -> None:
+        """Leave nothing of the write that failed, or no place where another could follow it."""
+        try:
+            file.truncate(self._size)
+            file.seek(self._size)
+        except OSError:
+            with suppress(OSError):
+                self.close()
 
     def close_if_over(self) -> None:
         """End the file where its time is over, or it was deleted and takes room all the same."""

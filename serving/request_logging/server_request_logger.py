@@ -90,6 +90,7 @@ class ServerRequestLogger:
         self._collectors = {
             place: collector for place, collector in self._collectors.items() if place in in_use
         }
+        self._writer.keep(frozenset(self._collectors.values()))
         self._loggers = loggers
         self.loggers.by_model = {name: logger for name, (_, logger) in loggers.items()}
 

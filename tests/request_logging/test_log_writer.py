@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from serving.core.clock import SystemClock
+from serving.core.clock import Clock, SystemClock
 from serving.core.errors import Code
 from serving.request_logging import log_writer
 from serving.request_logging.log_writer import LogEntry, LogWriter
+from serving.testing import FakeClock
 
 
 class Collector:
@@ -23,6 +24,7 @@ class Collector:
         self.failures: list[Exception] = []
         self.closed = 0
         self.open = True
+        self.looks = 0
 
     def collect(self, record: bytes) -> None:
         if self.failures:
@@ -30,6 +32,7 @@ class Collector:
         self.records.append(record)
 
     def is_open(self) -> bool:
+        self.looks += 1
         return self.open
 
     def close(self) -> None:
@@ -39,10 +42,11 @@ class Collector:
 class Written:
     """A writer whose rounds are called, and what it counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.collector = Collector()
-        self.writer = LogWriter(SystemClock(), self._count)
+        self.writer = LogWriter(clock, self._count)
+        self.writer.keep(frozenset([self.collector]))
 
     def _count(self, model_name: str, code: Code) -> None:
         self.counts[model_name, code.name] += 1
@@ -54,7 +58,7 @@ class Written:
 
 @pytest.fixture
 def written() -> Written:
-    return Written()
+    return Written(SystemClock())
 
 
 def test_records_are_made_and_written_in_their_order_by_the_round_that_follows(written: Written):
@@ -168,3 +172,42 @@ def test_logs_that_are_not_open_any_more_are_forgotten(written: Written):
     written.writer.start()
     written.writer.stop(60)
     assert written.collector.closed == 0
+
+
+def test_files_have_their_time_also_where_the_queue_is_never_empty():
+    clock = FakeClock()
+    written = Written(clock)
+    looks: list[int] = []
+
+    def make() -> bytes:
+        looks.append(written.collector.looks)
+        clock.advance(2)
+        return b"a"
+
+    for _ in range(7):
+        written.put(make)
+    written.writer.write_waiting()
+    assert looks == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_a_log_that_is_not_in_use_any_more_is_closed_when_what_waits_for_it_is_written(
+    written: Written, caplog
+):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    written.collector.failures = [full, full]
+    written.put(b"a")
+    written.writer.write_waiting()
+    assert written.collector.closed == 0
+    written.put(b"b")
+    written.put(b"c")
+    written.writer.keep(frozenset())
+    written.writer.write_waiting()
+    assert (written.collector.records, written.collector.closed) == ([b"c"], 1)
+    written.put(b"d")  # of a call that was in progress
+    written.writer.write_waiting()
+    assert written.collector.closed == 2
+    written.collector.failures = [full, full]
+    for _ in range(2):
+        written.put(b"e")
+        written.writer.write_waiting()
+    assert caplog.text.count("No space left on device") == 3, "no failure is remembered"

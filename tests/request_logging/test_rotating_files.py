@@ -76,6 +76,17 @@ def test_a_file_that_was_deleted_is_left_so_that_its_room_comes_back(tmp_path: P
     assert contents(tmp_path) == [b"b"]
 
 
+def test_a_busy_log_looks_at_its_file_before_each_record(tmp_path: Path, clock):
+    made = files(tmp_path, clock, max_file_seconds=60)
+    made.write(b"a")
+    in_order(tmp_path)[0].unlink()
+    made.write(b"b")
+    clock.advance(60)
+    made.write(b"c")
+    made.close()
+    assert contents(tmp_path) == [b"b", b"c"]
+
+
 def test_the_oldest_files_make_room_and_files_of_others_stay(tmp_path: Path, clock):
     others = [tmp_path / "m-eu-20250101T000000Z-h-1-0.log", tmp_path / "m.log"]
     for number, other in enumerate(others):
@@ -126,6 +137,27 @@ def test_a_write_that_fails_leaves_no_half_of_a_record(tmp_path: Path, clock, mo
     made.write(b"ef")
     made.close()
     assert contents(tmp_path) == [b"abef"]
+
+
+def test_nothing_follows_half_a_record_that_can_not_be_undone(tmp_path: Path, clock, monkeypatch):
+    class BrokenDisk(FileIO):
+        def write(self, data):
+            if bytes(data) != b"cd":
+                return super().write(data)
+            super().write(b"c")
+            raise OSError(errno.EIO, "Input/output error")
+
+        def truncate(self, size=None):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("serving.request_logging.rotating_files.FileIO", BrokenDisk)
+    made = files(tmp_path, clock)
+    made.write(b"ab")
+    with pytest.raises(OSError, match="Input/output error"):
+        made.write(b"cd")
+    made.write(b"ef")
+    made.close()
+    assert contents(tmp_path) == [b"abc", b"ef"]
 
 
 def test_a_directory_that_is_missing_is_made(tmp_path: Path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -189,6 +191,34 @@ def test_models_that_name_the_same_files_share_them(tmp_path: Path, logs: Logs):
     logs.stop()
     assert len(list(tmp_path.iterdir())) == 1
     assert len(records(tmp_path)) == 2
+
+
+def await_(condition: Callable[[], bool]) -> None:
+    """Return once the thread that writes has made it so."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
+def open_files(folder: Path) -> set[str]:
+    """The suffixes of the files in there that this process has open."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # another thread has closed it meanwhile
+            path = descriptor.readlink()
+            if path.is_relative_to(folder):
+                found.add(path.suffix)
+    return found
+
+
+def test_a_log_that_a_reload_takes_away_has_no_open_file_any_more(tmp_path: Path, logs: Logs):
+    logs.apply(model(logging(tmp_path), "gone"), model(logging(tmp_path, "jsonl"), "stays"))
+    for name in ("gone", "stays"):
+        logs.by_model[name].log(CALL)
+    await_(lambda: open_files(tmp_path) == {".tfrecord", ".jsonl"})
+    logs.apply(model(None, "gone"), model(logging(tmp_path, "jsonl"), "stays"))
+    await_(lambda: open_files(tmp_path) == {".jsonl"})
 
 
 def refusal(config: LoggingConfig) -> str:
