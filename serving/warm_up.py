@@ -12,7 +12,13 @@ from pathlib import Path
 from serving.apis.tensorflow_serving.prediction_log import parse_prediction_log, run_prediction_log
 from serving.core.cancellation import Cancellation
 from serving.core.clock import Clock
-from serving.core.errors import Cancelled, DataLoss, InvalidArgument, ServingError
+from serving.core.errors import (
+    Cancelled,
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    ServingError,
+)
 from serving.core.servable import RunOptions, Servable, instances_of
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
@@ -66,12 +72,13 @@ class WarmUp:
     ) -> None:
         """Run the requests of the version at ``path`` one after another; blocks until all have run.
 
-        Raises DataLoss for a broken file, InvalidArgument for what is no PredictionLog and for
-        more than 1000 of them, Unimplemented for kinds that can not be run, the error of the first
-        request that fails, and Cancelled once the load is not wanted any more.
+        Raises FailedPrecondition for a file that can not be read, DataLoss for a broken one,
+        InvalidArgument for what is no PredictionLog and for more than 1000 of them, Unimplemented
+        for kinds that can not be run, the error of the first request that fails, and Cancelled once
+        the load is not wanted any more.
         """
         file = Path(path) / WARM_UP_FILE
-        if not file.exists():
+        if not _may_be_there(file):
             log.info("No warmup data file found at %s", file)
             return
         log.info("Starting to read warmup data for model at %s", file)
@@ -111,6 +118,10 @@ class WarmUp:
             )
         except ServingError as error:
             return records, error
+        except OSError as error:
+            return records, FailedPrecondition(
+                f"Failed to read warmup data of {runs.servable_id} at {path}: {error.strerror}"
+            )
         return records, None
 
     def _run_record(self, record: bytes, path: Path, runs: _Runs) -> None:
@@ -119,6 +130,14 @@ class WarmUp:
             raise InvalidArgument(f"Failed to parse warmup record: {record[:64]!r} from {path}")
         for _ in range(self._num_request_iterations * runs.num_instances):
             runs.run(partial(run_prediction_log, prediction, self._check_method_name))
+
+
+def _may_be_there(path: Path) -> bool:
+    """Also where that can not be told: to read it says why."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 _Start = Callable[[ServableHandle, RunOptions, Callable[[ServingError | None], None]], None]
@@ -130,6 +149,7 @@ class _Runs:
     def __init__(
         self, servable_id: ServableId, servable: Servable, cancellation: Cancellation
     ) -> None:
+        self.servable_id = servable_id
         self._handle = ServableHandle(servable_id, servable, lambda _handle: None)
         self._cancellation = cancellation
         self.num_instances = len(instances_of(servable))

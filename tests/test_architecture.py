@@ -71,7 +71,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "transport",
         }
     ),
-    "commands": frozenset({"core", "apis", "record_file", "warm_up"}),
+    "commands": frozenset({"core", "apis", "record_file", "request_logging", "warm_up"}),
     "cli": EVERYTHING,
     "testing": EVERYTHING,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import threading
@@ -28,7 +29,7 @@ from serving.loaders.instances import InstancesServable
 from serving.loaders.tensorflow_loader import TensorFlowPlatform
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.testing import FakeClock, FakeServable, InlineExecutor
-from serving.warm_up import WarmUp, WarmUpEnd
+from serving.warm_up import WARM_UP_FILE, WarmUp, WarmUpEnd
 
 M1 = ServableId("m", 1)
 PREDICT = logs.of_predict(x=[1.0])
@@ -166,6 +167,28 @@ def test_a_broken_file_fails_the_load_and_says_what_is_expected(tmp_path: Path):
         "truncated record at 0' failed with Read less bytes than requested. "
         "Please verify your warmup data is in TFRecord format."
     )
+
+
+def test_a_file_that_can_not_be_read_fails_the_load_and_names_the_version(tmp_path: Path):
+    path = tmp_path / WARM_UP_FILE
+    path.mkdir(parents=True)
+    error, end = failure(tmp_path, Watched())
+    assert isinstance(error, FailedPrecondition)
+    assert error.message == (
+        f"Failed to read warmup data of {{name: m version: 1}} at {path}: Is a directory"
+    )
+    assert end.records == 0
+
+
+def test_a_directory_that_can_not_be_looked_into_fails_the_load(tmp_path: Path, monkeypatch):
+    def denied(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    logs.write_warm_up(tmp_path, PREDICT)
+    monkeypatch.setattr(Path, "stat", denied)
+    monkeypatch.setattr(Path, "open", denied)
+    error, _ = failure(tmp_path, Watched())
+    assert error.message.endswith(": Permission denied")
 
 
 def test_a_load_that_is_cancelled_runs_no_further_request(tmp_path: Path):

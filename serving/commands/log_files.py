@@ -12,6 +12,7 @@ from serving.apis.tensorflow_serving.prediction_log import parse_prediction_log
 from serving.apis.tensorflow_serving.tensorflow_messages import PredictionLog
 from serving.core.errors import DataLoss, InvalidArgument, NotFound
 from serving.record_file import RecordReader
+from serving.request_logging.log_file_names import log_files
 
 _JSON_LINES = ".jsonl"
 _SUFFIXES = (".tfrecord", _JSON_LINES)
@@ -36,7 +37,7 @@ class LogFiles:
         """
         files = self._files()
         if not files:
-            raise NotFound(f"{self._path} is no file, and there is none that begins so")
+            raise NotFound(f"{self._path} is no file, and no request log has this prefix")
         for file in files:
             records = self._lines(file) if file.suffix == _JSON_LINES else self._records(file)
             with suppress(FileNotFoundError):  # the server that writes them also deletes the oldest
@@ -45,11 +46,7 @@ class LogFiles:
     def _files(self) -> Sequence[Path]:
         if self._path.is_file():
             return [self._path]
-        folder, prefix = self._path.parent, f"{self._path.name}-"
-        if not folder.is_dir():
-            return []
-        found = (file for file in folder.iterdir() if file.name.startswith(prefix))
-        return sorted(file for file in found if file.suffix in _SUFFIXES)
+        return sorted(log_files(self._path, _SUFFIXES)) if self._path.parent.is_dir() else []
 
     def _records(self, path: Path) -> Iterator[PredictionLog]:
         with path.open("rb") as file:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import socket
 import tempfile
-import time
 from contextlib import suppress
 from io import FileIO
 from itertools import count
@@ -15,6 +12,7 @@ from pathlib import Path
 
 from serving.core.clock import Clock
 from serving.core.errors import FailedPrecondition
+from serving.request_logging.log_file_names import log_file, log_files
 from serving.request_logging.request_log_options import RequestLogOptions
 
 log = logging.getLogger(__name__)
@@ -85,9 +83,7 @@ class RotatingFiles:
             file.close()
 
     def _open(self) -> FileIO:
-        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock.time()))
-        name = f"{moment}-{socket.gethostname()}-{os.getpid()}-{next(_file_numbers)}"
-        path = self._prefix.with_name(f"{self._prefix.name}-{name}{self._suffix}")
+        path = log_file(self._prefix, self._suffix, self._clock.time(), next(_file_numbers))
         self._make_room()
         self._file = FileIO(path, "x")
         self._size = 0
@@ -111,13 +107,11 @@ class RotatingFiles:
 
     def _files(self) -> list[tuple[float, int, Path]]:
         """When each file of the prefix was last written to, its size, and itself."""
-        pattern = rf"{re.escape(self._prefix.name)}-\d{{8}}T\d{{6}}Z-.*{re.escape(self._suffix)}"
         found = []
-        for path in self._prefix.parent.iterdir():
-            if re.fullmatch(pattern, path.name):
-                with suppress(FileNotFoundError):
-                    status = path.stat()
-                    found.append((status.st_mtime, status.st_size, path))
+        for path in log_files(self._prefix, [self._suffix]):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
         return found
 
 

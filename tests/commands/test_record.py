@@ -33,7 +33,7 @@ def read(path: Path) -> list[PredictionLog]:
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     """A request log's prefix."""
-    write(tmp_path / "log-1.tfrecord", of(1), of(2), of(1))
+    write(tmp_path / "log-20260101T000000Z-h-1-1.tfrecord", of(1), of(2), of(1))
     return tmp_path / "log"
 
 
@@ -62,8 +62,11 @@ def test_more_than_a_server_takes_are_not_written(log: Path, tmp_path: Path, cap
     ("arguments", "message"),
     [
         (["--model_name=n"], "NOT_FOUND: there are no calls of model n in {log}"),
-        (["--request_log={log}s"], "NOT_FOUND: {log}s is no file, and there is none that begins"),
-        (["--output={log}-1.tfrecord/out"], "{log}-1.tfrecord: "),
+        (["--request_log={log}s"], "NOT_FOUND: {log}s is no file, and no request log has this"),
+        (
+            ["--output={log}-20260101T000000Z-h-1-1.tfrecord/out"],
+            "{log}-20260101T000000Z-h-1-1.tfrecord: ",
+        ),
     ],
 )
 def test_where_nothing_can_be_written_it_is_said_why(
@@ -82,10 +85,10 @@ def test_calls_that_come_while_it_waits_are_taken(tmp_path: Path):
     thread = threading.Thread(target=main, args=(arguments, clock))
     thread.start()
     clock.await_waiters()
-    write(tmp_path / "log-1.tfrecord", of(1))
+    write(tmp_path / "log-20260101T000000Z-h-1-1.tfrecord", of(1))
     clock.advance(1)
     clock.await_waiters()
-    write(tmp_path / "log-2.tfrecord", of(2))
+    write(tmp_path / "log-20260101T000000Z-h-1-2.tfrecord", of(2))
     assert not output.exists()
     clock.advance(9)
     thread.join(60)
