@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import NamedTuple
 
 from serving.core.cancellation import Cancellation
-from serving.core.errors import ServingError
+from serving.core.errors import Code, ServingError
 
 
 class CallContext(NamedTuple):
@@ -42,3 +43,11 @@ TransportReply = Callable[[bytes | ServingError | WithMetadata], None]
 
 UnaryHandler = Callable[[bytes, CallContext, TransportReply], None]
 """Answers one call. May raise instead of replying, but never after having replied."""
+
+
+def code_of(answer: bytes | ServingError, context: CallContext) -> Code:
+    """What the client is told; what gRPC tells it where the call has been given up by now."""
+    if context.cancellation is not None and context.cancellation.cancelled:
+        is_late = context.deadline is not None and monotonic() >= context.deadline
+        return Code.DEADLINE_EXCEEDED if is_late else Code.CANCELLED
+    return answer.code if isinstance(answer, ServingError) else Code.OK

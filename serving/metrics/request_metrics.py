@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from serving.metrics.buckets import exponential
 from serving.metrics.cells import DistributionCell, NumberCell
@@ -27,12 +28,20 @@ def request_count(metrics: Metrics) -> Counter:
 class RequestMetrics:
     """Counts the requests of one call of an API, and how long those took that ended well.
 
-    ``api`` is as in ``Predict``, ``entrypoint`` is ``GRPC`` or ``REST``. Nothing is timed where
-    metrics are not published. Thread-safe.
+    ``api`` is as in ``Predict``, ``entrypoint`` is ``GRPC`` or ``REST``. Requests that fail may
+    name models that there are none of: ``shown_name`` says under which name they count. Nothing is
+    timed where metrics are not published. Thread-safe.
     """
 
-    def __init__(self, metrics: Metrics, api: str, entrypoint: str) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        api: str,
+        entrypoint: str,
+        shown_name: Callable[[str], str] = str,
+    ) -> None:
         self._call = (api, entrypoint)
+        self._shown_name = shown_name
         self._count = request_count(metrics)
         self._is_timed = metrics.is_published
         self._latency = metrics.histogram(
@@ -50,7 +59,7 @@ class RequestMetrics:
     def answered(self, model_name: str, status: str, began: float) -> None:
         """Count a request by the name of its status code."""
         if status != _OK:
-            self._count.increment(model_name, status)
+            self._count.increment(self._shown_name(model_name), status)
             return
         cells = self._of_models.get(model_name) or self._new_cells(model_name)
         count, latency = cells

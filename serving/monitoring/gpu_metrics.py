@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
+from collections.abc import Mapping, MutableMapping
 from types import ModuleType
 from typing import Any
 
@@ -39,24 +39,48 @@ def add_gpu_metrics(metrics: Metrics) -> None:
     except pynvml.NVMLError as error:
         log.debug("no metrics of GPUs: %s", error)
         return
-    metrics.sampled(DESCRIPTIONS, partial(sample_gpus, pynvml))
+    metrics.sampled(DESCRIPTIONS, GpuMetrics(pynvml).sample)
 
 
-def sample_gpus(nvml: ModuleType) -> dict[str, Cells]:
-    """What NVML tells of each device; ``nvml`` is the module ``pynvml``, initialised."""
-    used: dict[tuple[str, ...], Cell] = {}
-    total: dict[tuple[str, ...], Cell] = {}
-    busy: dict[tuple[str, ...], Cell] = {}
-    for index in range(nvml.nvmlDeviceGetCount()):
-        device = nvml.nvmlDeviceGetHandleByIndex(index)
-        labels = (str(index), *_texts(nvml, device))
-        memory = nvml.nvmlDeviceGetMemoryInfo(device)
-        used[labels], total[labels] = memory.used, memory.total
+class GpuMetrics:
+    """What NVML tells of each device; of those that fail, the first failure is logged."""
+
+    def __init__(self, nvml: ModuleType) -> None:
+        """``nvml`` is the module ``pynvml``, initialised."""
+        self._nvml = nvml
+        self._has_failed = False
+
+    def sample(self) -> dict[str, Cells]:
+        """All but what fails, by metric."""
+        cells: dict[str, dict[tuple[str, ...], Cell]] = {each.name: {} for each in DESCRIPTIONS}
         try:
-            busy[labels] = nvml.nvmlDeviceGetUtilizationRates(device).gpu / 100
-        except nvml.NVMLError:
-            log.debug("GPU %d does not tell its utilization", index)  # MIG
-    return {_USED.name: used, _TOTAL.name: total, _BUSY.name: busy}
+            count = self._nvml.nvmlDeviceGetCount()
+        except self._nvml.NVMLError as error:
+            self._note("GPUs can not be counted", error)
+            count = 0
+        for index in range(count):
+            try:
+                _sample(self._nvml, index, cells)
+            except self._nvml.NVMLError as error:
+                self._note(f"GPU {index} does not tell its metrics", error)
+        return dict(cells)
+
+    def _note(self, what: str, error: Exception) -> None:
+        log.log(logging.DEBUG if self._has_failed else logging.WARNING, "%s: %s", what, error)
+        self._has_failed = True
+
+
+def _sample(
+    nvml: ModuleType, index: int, cells: Mapping[str, MutableMapping[tuple[str, ...], Cell]]
+) -> None:
+    device = nvml.nvmlDeviceGetHandleByIndex(index)
+    labels = (str(index), *_texts(nvml, device))
+    memory = nvml.nvmlDeviceGetMemoryInfo(device)
+    cells[_USED.name][labels], cells[_TOTAL.name][labels] = memory.used, memory.total
+    try:
+        cells[_BUSY.name][labels] = nvml.nvmlDeviceGetUtilizationRates(device).gpu / 100
+    except nvml.NVMLError:
+        log.debug("GPU %d does not tell its utilization", index)  # MIG
 
 
 def _texts(nvml: ModuleType, device: Any) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from serving.core.call import CallContext, TransportReply, UnaryHandler, WithMetadata
+from serving.core.call import CallContext, TransportReply, UnaryHandler, WithMetadata, code_of
 from serving.core.errors import Code, ServingError
 from serving.metrics.registry import Metrics
 from serving.monitoring.buckets import CALL_SECONDS
@@ -15,8 +15,8 @@ _OK = Code.OK.name
 class RpcMetrics:
     """Has unary calls counted by method and code, and timed from request to answer. Thread-safe.
 
-    Methods are ``package.Service/Method``. A call that was given up counts with the answer that
-    nobody waits for any more.
+    Methods are ``package.Service/Method``. A call that was given up counts as such when its answer
+    comes, which nobody waits for any more.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -46,8 +46,9 @@ class RpcMetrics:
 
             def answer(result: bytes | ServingError | WithMetadata) -> None:
                 outcome = result.answer if isinstance(result, WithMetadata) else result
-                if isinstance(outcome, ServingError):
-                    failed(outcome.code, began)
+                code = code_of(outcome, context)
+                if code is not Code.OK:
+                    failed(code, began)
                 else:
                     in_progress(-1)
                     succeeded(time.perf_counter() - began)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import monotonic
 from urllib.parse import unquote
 
-from serving.core.call import CallContext, TransportReply, UnaryHandler, WithMetadata
+from serving.core.call import CallContext, TransportReply, UnaryHandler, WithMetadata, code_of
 from serving.core.call_observer import REQUEST_ID, CallObserver
-from serving.core.errors import Code, ServingError
+from serving.core.errors import ServingError
 from serving.core.observed_call import Arrival, Protocols, working_for
 from serving.transport.unary_call import call_handler
 
@@ -32,7 +31,7 @@ def _observed(path: str, handler: UnaryHandler, observer: CallObserver) -> Unary
         def answer(result: bytes | ServingError | WithMetadata) -> None:
             message, metadata = result if isinstance(result, WithMetadata) else (result, ())
             size = 0 if isinstance(message, ServingError) else len(message)
-            call.answered(_code(message, context).name, size)
+            call.answered(code_of(message, context).name, size)
             if call.returns_request_id:
                 metadata = (*metadata, (REQUEST_ID, call.request_id))
             reply(WithMetadata(message, metadata) if metadata else message)
@@ -42,14 +41,6 @@ def _observed(path: str, handler: UnaryHandler, observer: CallObserver) -> Unary
             call_handler(path, handler, request, context, answer)
 
     return handle
-
-
-def _code(result: bytes | ServingError, context: CallContext) -> Code:
-    """What the client is told; what gRPC tells it where the call has been given up by now."""
-    if context.cancellation is not None and context.cancellation.cancelled:
-        is_late = context.deadline is not None and monotonic() >= context.deadline
-        return Code.DEADLINE_EXCEEDED if is_late else Code.CANCELLED
-    return result.code if isinstance(result, ServingError) else Code.OK
 
 
 def _address(peer: str) -> str:

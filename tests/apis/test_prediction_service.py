@@ -548,3 +548,20 @@ def test_a_priority_that_there_is_none_of_is_refused(prioritizing, models, metho
         "x-request-priority must be one of high, normal, low, not 'urgent'",
     )
     assert models.leases == 0
+
+
+@pytest.mark.parametrize("method", ["Predict", "Classify", "Regress"])
+def test_a_request_that_is_refused_for_its_priority_counts(prioritizing, metrics, method):
+    context = CallContext(metadata=[("x-request-priority", "urgent")])
+    answer_to(prioritizing, method, context)
+    assert request_count(metrics).cells() == {("m", "INVALID_ARGUMENT"): 1}
+
+
+def test_invented_names_leave_room_for_models(service, metrics):
+    for number in range(102):
+        call(service, f"{SERVICE}/Predict", predict_request(model_spec(name=f"x{number}")))
+    call(service, f"{SERVICE}/Predict", predict_request(model_spec("S")))
+    cells = request_count(metrics).cells()
+    assert len(cells) == 102
+    assert cells["(other)", "NOT_FOUND"] == 2
+    assert sum(name == "m" for name, _ in cells) == 1

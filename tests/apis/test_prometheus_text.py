@@ -37,6 +37,14 @@ def test_a_metric_without_cells_has_its_type_only():
     assert prometheus_text([Family(COUNTER, {})]) == "# TYPE :tensorflow:serving:c counter\n"
 
 
+def test_metrics_of_this_server_say_what_they_are_and_prometheus_reads_it_back():
+    described = Description("c_total", "back\\slash\nand more", Kind.COUNTER)
+    text = prometheus_text([Family(described, {(): 1})])
+    assert text.splitlines()[0] == r"# HELP c_total back\\slash\nand more"
+    (family,) = text_string_to_metric_families(text)
+    assert family.documentation == described.help
+
+
 def test_a_histogram_counts_upwards_and_ends_with_its_sum():
     histogram = Description("/h", "", Kind.HISTOGRAM, ("m",), (1.0, 32.4))
     text = prometheus_text([Family(histogram, {("x",): Distribution((2, 0, 3), 120.5)})])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serving.core.call import CallContext, WithMetadata
+from serving.core.cancellation import Cancellation
 from serving.core.errors import NotFound, ServingError, Unavailable
 from serving.metrics.registry import Metrics
 from serving.monitoring.rpc_metrics import RpcMetrics
@@ -20,6 +21,7 @@ class Calls:
         self.replies: list[object] = []
         self.handle = RpcMetrics(self.metrics).measured(f"/{METHOD}", self._handler)
         self.outcome: object = None
+        self.context = CallContext()
 
     def _handler(self, request, context, reply) -> None:
         self.reply = reply
@@ -27,7 +29,7 @@ class Calls:
             raise self.outcome
 
     def call(self) -> None:
-        self.handle(b"", CallContext(), self.replies.append)
+        self.handle(b"", self.context, self.replies.append)
 
     def counts(self) -> dict[str, int]:
         cells = self.metrics.snapshot()["model_server_rpc_duration_seconds"].cells
@@ -70,6 +72,17 @@ def test_what_a_handler_raises_is_its_answer(error: Exception, code: str):
         calls.call()
     assert (calls.counts(), calls.in_progress()) == ({code: 1}, 0)
     assert calls.replies == []
+
+
+@pytest.mark.parametrize(("deadline", "code"), [(0.0, "DEADLINE_EXCEEDED"), (None, "CANCELLED")])
+def test_a_call_that_was_given_up_counts_as_such_however_its_run_ends(deadline, code: str):
+    calls = Calls()
+    cancellation = Cancellation()
+    calls.context = CallContext(deadline, cancellation=cancellation)
+    calls.call()
+    cancellation.cancel()
+    calls.reply(b"late")
+    assert (calls.counts(), calls.in_progress()) == ({code: 1}, 0)
 
 
 def test_a_method_that_was_never_called_is_there_with_zero():

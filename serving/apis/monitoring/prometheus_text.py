@@ -13,6 +13,8 @@ from serving.metrics.families import Cell, Description, Distribution, Family
 _NO_METRIC_NAME = re.compile(r"[^a-zA-Z0-9_]")
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
+_HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
+
 
 def metric_name(name: str) -> str:
     """The name on the page: whatever is no letter, digit or underscore becomes a colon."""
@@ -20,13 +22,18 @@ def metric_name(name: str) -> str:
 
 
 def prometheus_text(families: Iterable[Family]) -> str:
-    """The page for these metrics, one after another. A family without cells has its type only."""
+    """The page for these metrics, one after another. A family without cells has its type only.
+
+    Those of TensorFlow Serving, whose names have slashes, have no help there, nor here.
+    """
     return "".join(f"{line}\n" for family in families for line in _family(family))
 
 
 def _family(family: Family) -> Iterator[str]:
     described = family.description
     name = metric_name(described.name)
+    if described.help and described.name == name:
+        yield f"# HELP {name} {described.help.translate(_HELP_ESCAPES)}"
     yield f"# TYPE {name} {described.kind.value}"
     for values, cell in family.cells.items():
         labels = [

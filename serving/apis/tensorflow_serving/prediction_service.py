@@ -38,6 +38,7 @@ from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata, model
 from serving.inference.multi_inference import TaskResult, multi_inference
 from serving.inference.predict import PredictResult, predict
 from serving.inference.regress import regress
+from serving.metrics.model_names import ModelNames
 from serving.metrics.registry import Metrics
 from serving.metrics.request_metrics import ExampleMetrics, RequestMetrics
 
@@ -119,12 +120,13 @@ class PredictionService:
     ) -> None:
         self._models = models
         self._loggers = loggers or CallLoggers()
-        self._predict_metrics = RequestMetrics(metrics, _PREDICT, "GRPC")
-        of_classify = RequestMetrics(metrics, _CLASSIFY, "GRPC")
+        shown = ModelNames(models.names).shown
+        self._predict_metrics = RequestMetrics(metrics, _PREDICT, "GRPC", shown)
+        of_classify = RequestMetrics(metrics, _CLASSIFY, "GRPC", shown)
         self._classify_api = _ExampleApi(
             _CLASSIFY, LoggedVerb.CLASSIFY, classify, encode_classify, of_classify
         )
-        of_regress = RequestMetrics(metrics, _REGRESS, "GRPC")
+        of_regress = RequestMetrics(metrics, _REGRESS, "GRPC", shown)
         self._regress_api = _ExampleApi(
             _REGRESS, LoggedVerb.REGRESS, regress, encode_regress, of_regress
         )
@@ -152,7 +154,11 @@ class PredictionService:
         """As :meth:`_answer` with a count, but in fewer steps: of this call there are very many."""
         began = self._predict_metrics.begun()
         model, request = self._requests.read(data)
-        options = self._run_options(context, _PREDICT)
+        try:
+            options = self._run_options(context, _PREDICT)
+        except ServingError as refusal:
+            _count_and_reply(model, self._predict_metrics, began, refusal, reply)
+            return
 
         def leased(handle: ServableHandle | ServingError) -> None:
             if isinstance(handle, ServingError):
@@ -198,7 +204,12 @@ class PredictionService:
     ) -> None:
         """Classify or regress: the two requests have the same fields."""
         began = api.metrics.begun()
-        options = self._run_options(context, api.name)
+        counted = _counted(decode_model_spec(message.model_spec), api.metrics, began, reply)
+        try:
+            options = self._run_options(context, api.name)
+        except ServingError as error:
+            counted(error)
+            return
         examples = serialized_examples(message.input)
 
         def start(handle: ServableHandle, done: Done[T]) -> None:
@@ -216,7 +227,7 @@ class PredictionService:
             start,
             api.encode,
             _Asked(api.logged_as, message.model_spec.signature_name, data, context),
-            _counted(decode_model_spec(message.model_spec), api.metrics, began, reply),
+            counted,
         )
 
     def _multi_inference(self, data: bytes, context: CallContext, reply: Reply) -> None:

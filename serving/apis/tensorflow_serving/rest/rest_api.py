@@ -27,6 +27,7 @@ from serving.core.priority import REQUEST_PRIORITY, Priority, requested_priority
 from serving.core.request_log import CallLoggers
 from serving.inference.attempt import attempt
 from serving.inference.model_metadata import SIGNATURE_DEF, ModelMetadata, model_metadata
+from serving.metrics.model_names import ModelNames
 from serving.metrics.registry import Metrics
 from serving.metrics.request_metrics import RequestMetrics
 
@@ -114,8 +115,9 @@ class RestApi:
         self._clock = clock
         self._cors = _CORS_HEADERS if self._options.cors else ()
         metrics = metrics or Metrics()
-        self._request_metrics = RequestMetrics(metrics, "", "REST")
-        self._verb_metrics = {verb: RequestMetrics(metrics, verb, "REST") for verb in VERBS}
+        shown = ModelNames(models.names).shown
+        self._request_metrics = RequestMetrics(metrics, "", "REST", shown)
+        self._verb_metrics = {verb: RequestMetrics(metrics, verb, "REST", shown) for verb in VERBS}
 
     def honor_priorities(self, honors: bool) -> None:
         """Change that option, for the requests to come."""
@@ -129,6 +131,7 @@ class RestApi:
         try:
             body = await receive_body(receive, headers, self._options.max_body_bytes)
         except ServingError as error:
+            self._count_unread(scope["method"], target, error)
             await _send(_error(error), self._cors, send)
             return
         if body is None:
@@ -139,10 +142,20 @@ class RestApi:
             return
         began = self._request_metrics.begun()
         route, answer = await self._answer(request)
+        self._count(route, answer.code, began)
+        await _send(answer, self._cors, send)
+
+    def _count(self, route: Route | None, code: Code, began: float) -> None:
         name, verb = (route.spec.name, route.verb) if route else ("", "")
         counting = self._verb_metrics.get(verb, self._request_metrics)
-        counting.answered(name, answer.code.name, began)
-        await _send(answer, self._cors, send)
+        counting.answered(name, code.name, began)
+
+    def _count_unread(self, method: str, target: str, error: ServingError) -> None:
+        """A call whose body was refused."""
+        if is_api(target):
+            route = attempt(lambda: find_route(method, target))
+            found = None if isinstance(route, ServingError) else route
+            self._count(found, error.code, self._request_metrics.begun())
 
     async def _answer(self, request: _Request) -> tuple[Route | None, _Answer]:
         """The answer, and the call that the target names, if it names one."""
