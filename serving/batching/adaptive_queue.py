@@ -27,11 +27,11 @@ _LEAST_SECONDS_TO_WAIT = 50e-6
 class AdaptiveQueue(Generic[T]):
     """Tasks in one row; how many make a batch is decided when a thread is there to run it.
 
-    A :class:`~serving.batching.batch_queue.TaskQueue`. Where larger batches take less time a row,
-    one batch runs at a time in each of the servable's ``instances``, and what comes meanwhile makes
-    up the next. It waits for its share of as many tasks as were there lately, but only for a share
-    of the time that it will run: one that grows while waiting pays, in rows a second, and shrinks
-    while it does not.
+    A :class:`~serving.batching.batch_queue.TaskQueue`. Where larger batches bring more rows a
+    second than single rows side by side, one batch runs at a time in each of the servable's
+    ``instances``, and what comes meanwhile makes up the next. It waits for its share of as many
+    tasks as were there lately, but only for a share of the time that it will run: one that grows
+    while waiting pays, in rows a second, and shrinks while it does not.
     """
 
     def __init__(
@@ -92,6 +92,8 @@ class AdaptiveQueue(Generic[T]):
             self._until = min(deadlines, default=math.inf)
         self._running += 1
         self._running_rows += batch.size
+        batch.in_progress = self._running
+        self._size.taken()
         self._peak = self._rows + self._running_rows
         return batch
 
@@ -99,6 +101,7 @@ class AdaptiveQueue(Generic[T]):
         if self._running >= self._instances:  # else another instance has been free for longer
             self._free_since = now
             self._rows_when_free = self._rows
+        self._size.ran(batch.size, max(batch.in_progress, self._running))
         self._running -= 1
         self._running_rows -= batch.size
         self._size.choose()

@@ -24,12 +24,15 @@ class Batch(Generic[T]):
     """Tasks to be processed at once. Not thread-safe.
 
     ``size`` is the sum of theirs, ``since`` when the first came, ``until`` the first deadline.
+    ``in_progress``: how many batches of its queue were when it was taken, with it, where that
+    counts.
     """
 
-    __slots__ = ("_tasks", "last_ticket", "since", "size", "until")
+    __slots__ = ("_tasks", "in_progress", "last_ticket", "since", "size", "until")
 
     def __init__(self) -> None:
         self._tasks: dict[int, tuple[T, int]] = {}  # by ticket
+        self.in_progress = 1
         self.last_ticket = -1
         self.size = 0
         self.since = math.inf

@@ -38,6 +38,7 @@ from serving.core.servable import (
     RunOptions,
     Servable,
     TensorInfo,
+    instances_of,
     max_runs_of,
     may_run_long,
 )
@@ -210,7 +211,7 @@ class BatchingServable(ServableWrapper):
         run_times = self._run_times[key.tensors]
         queue: TaskQueue[BatchingTask]
         if options.adaptive:
-            queue = AdaptiveQueue(options, split_task, run_times, len(self.instances))
+            queue = AdaptiveQueue(options, split_task, run_times, _runs_at_once(self._servable))
         else:
             queue = BatchQueue(options.queue, split_task, run_times)
         # Turns are TensorFlow Serving's unless priorities are honoured: nothing that others ask
@@ -235,6 +236,11 @@ class BatchingServable(ServableWrapper):
         if options.adaptive and max_runs_of(self._servable) is None:
             quick = QuickRuns(work.run_alone, options, run_times, self._clock)
         return _Queue(self._scheduler.add_queue(queue, work.process, place), quick)
+
+
+def _runs_at_once(servable: Servable) -> int:
+    """How many batches at the same time are no hindrance to one another."""
+    return max_runs_of(servable) or len(instances_of(servable))
 
 
 def _names(tensors: Mapping[str, TensorInfo]) -> list[str]:

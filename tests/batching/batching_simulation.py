@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,13 +28,16 @@ class Simulation:
     """Runs single-row requests; ``run_seconds`` tells how long a batch of so many rows takes.
 
     Runs vary by some percent, and answers take about ``client_seconds`` until the same client's
-    next request is there.
+    next request is there. There are so many ``threads``; more batches at once than ``processors``
+    take longer in proportion.
     """
 
     def __init__(
         self,
         make_queue: Callable[[RunTimes], TaskQueue[tuple[float, int]]],
         run_seconds: Callable[[int], float],
+        threads: int = 1,
+        processors: int = 1,
     ) -> None:
         self._run_times = RunTimes()
         self._queue = make_queue(self._run_times)
@@ -41,7 +45,9 @@ class Simulation:
         self._random = random.Random(7)
         self._count = itertools.count()
         self._arrivals: list[tuple[float, int]] = []
-        self._running: tuple[float, Batch[tuple[float, int]], float] | None = None
+        self._threads = threads
+        self._processors = processors
+        self._running: list[tuple[float, int, Batch[tuple[float, int]], float]] = []
         self._waits: list[float] = []
         self._sizes: list[int] = []
 
@@ -65,16 +71,18 @@ class Simulation:
         now = 0.0
         while now < seconds:
             arrival = self._arrivals[0][0] if self._arrivals else seconds
-            free = self._running[0] if self._running else max(now, self._queue.ready_at)
-            if arrival <= free:
+            done = self._running[0][0] if self._running else math.inf
+            idle = len(self._running) < self._threads
+            begin = max(now, self._queue.ready_at) if idle else math.inf
+            if arrival <= min(done, begin):
                 now, client = arrival, heappop(self._arrivals)[1] if self._arrivals else -1
                 if now < seconds:
                     self._queue.add(Entry(next(self._count), (now, client), 1), now)
-            elif self._running:
-                now = free
+            elif done <= begin:
+                now = done
                 self._end_of_run(now, seconds / 2, client_seconds)
             else:
-                now = free
+                now = begin
                 self._begin_run(now)
         waits = sorted(self._waits)
         return Outcome(
@@ -87,12 +95,11 @@ class Simulation:
     def _begin_run(self, now: float) -> None:
         batch = self._queue.take(now)
         takes = self._run_seconds(batch.size) * (1 + 0.1 * abs(self._random.gauss(0, 1)))
-        self._running = now + takes, batch, takes
+        takes *= max(1, (len(self._running) + 1) / self._processors)
+        heappush(self._running, (now + takes, next(self._count), batch, takes))
 
     def _end_of_run(self, now: float, counted_from: float, client_seconds: float) -> None:
-        assert self._running is not None
-        _, batch, took = self._running
-        self._running = None
+        _, _, batch, took = heappop(self._running)
         self._run_times.learn(batch.size, took)
         self._queue.processed(batch, now)
         if now > counted_from:

@@ -276,3 +276,33 @@ def test_under_a_light_load_nobody_waits_much_longer_than_without_batching(model
     alone = Simulation(fixed(1, 0), run_seconds).open_loop(rate, seconds)
     untuned = Simulation(adaptive, run_seconds).open_loop(rate, seconds)
     assert untuned.p50_seconds <= 1.25 * alone.p50_seconds
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("clients", "processors"), [(4, 4), (16, 4), (16, 1)], ids=["few", "many", "one processor"]
+)
+def test_it_gives_up_runs_side_by_side_only_for_batches_that_bring_more(
+    model: str, clients: int, processors: int
+):
+    """It answers as many as rows one by one on every thread, and as batches one after the other."""
+    run_seconds = MODELS[model]
+    seconds = 800 * run_seconds(1)
+
+    def rate(make: Callable[[RunTimes], BatchQueue | AdaptiveQueue], threads: int) -> float:
+        simulation = Simulation(make, run_seconds, threads, min(threads, processors))
+        return simulation.closed_loop(clients, seconds).rate
+
+    assert rate(adaptive, 4) >= 0.9 * max(rate(fixed(1, 0), 4), rate(fixed(64, 0), 1))
+
+
+def test_what_is_in_progress_when_a_size_is_to_be_tried_does_not_end_the_trial():
+    driven = Driven(lambda size: 0.01 * size)
+    driven.add(*["a"] * 300)
+    sizes = [len(driven.run()) for _ in range(20)]
+    assert driven.queue.most_at_once == math.inf
+    before = [driven.queue.take(driven.now) for _ in range(150)]
+    for batch in before:
+        driven.queue.processed(batch, driven.now)
+    assert sizes[-1] == 1
+    assert len(driven.run()) > 1

@@ -101,6 +101,22 @@ def test_queues_that_take_the_place_of_others_know_of_all_instances_too():
     assert lane.queue.most_at_once == 3
 
 
+class Bounded(FakeServable):
+    max_runs = 2
+
+
+def test_a_batch_runs_at_a_time_for_each_run_that_a_model_does_at_once():
+    servable, clock = Bounded(), FakeClock()
+    scheduler = SharedBatchScheduler(SchedulerOptions(1), clock)
+    batched = BatchingServable(servable, servable, scheduler, BatchingOptions(adaptive=True), clock)
+    (lane,) = scheduler._lanes.values()
+    run_times = batched._run_times[("x:0",), ("y:0",)]
+    for size in (1, 2):  # larger ones pay
+        run_times.learn(size, 1.0)
+    lane.queue.processed(Batch(), clock.monotonic())
+    assert lane.queue.most_at_once == 2
+
+
 class TestDeadlines:
     @pytest.fixture
     def batched(self) -> Batched:
