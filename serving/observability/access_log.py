@@ -6,7 +6,9 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from queue import Empty, Full, Queue
 
 from serving.core.errors import InvalidArgument
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 STDOUT = "stdout"
 _MOST_WAITING = 20_000
 _MOST_AT_ONCE = 500
+_SECONDS_TO_STOP = 5.0
 _PLAIN = re.compile(r"[\w.:/+@,~\[\]{}%-]+", re.ASCII)
 
 _Fields = Mapping[str, str | int | None]
@@ -42,7 +45,7 @@ class AccessLog:
         self._calls: Queue[ObservedCall | None] = Queue(most_waiting)
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._lock = threading.Lock()
-        self._dropped = 0
+        self._dropped = self._dropped_told = self._lost_told = 0
         self._last_error = ""
 
     @property
@@ -60,11 +63,17 @@ class AccessLog:
             ) from None
         self._thread.start()
 
-    def stop(self) -> None:
-        """Write what waits, then no more."""
-        self._calls.put(None)
-        self._thread.join()
-        self._out.close()
+    def stop(self, within_seconds: float = _SECONDS_TO_STOP) -> None:
+        """Write what waits, then no more; given up where it takes longer than that."""
+        until = time.monotonic() + within_seconds
+        with suppress(Full):
+            self._calls.put(None, timeout=within_seconds)
+            self._thread.join(max(0.0, until - time.monotonic()))
+        if self._thread.is_alive():
+            lost = self._calls.qsize()
+            log.error("the access log does not end in time: about %d lines are lost", lost)
+        else:
+            self._out.close()
 
     def began(self, call: ObservedCall, metadata: RequestMetadata) -> None:
         """There is nothing to write yet."""
@@ -77,17 +86,31 @@ class AccessLog:
                 self._dropped += 1
 
     def _run(self) -> None:
-        told = 0
         goes_on = True
         while goes_on:
             calls = self._waiting()
             goes_on = calls[-1] is not None
-            lines = [self._line(self._fields(call)) for call in calls if call is not None]
-            if lines:
-                self._write(lines)
-            if self._dropped > told:
-                log.warning("the access log lacks %d calls: too many", self._dropped - told)
-                told = self._dropped
+            try:
+                self._write_lines_of([call for call in calls if call is not None])
+            except Exception:
+                log.exception("lines of the access log are lost; it goes on with the next ones")
+            self._tell_what_lacks(is_last=not goes_on)
+
+    def _write_lines_of(self, calls: Sequence[ObservedCall]) -> None:
+        if calls:
+            self._write([self._line(self._fields(call)) for call in calls])
+
+    def _tell_what_lacks(self, *, is_last: bool) -> None:
+        dropped = self._dropped
+        if dropped > self._dropped_told:
+            log.warning("the access log lacks %d calls: too many", dropped - self._dropped_told)
+            self._dropped_told = dropped
+        lost = self._out.lost
+        if lost > self._lost_told and (is_last or not self._last_error):
+            log.warning(
+                "the access log lacks %d calls: they could not be written", lost - self._lost_told
+            )
+            self._lost_told = lost
 
     def _waiting(self) -> list[ObservedCall | None]:
         """At least one, at most so many at a time; None, last of all, where no more will come."""
@@ -100,11 +123,14 @@ class AccessLog:
         return calls
 
     def _write(self, lines: list[str]) -> None:
-        """What can not be written is left out; that is logged once as long as it is so."""
+        """What can not be written is left out; that is logged once as long as it is so.
+
+        How many lines it were is logged when it is so no longer.
+        """
         try:
             self._out.write("".join(f"{line}\n" for line in lines).encode())
-        except OSError as error:
-            reason = str(error.strerror)
+        except (OSError, ValueError) as error:
+            reason = str(error.strerror) if isinstance(error, OSError) else str(error)
             if reason != self._last_error:
                 log.warning("access_log: can not write to %s: %s", self._target, reason)
             self._last_error = reason

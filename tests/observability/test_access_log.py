@@ -1,7 +1,10 @@
 """The access log: one line for each call, wherever it goes."""
 
+import io
 import json
 import shutil
+import threading
+import time
 
 import pytest
 from observed_calls import HTTP, PREDICT, ended_call
@@ -129,3 +132,88 @@ def test_a_file_that_is_gone_for_good_is_told_once_and_harms_no_call(tmp_path, c
     log.stop()
 
     assert caplog.text.count("can not write") == 1
+    assert "the access log lacks 4 calls: they could not be written" in caplog.text
+
+
+def test_how_many_lines_a_full_disk_took_is_told_when_it_takes_them_again(tmp_path, caplog):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log = AccessLog(str(folder / "access.log"), as_json=False)
+    for _ in range(2):
+        a_call(log)
+    log._out.open()
+    shutil.rmtree(folder)
+    log._write(["a line", "another"])
+    log._tell_what_lacks(is_last=False)
+    assert "lacks" not in caplog.text
+    folder.mkdir()
+    log.start()
+    log.stop()
+
+    assert len((folder / "access.log").read_text().splitlines()) == 2
+    assert caplog.text.count("the access log lacks 2 calls: they could not be written") == 1
+
+
+def test_standard_output_that_is_closed_is_told_once_and_ends_nothing(monkeypatch, caplog):
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stdout", closed)
+    log = AccessLog("stdout", as_json=False)
+    log.start()
+    for _ in range(3):
+        a_call(log)
+    log.stop()
+
+    assert caplog.text.count("can not write to stdout: I/O operation on closed file") == 1
+    assert "the access log lacks 3 calls" in caplog.text
+
+
+def test_a_call_that_has_no_line_keeps_no_later_one_back(tmp_path, caplog):
+    log = AccessLog(str(tmp_path / "access.log"), as_json=True)
+    log._write_lines_of = broken_once(log._write_lines_of)
+    log.start()
+    a_call(log)
+    await_(lambda: "lines of the access log are lost" in caplog.text)
+    a_call(log)
+    log.stop()
+
+    assert len((tmp_path / "access.log").read_text().splitlines()) == 1
+
+
+def test_a_stop_does_not_wait_for_a_disk_that_hangs(tmp_path, caplog):
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hang(_calls):
+        reached.set()
+        go_on.wait(60)
+
+    log = AccessLog(str(tmp_path / "access.log"), as_json=False, most_waiting=1)
+    log._write_lines_of = hang
+    log.start()
+    a_call(log)
+    assert reached.wait(60)
+    a_call(log)  # fills the queue
+    log.stop(0.01)
+    assert "does not end in time: about 1 lines are lost" in caplog.text
+    go_on.set()
+    log.stop()
+
+
+def broken_once(write):
+    """The first time it raises what nobody expects."""
+    failures = [LookupError("a defect")]
+
+    def broken(calls):
+        if failures:
+            raise failures.pop()
+        write(calls)
+
+    return broken
+
+
+def await_(condition):
+    """Return once the thread that writes has made it so."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.002)

@@ -1,5 +1,6 @@
 """A file that lines are appended to while others rotate it."""
 
+import errno
 import os
 
 import pytest
@@ -51,3 +52,43 @@ def test_a_file_that_can_not_be_made_again_is_tried_again(file, tmp_path):
     file.write(b"two\n")
 
     assert (tmp_path / "a.log").read_bytes() == b"two\n"
+
+
+def test_a_line_that_a_full_disk_cut_off_is_ended_and_lines_that_are_lost_are_counted(
+    file, tmp_path, monkeypatch
+):
+    """As on a disk that fills up: some bytes go, then none do, until there is room again."""
+    room, write = [6], os.write
+
+    def small(descriptor, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = write(descriptor, data[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr("serving.observability.appended_file.os.write", small)
+    with pytest.raises(OSError, match="No space left"):
+        file.write(b"one\ntwo\nthree\nfour\n")
+    assert file.lost == 2
+    with pytest.raises(OSError, match="No space left"):
+        file.write(b"five\n")
+    assert file.lost == 3
+    room[0] = 2
+    with pytest.raises(OSError, match="No space left"):
+        file.write(b"six\n")
+    assert file.lost == 4
+    room[0] = 100
+    file.write(b"seven\n")
+
+    assert (tmp_path / "a.log").read_bytes() == b"one\ntwo\nseven\n"
+
+
+def test_the_rest_of_a_line_does_not_go_into_another_file(file, tmp_path):
+    file.write(b"one\n")
+    file._rest = b"rest\n"
+    (tmp_path / "a.log").unlink()
+    file.write(b"two\n")
+
+    assert (tmp_path / "a.log").read_bytes() == b"two\n"
+    assert file.lost == 1
