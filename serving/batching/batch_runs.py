@@ -84,6 +84,10 @@ class BatchRuns:
                     result = _in_order_of(task.fetches, self._fetches, share)
                 except ServingError as error:
                     result = error
+                except Exception:  # outputs that are no arrays, which no call is to wait for
+                    calls = [task.options.call]
+                    log.exception("a run of %r failed", self._servable, extra=calls_in_log(calls))
+                    result = Internal("the run failed unexpectedly")
             done(result)
 
         if task.options.call is not None:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
 from serving.loaders.device import Device
+from serving.loaders.platform import Platform
 from serving.loaders.tflite_options import MODEL_FILE
-
-
-class _Platform(Protocol):
-    def estimate(self, path: str) -> ResourceAllocation: ...
-
-    def load(
-        self, servable_id: ServableId, path: str, device: Device | None = None
-    ) -> Servable: ...
 
 
 class TfLitePreferred:
@@ -27,7 +19,7 @@ class TfLitePreferred:
     Both platforms are functions, so that only what a version needs has to be installed.
     """
 
-    def __init__(self, lite: Callable[[], _Platform], other: Callable[[], _Platform]) -> None:
+    def __init__(self, lite: Callable[[], Platform], other: Callable[[], Platform]) -> None:
         self._lite = lite
         self._other = other
 
@@ -39,5 +31,5 @@ class TfLitePreferred:
         """Raises what the platform that loads it raises."""
         return self._platform(path).load(servable_id, path, device)
 
-    def _platform(self, path: str) -> _Platform:
+    def _platform(self, path: str) -> Platform:
         return self._lite() if Path(path, MODEL_FILE).is_file() else self._other()

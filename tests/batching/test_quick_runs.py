@@ -172,6 +172,19 @@ def test_a_run_alone_is_held_to_what_batches_are():
     assert isinstance(alone(Fewer(), ["y:0"], ["y:0"]), Internal)
 
 
+def test_a_run_alone_is_answered_though_its_outputs_are_no_arrays(
+    caplog: pytest.LogCaptureFixture,
+):
+    class Listing(FakeServable):
+        def run(self, feeds, fetches, options, done):
+            done([[1.0, 2.0]])
+
+    answer = alone(Listing(), ["y:0"], ["y:0"])
+    assert isinstance(answer, Internal)
+    assert answer.message == "the run failed unexpectedly"
+    assert "Traceback" in caplog.text
+
+
 class Quick(FakeServable):
     """Takes a microsecond."""
 
