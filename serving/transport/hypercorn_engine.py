@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -69,6 +70,7 @@ class _Config(Config):
     accesslog = None
     errorlog = logging.getLogger("hypercorn.error")
     include_server_header = False
+    keep_alive_max_requests = sys.maxsize  # at the last one it drops what is still being answered
 
     @property
     def ssl_enabled(self) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 
@@ -85,14 +86,22 @@ class Certificate:
         """For servers that stand on Python's ssl and speak these protocols, the best first."""
         key = tuple(protocols)
         self._contexts = {**self._contexts, key: _ssl_context(self._options, key)}
-        context = _ssl_context(self._options, key)
-
-        def take_latest(connection: ssl.SSLObject, _name: str | None, _first: object) -> None:
-            # Loading into the context that is in use would never take a former CA out of it.
-            connection.context = self._contexts[key]
-
-        context.sni_callback = take_latest  # comes with every handshake, also without a name
+        context = _LatestContext(ssl.PROTOCOL_TLS_SERVER)
+        context.latest = lambda: self._contexts[key]
         return context
+
+
+class _LatestContext(ssl.SSLContext):
+    """Begins connections with the context of the moment, which never changes itself.
+
+    Each has sessions of its own: a client that resumes one from before a change is asked for its
+    certificate again, and one of a former CA stays out.
+    """
+
+    latest: Callable[[], ssl.SSLContext]
+
+    def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:
+        return self.latest().wrap_bio(*arguments, **named)
 
 
 _OF_NO_USE = (
@@ -135,11 +144,16 @@ def _ssl_context(options: TlsOptions, protocols: Sequence[str] = ()) -> ssl.SSLC
         with _as_file(f"{options.server_key}\n{options.server_cert}\n") as path:
             context.load_cert_chain(path, password="")  # a key that needs one is refused
         if options.client_verify:
-            context.load_verify_locations(cadata=options.custom_ca)
+            context.load_verify_locations(cadata=_in_ascii(options.custom_ca))
             context.verify_mode = ssl.CERT_REQUIRED
     except (ssl.SSLError, ValueError):
         raise InvalidArgument(_OF_NO_USE) from None
     return context
+
+
+def _in_ascii(pem: str) -> str:
+    """What Python's ssl takes; comments, which nobody reads, may be in any language."""
+    return pem.encode("ascii", "replace").decode("ascii")
 
 
 @contextmanager
@@ -149,12 +163,12 @@ def _as_file(secret: str) -> Iterator[str]:
     It is in memory where the system has such files: containers may have no disk to write to.
     """
     if hasattr(os, "memfd_create"):
-        with os.fdopen(os.memfd_create("certificate"), "w") as file:
+        with os.fdopen(os.memfd_create("certificate"), "w", encoding="utf-8") as file:
             file.write(secret)
             file.flush()
             yield f"/proc/self/fd/{file.fileno()}"
     else:
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as on_disk:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".pem") as on_disk:
             on_disk.write(secret)
             on_disk.flush()
             yield on_disk.name

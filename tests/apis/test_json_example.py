@@ -114,3 +114,13 @@ def test_a_bad_example_is_named(text, message):
     with pytest.raises(InvalidArgument) as refused:
         examples_of(text)
     assert refused.value.message == message
+
+
+def test_a_name_that_is_no_text_is_refused():
+    for document in (
+        b'{"examples": [{"a\xff": 1}]}',
+        b'{"context": {"a\xff": 1}, "examples": [{}]}',
+    ):
+        with pytest.raises(InvalidArgument) as refused:
+            serialized_examples(read_object(document))
+        assert refused.value.message == 'Feature: "a" has a name that is not UTF-8'

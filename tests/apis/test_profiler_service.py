@@ -8,7 +8,7 @@ import pytest
 from serving.apis.profiler.profiler_service import ProfilerService
 from serving.core.call import CallContext
 from serving.core.cancellation import Cancellation
-from serving.core.errors import AlreadyExists, Internal, InvalidArgument, Unimplemented
+from serving.core.errors import AlreadyExists, Internal, InvalidArgument, Unavailable, Unimplemented
 from serving.core.profiler import Trace, TraceOptions
 from serving.generated import profiler_service_pb2 as protos
 from serving.testing import FakeClock
@@ -220,3 +220,18 @@ def test_handlers_return_at_once(service):
     assert threads.get(timeout=WAIT_SECONDS) != caller
     terminate(service)
     call.outcome()
+
+
+def test_without_a_thread_for_it_a_recording_is_refused_and_the_next_one_is_not(
+    service, monkeypatch
+):
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Unavailable, match="there is no thread for a recording"):
+            profile(service)
+    recording = profile(service)
+    recording.cancellation.cancel()
+    assert recording.outcome().tool_data

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import uvicorn
 
+from serving.apis.tensorflow_serving.rest import json_writer
+from serving.apis.tensorflow_serving.rest.npy import npz_bytes
 from serving.apis.tensorflow_serving.rest.rest_api import RestApi, RestOptions
 from serving.batching.direct_servable import DirectServable
 from serving.core.clock import SystemClock
@@ -873,3 +875,74 @@ def test_a_large_chunked_body_over_a_socket(connection):
     )
     answer = json.loads(connection.getresponse().read())["predictions"]
     np.testing.assert_array_equal(np.array(answer, np.float32), values / 2 + 2)
+
+
+class Noting(FakeServable):
+    """Notes the thread of each run, and whether it was told that it may wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = []
+
+    def run(self, feeds, fetches, options, done):
+        self.runs.append((threading.current_thread().name, options.caller_may_wait))
+        super().run(feeds, fetches, options, done)
+
+
+@pytest.mark.parametrize(("rows", "thread"), [(3, "MainThread"), (20_000, "executor_0")])
+def test_after_a_load_what_is_large_goes_on_off_the_event_loop(rows, thread):
+    servable = Noting()
+
+    class Loading(FakeModels):
+        def lease(self, spec, deadline, leased):
+            lend = super().lease
+            threading.Thread(target=lambda: lend(spec, deadline, leased)).start()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="executor") as executor:
+        api = RestApi(Loading(m=servable), executor=executor)
+        body = json.dumps({"instances": [1.0] * rows})
+        assert ask(api, "POST", "/v1/models/m:predict", body).status == 200
+    assert servable.runs == [(thread, thread != "MainThread")]
+
+
+def test_for_a_client_that_has_left_nothing_is_written(monkeypatch):
+    """It would be written on the thread of the batch, and keep the next one waiting."""
+    written = []
+    monkeypatch.setattr(json_writer, "predictions", written.append)
+    ends = []
+
+    class Held(FakeServable):
+        def run(self, feeds, fetches, options, done):
+            run = super().run
+            ends.append((options.cancellation, lambda: run(feeds, fetches, options, done)))
+
+    models = FakeModels(m=Held())
+    incoming = [{"type": "http.request", "body": REQUEST}, {"type": "http.disconnect"}]
+
+    async def receive():
+        return incoming.pop(0)
+
+    async def send(message):
+        assert message
+
+    async def exchange():
+        scope = {"type": "http", "method": "POST", "path": "/v1/models/m:predict", "headers": []}
+        call = asyncio.create_task(RestApi(models, executor=InlineExecutor())(scope, receive, send))
+        while not (ends and ends[0][0].cancelled):
+            await asyncio.sleep(0)
+        batch = threading.Thread(target=ends[0][1])
+        batch.start()
+        await call
+        batch.join()
+
+    asyncio.run(exchange())
+    assert (written, models.lent) == ([], 0)
+
+
+def test_a_short_archive_which_may_hold_much_is_read_off_the_event_loop():
+    executor = Recording()
+    api = RestApi(FakeModels(m=FakeServable()), executor=executor)
+    body = npz_bytes({"x": np.ones(3, np.float32)})
+    headers = {"Content-Type": "application/x-npz"}
+    assert ask(api, "POST", "/v1/models/m:predict", body, headers).status == 200
+    assert executor.submitted > 0

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 
 import pytest
 import zstandard
 from fake_models import FakeModels
 from rest_exchange import ask
 
-from serving.apis.tensorflow_serving.rest.content_coding import LEAST_BYTES, preferred_coding
+from serving.apis.tensorflow_serving.rest.content_coding import (
+    LEAST_BYTES,
+    decode,
+    preferred_coding,
+)
 from serving.apis.tensorflow_serving.rest.rest_api import RestApi, RestOptions
 from serving.testing import FakeServable, InlineExecutor
 
@@ -94,7 +99,10 @@ def test_only_what_may_be_compressed_varies(api):
         ("x-gzip", "gzip"),
         ("zstd;q=0.5, gzip;q=0.9", "gzip"),
         ("gzip, zstd", "zstd"),
-        ("*", "zstd"),
+        ("*", "gzip"),
+        ("*, zstd;q=0.1", "gzip"),
+        ("zstd, *", "zstd"),
+        ("gzip;q=0, *", ""),
         ("*, zstd;q=0", "gzip"),
         ("*;q=0", ""),
         ("gzip;q=0, zstd;q=0.000", ""),
@@ -108,3 +116,25 @@ def test_only_what_may_be_compressed_varies(api):
 )
 def test_the_coding_with_the_highest_quality_is_taken(accepted, coding):
     assert preferred_coding(accepted) == coding
+
+
+def test_of_many_small_members_little_is_read_twice(monkeypatch):
+    """What follows a member is copied: in large pieces, that is most of the body each time."""
+    given = []
+    real = zlib.decompressobj
+
+    class Counting:
+        def __init__(self, *arguments):
+            self._stream = real(*arguments)
+
+        def decompress(self, chunk, most):
+            given.append(len(chunk))
+            return self._stream.decompress(chunk, most)
+
+        def __getattr__(self, name):
+            return getattr(self._stream, name)
+
+    monkeypatch.setattr(zlib, "decompressobj", Counting)
+    body = gzip.compress(b"a") * 5000
+    assert decode(body, {b"content-encoding": b"gzip"}, 10**6) == b"a" * 5000
+    assert sum(given) < 20 * len(body)

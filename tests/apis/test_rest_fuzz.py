@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import zipfile
 
 import numpy as np
 import pytest
@@ -212,3 +214,33 @@ def test_what_brings_down_parsers(api, body, verb):
     # What is too large for a float is infinite, and the first of two keys counts.
     is_right = b"[1e9" in body or b'"instances": [1], ' in body
     assert response.status == (200 if is_right and verb == "predict" else 400)
+
+
+DESCRS = st.builds(
+    "{}{}{}".format,
+    st.sampled_from(["", "<", ">", "|", "="]),
+    st.sampled_from("biufcSUVmMO?"),
+    st.sampled_from(["", "0", "1", "2", "4", "8", "9" * 9, "8[s/0]"]),
+)
+SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 2**31, 2**61, 2**64, -1]), max_size=3).map(tuple)
+
+
+@EXAMPLES
+@given(
+    form=st.tuples(DESCRS, SHAPES),
+    data=st.binary(max_size=32) | st.integers(0, 8).map(lambda size: b"\xff" * 4 * size),
+    name=st.sampled_from(["", "several", "examples", *(dtype.label for dtype in DTYPES)]),
+    packed=st.booleans(),
+)
+def test_arrays_of_any_kind(api, form, data, name, packed):
+    descr, shape = form
+    header = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode()
+    body = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + data
+    if packed:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("x0.npy", body)
+        body = file.getvalue()
+    kind = "application/x-npz" if packed else "application/x-npy"
+    headers = {"Content-Type": kind, "x-signature-name": name}
+    check(api, "POST", "/v1/models/m:predict", body, headers)

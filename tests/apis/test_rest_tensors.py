@@ -204,3 +204,32 @@ def test_only_predict_takes_tensors(api):
     response = ask(api, "POST", "/v1/models/m:classify", npy_bytes(ONE), {"Content-Type": NPY})
     assert response.status == 400
     assert json.loads(response.body)["error"].startswith("JSON Parse error: ")
+
+
+def test_strings_of_too_different_lengths_are_not_made_as_long_as_the_longest(api):
+    values = ["x" * 100_000] + ["a"] * 1000
+    document = json.dumps({"signature_name": "string", "inputs": values}).encode()
+    refused = sent(api, document, "application/json", Accept=NPY)
+    assert refused.status == 400
+    assert (
+        "Output x has strings of too different lengths for numpy's format"
+        in (json.loads(refused.body)["error"])
+    )
+    assert sent(api, document, "application/json").status == 200
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("point", [0xD800, 0xDFFF, 0x110000, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_strings_of_what_is_no_character_are_refused(api, order, point):
+    def body(value):
+        stored = np.array([ord("a"), value], f"{order}u4")
+        return npy_bytes(stored.view(f"{order}U2"))
+
+    refused = sent(api, body(point), x_signature_name="string")
+    assert (refused.status, json.loads(refused.body)) == (
+        400,
+        {"error": "Input x has strings with what is no character of Unicode"},
+    )
+    assert loaded(sent(api, body(0x10FFFF), x_signature_name="string")).tolist() == [
+        "a\U0010ffff".encode()
+    ]

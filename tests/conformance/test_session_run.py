@@ -192,6 +192,11 @@ NOT_FOUND, INVALID = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT
         ),
         (
             "half",
+            {"feed": feed(x__0=[[1.0]]) + feed(x=[[1.0]]), "fetch": ["y:0"]},
+            (INVALID, "SessionRun feeds x:0 more than once"),
+        ),
+        (
+            "half",
             {"feed": feed(x__0=TensorProto(dtype=999))},
             (INVALID, "tensor parsing error: x:0: no tensor type has the number 999"),
         ),

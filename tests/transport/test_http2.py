@@ -9,6 +9,7 @@ import ssl
 import httpx
 import pytest
 from certificates import Authority
+from hypercorn.config import Config
 
 from serving.transport.http_options import HYPERCORN, UVICORN, HttpOptions
 from serving.transport.http_server import HttpServer
@@ -91,3 +92,16 @@ def test_a_connection_carries_many_requests_at_the_same_time():
 
     with serving(HYPERCORN) as port:
         assert asyncio.run(ask(port)) == [b"%d,2" % number for number in range(64)]
+
+
+def test_a_connection_lasts_however_many_requests_it_has_carried(monkeypatch):
+    """Left alone, hypercorn would end it after some, and drop those that are being answered."""
+    monkeypatch.setattr(Config, "keep_alive_max_requests", 3)
+    with (
+        serving(HYPERCORN) as port,
+        httpx.Client(http1=False, http2=True, timeout=WAIT_SECONDS) as client,
+    ):
+        for _ in range(8):
+            answer = client.post(f"http://127.0.0.1:{port}/", content=b"x")
+            (stream,) = {answer.extensions["stream_id"]}
+    assert stream == 15  # the eighth of one connection

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import socket
 import ssl
 
 import pytest
@@ -123,3 +124,41 @@ def test_a_client_of_a_former_ca_is_not_served_once_the_ca_is_replaced(serving, 
         assert get_anew(port, old, new.issue("client")) == b"https"
         with pytest.raises(REFUSED):
             get_anew(port, old, old.issue("client"))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_of_a_former_ca_is_of_no_use_once_the_ca_is_replaced(
+    serving, old, new, server, version
+):
+    """Who resumes a session shows no certificate again."""
+    certificate = Certificate(TlsOptions(server.key, server.cert, old.cert, client_verify=True))
+    pair = old.issue("client")
+    context = ssl.create_default_context(cafile=old.cert_file)
+    context.load_cert_chain(pair.cert_file, pair.key_file)
+    context.maximum_version = version
+
+    def get_with(port, session=None):
+        with (
+            socket.create_connection(("127.0.0.1", port), 20) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as client,
+        ):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = client.recv(65536)
+            return answer.startswith(b"HTTP/1.1 200"), client.session
+
+    with serving(certificate) as port:
+        served, session = get_with(port)
+        assert served
+        certificate.replace(TlsOptions(server.key, server.cert, new.cert, client_verify=True))
+        with contextlib.suppress(*REFUSED):
+            served, _ = get_with(port, session)
+            assert not served
+
+
+def test_comments_of_any_language_may_stand_around_what_is_read(serving, old, server):
+    comment = "# F\u0151tan\u00fas\u00edtv\u00e1ny\n"
+    options = TlsOptions(
+        comment + server.key, comment + server.cert, comment + old.cert, client_verify=True
+    )
+    with serving(Certificate(options)) as port:
+        assert get_anew(port, old, old.issue("client")) == b"https"

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from serving.core.call import CallContext, Reply, UnaryHandler
 from serving.core.clock import Clock
-from serving.core.errors import AlreadyExists, Internal, InvalidArgument, ServingError
+from serving.core.errors import AlreadyExists, Internal, InvalidArgument, ServingError, Unavailable
 from serving.core.profiler import Profiler, TraceOptions
 from serving.generated import profiler_service_pb2 as protos
 
@@ -41,8 +41,7 @@ class ProfilerService:
         self._profiler = profiler
         self._clock = clock
         self._recording = threading.Lock()  # held from the first word of one to its answer
-        self._session = ""
-        self._stop = threading.Event()
+        self._current = ("", threading.Event())  # the session of it, and what ends it early
 
     def methods(self) -> Mapping[str, UnaryHandler]:
         """The handler of each method, by its full path."""
@@ -87,8 +86,9 @@ class ProfilerService:
     def _terminate(self, data: bytes, _context: CallContext, reply: Reply) -> None:
         """End that session's recording early; its answer holds what there is."""
         session = _parsed(protos.TerminateRequest, data).session_id
-        if session and session == self._session:
-            self._stop.set()
+        current, stop = self._current
+        if session and session == current:
+            stop.set()
         reply(protos.TerminateResponse().SerializeToString())
 
     def _begin(
@@ -98,21 +98,31 @@ class ProfilerService:
         context: CallContext,
         reply: Reply,
     ) -> None:
-        """Record on a thread, at most until the call ends. Raises AlreadyExists beside another."""
+        """Record on a thread, at most until the call ends. Raises AlreadyExists beside another.
+
+        And Unavailable where the system has no thread for it.
+        """
         if not self._recording.acquire(blocking=False):
             raise AlreadyExists("Another profiler session active.")
-        self._session = session
-        self._stop = stop = threading.Event()
+        stop = threading.Event()
+        self._current = (session, stop)
         if context.cancellation:
             context.cancellation.when_cancelled(stop.set)
 
+        def end() -> None:
+            self._current = ("", stop)
+            self._recording.release()
+
         def work() -> None:
             answer = _outcome(record, stop)
-            self._session = ""
-            self._recording.release()
+            end()
             reply(answer)
 
-        threading.Thread(target=work, name="profiler", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="profiler", daemon=True).start()
+        except RuntimeError:
+            end()
+            raise Unavailable("there is no thread for a recording") from None
 
 
 def _outcome(

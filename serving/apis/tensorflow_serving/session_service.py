@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 
@@ -131,7 +132,8 @@ def _names(
             raise FailedPrecondition(f'Serving signature key "{name}" not found.')
         fed = _behind_aliases("input", fed, signature.inputs)
         fetched = _behind_aliases("output", fetched, signature.outputs)
-    if twice := {name for name in fed if fed.count(name) > 1}:
+    tensors = Counter(name if ":" in name else f"{name}:0" for name in fed)
+    if twice := [name for name, count in tensors.items() if count > 1]:
         raise InvalidArgument(f"SessionRun feeds {', '.join(sorted(twice))} more than once")
     return fed, fetched
 

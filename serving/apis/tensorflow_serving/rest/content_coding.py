@@ -19,9 +19,10 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _GZIP_LEVEL = 1  # numbers as text hardly get smaller with more effort
 _ZSTD_LEVEL = 1
 _ZSTD_MOST_WINDOW = 8 * 2**20  # what RFC 9659 lets a content coding ask a recipient for
-# What follows a member is copied for the next one: in whole bodies, many small members would take
-# time by the square of their number.
+# What follows a member is copied for the next one, which may be as small: so it gets little, and
+# more for as long as it goes on.
 _CHUNK_BYTES = 64 * 2**10
+_FIRST_CHUNK_BYTES = 256
 _QUALITY = re.compile(r"q=([01](?:\.[0-9]{0,3})?)", re.IGNORECASE)
 
 
@@ -42,8 +43,8 @@ def encode(content: Content, headers: Headers) -> Content:
 def preferred_coding(accepted: str) -> str:
     """``zstd``, ``gzip`` or, for none of them, nothing: the one with the highest quality.
 
-    Of two that are liked the same the cheaper one is taken, zstd. ``x-gzip`` is gzip, and ``*``
-    stands for those that are not named.
+    Of two that are liked the same the cheaper one is taken, zstd. ``x-gzip`` is gzip, and so is
+    ``*``: who sends it, such as a proxy, may never have heard of zstd.
     """
     qualities: dict[str, float] = {}
     for item in accepted.lower().split(","):
@@ -54,7 +55,7 @@ def preferred_coding(accepted: str) -> str:
         name = name.strip().removeprefix("x-")
         qualities[name] = float(match[1]) if match else 1.0
     others = qualities.get("*", 0.0)
-    wanted = {name: qualities.get(name, others) for name in ("zstd", "gzip")}
+    wanted = {"zstd": qualities.get("zstd", 0.0), "gzip": qualities.get("gzip", others)}
     best = max(wanted, key=wanted.__getitem__)
     return best if wanted[best] > 0 and wanted[best] >= qualities.get("identity", 0.0) else ""
 
@@ -79,11 +80,13 @@ def _inflate(body: bytes, max_bytes: int) -> bytes:
     parts: list[bytes] = []
     room = max_bytes
     stream = zlib.decompressobj(_GZIP_WINDOW)
-    at = 0
+    at, most = 0, _CHUNK_BYTES
     while at < len(body):
         if stream.eof:
             stream = zlib.decompressobj(_GZIP_WINDOW)
-        chunk = body[at : at + _CHUNK_BYTES]
+            most = _FIRST_CHUNK_BYTES
+        chunk = body[at : at + most]
+        most = min(2 * most, _CHUNK_BYTES)
         try:
             part = stream.decompress(chunk, room + 1)  # as 0 would mean without a limit
         except zlib.error:

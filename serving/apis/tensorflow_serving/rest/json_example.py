@@ -48,7 +48,10 @@ def _serialized(value: Json) -> bytes:
     example = protos.Example()
     example.features.SetInParent()
     for name, content in value.items():
-        feature = example.features.feature[name]
+        try:
+            feature = example.features.feature[name]
+        except UnicodeEncodeError:
+            raise InvalidArgument(f"Feature: {quote(name)} has a name that is not UTF-8") from None
         for element in content if isinstance(content, list) else [content]:
             _add(element, name, feature)
     serialized: bytes = example.SerializeToString()

@@ -12,7 +12,7 @@ from serving.apis.tensorflow_serving.rest.routes import Route
 from serving.apis.tensorflow_serving.rest.verb import Call, Content, Writing
 from serving.apis.tensorflow_serving.rest.waiting_client import WaitingClient
 from serving.core.clock import Clock
-from serving.core.errors import ServingError, Unavailable
+from serving.core.errors import Cancelled, ServingError, Unavailable
 from serving.core.models import Models, ModelSpec
 from serving.core.priority import Priority
 from serving.core.request_log import CallLoggers, LoggedCall
@@ -69,7 +69,7 @@ class ModelCalls:
         that a stop leaves.
         """
         pending: PendingAnswer[Outcome] = PendingAnswer()
-        call = _ModelCall(self, route, encode, client, pending)
+        call = _ModelCall(self, route, encode, client, pending, num_bytes=num_bytes)
         if num_bytes <= _FEW_BYTES:
             call.begin(read)
         elif not self.submit(lambda: call.begin(read)):
@@ -128,7 +128,7 @@ class ModelCalls:
 class _ModelCall:
     """One call on its way: read, leased, run, written. Each step may be on another thread."""
 
-    __slots__ = ("_calls", "_client", "_encode", "_pending", "_route", "_starter")
+    __slots__ = ("_calls", "_client", "_encode", "_num_bytes", "_pending", "_route", "_starter")
 
     def __init__(
         self,
@@ -137,9 +137,12 @@ class _ModelCall:
         encode: Callable[[Content], Content],
         client: WaitingClient,
         pending: PendingAnswer[Outcome],
+        *,
+        num_bytes: float,
     ) -> None:
         self._calls = calls
         self._route = route
+        self._num_bytes = num_bytes
         self._encode = encode
         self._client = client
         self._pending = pending
@@ -167,14 +170,15 @@ class _ModelCall:
             elif threading.get_ident() == self._starter:
                 self._start(handle, call, options)
             else:  # the thread that a load has ended on
-                self._go_on(lambda: self._start(handle, call, options), amount=0)
+                is_large = self._num_bytes > _FEW_BYTES
+                self._go_on(lambda: self._start(handle, call, options), is_large)
 
         self._calls.lease(self._route.spec, options.deadline, leased)
 
     def _start(self, handle: ServableHandle, call: Call, options: RunOptions) -> None:
         def answer(outcome: Writing | ServingError) -> None:
             amount = 0 if isinstance(outcome, ServingError) else outcome.amount
-            self._go_on(lambda: self._finish(handle, outcome), amount)
+            self._go_on(lambda: self._finish(handle, outcome), amount > _LITTLE)
 
         failed = attempt(call, handle, options, answer)
         if isinstance(failed, ServingError):
@@ -183,6 +187,8 @@ class _ModelCall:
     def _finish(self, handle: ServableHandle, outcome: Writing | ServingError) -> None:
         if isinstance(outcome, ServingError):
             written: Outcome = outcome
+        elif self._client.cancelled:
+            written = Cancelled("the client has left")  # and nobody reads this
         else:
             written = attempt(self._written, outcome)
             if not isinstance(written, ServingError):
@@ -193,9 +199,8 @@ class _ModelCall:
     def _written(self, outcome: Writing) -> Content:
         return self._encode(outcome.write())
 
-    def _go_on(self, work: Callable[[], None], amount: int) -> None:
+    def _go_on(self, work: Callable[[], None], is_large: bool) -> None:
         """Do it where nobody has to wait for it long: what called back has other work to do."""
-        is_large = amount > _LITTLE
         is_starter = threading.get_ident() == self._starter
         stays = is_starter and not (is_large and self._pending.is_here)
         if stays or self._client.cancelled:  # where nobody waits, the loop may be about to end

@@ -17,6 +17,7 @@ from serving.apis.tensorflow_serving.rest.model_calls import ModelCalls, Outcome
 from serving.apis.tensorflow_serving.rest.read_call import VERBS, read_call
 from serving.apis.tensorflow_serving.rest.routes import Route, find_route, is_api
 from serving.apis.tensorflow_serving.rest.status import list_body, status_body
+from serving.apis.tensorflow_serving.rest.tensors import NPZ, media_type_of
 from serving.apis.tensorflow_serving.rest.verb import Call, Content, Headers
 from serving.apis.tensorflow_serving.rest.waiting_client import WaitingClient
 from serving.core.clock import Clock, SystemClock
@@ -189,7 +190,7 @@ class RestApi:
             return await self._calls.run(
                 route,
                 lambda: self._read(route.verb, request),
-                len(request.body) if b"content-encoding" not in request.headers else math.inf,
+                math.inf if _is_packed(request.headers) else len(request.body),
                 request.encoded,
                 WaitingClient(request.receive),
             )
@@ -247,6 +248,11 @@ def _target(scope: Scope) -> str:
     path: bytes = scope.get("raw_path") or scope["path"].encode("utf-8")
     query: bytes = scope.get("query_string", b"")
     return (path + b"?" + query if query else path).decode("utf-8", "surrogateescape")
+
+
+def _is_packed(headers: Headers) -> bool:
+    """Whether any amount may come out of the body, however short it is."""
+    return b"content-encoding" in headers or media_type_of(headers) == NPZ
 
 
 def _priority(headers: Headers) -> Priority:

@@ -25,6 +25,10 @@ SIGNATURE_NAME = b"x-signature-name"
 Inputs = Mapping[str, np.ndarray] | np.ndarray
 """Arrays by alias, or the array of the only input."""
 
+_MOST_PADDING_BYTES = 64 * 2**20
+_LAST_CHARACTER = 0x10FFFF
+_SURROGATES = (0xD800, 0xDFFF)
+
 
 def media_type_of(headers: Headers) -> bytes:
     """The one of these formats that the request is in; empty where it is in none."""
@@ -104,8 +108,7 @@ def _fitting(alias: str, array: np.ndarray, info: TensorInfo) -> np.ndarray:
     _check_shape(alias, array.shape, info.shape)
     kind = array.dtype.kind
     if info.dtype is DType.STRING and kind in "SU":
-        encoded = np.char.encode(array, "utf-8") if kind == "U" else array
-        return encoded.astype(np.object_)
+        return (_encoded(alias, array) if kind == "U" else array).astype(np.object_)
     stored = _stored_dtype(info.dtype)
     if info.dtype is DType.STRING or array.dtype.newbyteorder("=") != stored:
         raise InvalidArgument(
@@ -113,6 +116,15 @@ def _fitting(alias: str, array: np.ndarray, info: TensorInfo) -> np.ndarray:
             f"{info.dtype.label}"
         )
     return np.ascontiguousarray(array, stored).reshape(array.shape).view(numpy_dtype(info.dtype))
+
+
+def _encoded(alias: str, array: np.ndarray) -> np.ndarray:
+    """Strings of characters as UTF-8; raises InvalidArgument where some are no characters."""
+    points = np.frombuffer(array.tobytes(), np.dtype("u4").newbyteorder(array.dtype.byteorder))
+    first, last = _SURROGATES
+    if np.any((points > _LAST_CHARACTER) | ((points >= first) & (points <= last))):
+        raise InvalidArgument(f"Input {alias} has strings with what is no character of Unicode")
+    return np.char.encode(array, "utf-8")
 
 
 def _check_shape(alias: str, shape: Sequence[int], wanted: Sequence[int | None] | None) -> None:
@@ -151,6 +163,11 @@ def _stored(alias: str, array: np.ndarray) -> np.ndarray:
         raise InvalidArgument(
             f"Output {alias} has strings that end in zero bytes, which numpy's format loses: ask "
             "for application/json"
+        )
+    if len(values) * max(map(len, values), default=0) - sum(map(len, values)) > _MOST_PADDING_BYTES:
+        raise InvalidArgument(
+            f"Output {alias} has strings of too different lengths for numpy's format, which makes "
+            "all as long as the longest: ask for application/json"
         )
     return np.array(values, np.bytes_).reshape(array.shape)
 
