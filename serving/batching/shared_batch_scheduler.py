@@ -7,8 +7,6 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 from serving.batching.batch_queue import Batch, Entry, TaskQueue
@@ -30,25 +28,43 @@ Process = Callable[[Sequence[T]], None]
 """Does the work of one batch; called on a batch thread, which it may hold."""
 
 
-@dataclass(frozen=True, slots=True)
 class SharedQueue(Generic[T]):
-    """One queue of a scheduler, for those who put tasks into it. Thread-safe.
+    """One queue of a scheduler, for those who put tasks into it. Thread-safe."""
 
-    ``enqueue(task, size, deadline)`` has the task processed in some batch and returns its ticket
-    at once. It raises InvalidArgument for a task that is too large, Unavailable when the queue is
-    full or closed, ResourceExhausted for one that is not admitted. ``withdraw(ticket)`` gives back
-    the task, or those of its parts that no thread has taken yet; they will not be processed.
-    ``end()`` takes no more tasks; ``close()`` does, and returns when those enqueued are processed.
-    Both are idempotent. ``is_drained()``: whether the queue has ended and holds nothing.
-    ``waiting_rows()``: the sizes of the tasks that no thread has taken yet, together.
-    """
+    __slots__ = ("_lane", "_scheduler")
 
-    enqueue: Callable[[T, int, float], int]
-    withdraw: Callable[[int], Sequence[T]]
-    end: Callable[[], None]
-    close: Callable[[], None]
-    is_drained: Callable[[], bool]
-    waiting_rows: Callable[[], int]
+    def __init__(self, scheduler: SharedBatchScheduler, lane: Lane) -> None:
+        self._scheduler = scheduler
+        self._lane = lane
+
+    def enqueue(self, task: T, size: int, deadline: float) -> int:
+        """Have the task processed in some batch; returns its ticket at once.
+
+        Raises InvalidArgument for a task that is too large, Unavailable when the queue is full or
+        closed, ResourceExhausted for one that is not admitted.
+        """
+        return self._scheduler.enqueue(self._lane, task, size, deadline)
+
+    def withdraw(self, ticket: int) -> Sequence[T]:
+        """The task, or those of its parts that no thread has taken yet; they are not processed."""
+        return self._scheduler.withdraw(self._lane, ticket)
+
+    def end(self) -> None:
+        """Take no more tasks. Idempotent."""
+        self._scheduler.end(self._lane)
+
+    def close(self) -> None:
+        """End, and return when those enqueued are processed. Idempotent."""
+        self.end()
+        self._lane.drained.wait()
+
+    def is_drained(self) -> bool:
+        """Whether the queue has ended and holds nothing."""
+        return self._lane.drained.is_set()
+
+    def waiting_rows(self) -> int:
+        """The sizes of the tasks that no thread has taken yet, together."""
+        return self._scheduler.waiting_rows(self._lane)
 
 
 class SharedBatchScheduler:
@@ -120,14 +136,7 @@ class SharedBatchScheduler:
             self._lanes[lane.number] = lane
             if self._stopping:
                 queue.end()
-        return SharedQueue(
-            partial(self._enqueue, lane),
-            partial(self._withdraw, lane),
-            partial(self._end, lane),
-            partial(self._close, lane),
-            lane.drained.is_set,
-            partial(self._waiting_rows, lane),
-        )
+        return SharedQueue(self, lane)
 
     def run_once(self, thread: BatchThread | None = None) -> bool:
         """Process the next batch on the calling thread; False when none is ready."""
@@ -162,7 +171,8 @@ class SharedBatchScheduler:
             if not self._stopping:
                 self._threads.start_missing()
 
-    def _enqueue(self, lane: Lane, task: Any, size: int, deadline: float = math.inf) -> int:
+    def enqueue(self, lane: Lane, task: Any, size: int, deadline: float) -> int:
+        """As :meth:`SharedQueue.enqueue`."""
         now = self._clock.monotonic()
         with self._lock:
             entry = Entry(next(self._tickets), task, size, deadline)
@@ -216,7 +226,8 @@ class SharedBatchScheduler:
         at_once = min(lane.queue.most_at_once, self._most_in_progress(lane))
         return own / at_once + others / self._threads.count
 
-    def _withdraw(self, lane: Lane, ticket: int) -> Sequence[Any]:
+    def withdraw(self, lane: Lane, ticket: int) -> Sequence[Any]:
+        """As :meth:`SharedQueue.withdraw`."""
         with self._lock:
             withdrawn = lane.queue.withdraw(ticket)
             if self._ready_at(lane) > self._clock.monotonic():
@@ -226,20 +237,18 @@ class SharedBatchScheduler:
                 self._forget_if_drained(lane)
         return withdrawn
 
-    def _waiting_rows(self, lane: Lane) -> int:
+    def waiting_rows(self, lane: Lane) -> int:
+        """As :meth:`SharedQueue.waiting_rows`."""
         with self._lock:
             return lane.queue.rows
 
-    def _end(self, lane: Lane) -> None:
+    def end(self, lane: Lane) -> None:
+        """As :meth:`SharedQueue.end`."""
         with self._lock:
             lane.queue.end()
             self._forget_if_drained(lane)
             helper = self._threads.helper_for(self._ready_at(lane), self._clock.monotonic())
         wake(helper)
-
-    def _close(self, lane: Lane) -> None:
-        self._end(lane)
-        lane.drained.wait()
 
     def _take(self, now: float) -> tuple[tuple[Lane, Batch[Any]] | None, BatchThread | None]:
         """The next batch and its queue, if one is ready; and who has to look after the others."""
