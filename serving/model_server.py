@@ -86,7 +86,9 @@ class ModelServer:
         )
         self._observation = Observation(options.observability, self._clock)
         self._monitoring = (
-            Monitoring(self._metrics, self._clock) if self._metrics.is_published else None
+            Monitoring(self._metrics, self._clock, self._aspires_to)
+            if self._metrics.is_published
+            else None
         )
         self._running = ExitStack()
         self._grpc: GrpcServer | None = None
@@ -206,6 +208,9 @@ class ModelServer:
             platform = config.platform if config else "tensorflow"
             serving = self._monitoring.measured_servable(serving, servable_id, path, platform)
         return serving
+
+    def _aspires_to(self, servable_id: ServableId) -> bool:
+        return self.core.aspires_to(servable_id)
 
     def _watch_certificate(self, running: ExitStack) -> None:
         if self._certificate:

@@ -248,6 +248,12 @@ class ServerCore:
         """Every version that can be looked up now."""
         return self._manager.available()
 
+    def aspires_to(self, servable_id: ServableId) -> bool:
+        """Whether this version is to be served, also where its load has failed."""
+        if isinstance(self._manager, CachingManager):
+            return servable_id in self._manager.offered()
+        return self._manager.aspires_to(servable_id)
+
     def is_answering(self, name: str, version: int | None = None) -> bool | None:
         """Whether requests for the model, or for one version of it, are answered now; None where
         neither the configuration nor any version is known. Changes with the events of ``bus``.

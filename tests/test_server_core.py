@@ -190,6 +190,21 @@ def test_a_broken_version_shows_its_error_while_the_old_one_serves(tmp_path: Pat
         assert str(broken.error) == "INVALID_ARGUMENT: Unexpected format."
 
 
+def test_a_version_that_failed_is_aspired_to_until_its_model_is_dropped(tmp_path: Path) -> None:
+    write_version(tmp_path / "a", 1)
+    write_version(tmp_path / "b", 1)
+    a, b = table(tmp_path / "a", "a"), table(tmp_path / "b", "b")
+    broken = ServableId("b", 2)
+    with core(a, b) as served:
+        with state_reached(served, broken, ManagerState.END):
+            write_version(tmp_path / "b", 2, "three,columns,here\n")
+        assert served.aspires_to(broken)
+        with state_reached(served, ServableId("b", 1), ManagerState.END):
+            served.reload([a])
+        assert not served.aspires_to(broken)
+        assert served.aspires_to(ServableId("a", 1))
+
+
 def test_an_initial_model_that_fails_for_good_fails_the_start(tmp_path: Path) -> None:
     write_version(tmp_path / "good", 1)
     write_version(tmp_path / "bad", 3, "three,columns,here\n")
@@ -435,6 +450,9 @@ def test_models_load_on_their_first_request_where_that_is_wanted(tmp_path: Path)
         assert leased_version(served, ModelSpec("a")) == 1
         assert leased_version(served, ModelSpec("b")) == 1
         assert served.available() == [ServableId("b", 1)]
+        assert served.aspires_to(ServableId("a", 1))
+        served.reload(configs[1:])
+        assert not served.aspires_to(ServableId("a", 1))
 
 
 def test_a_cold_load_that_hangs_holds_up_no_other_model_and_is_bounded_by_the_deadline(

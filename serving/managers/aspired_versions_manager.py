@@ -95,6 +95,10 @@ class AspiredVersionsManager:
             for servable_id in self._basic.available(name)
         )
 
+    def aspires_to(self, servable_id: ServableId) -> bool:
+        """Whether a source wants this version, loaded or failed."""
+        return servable_id in self._aspired
+
     def aspired_versions(self, name: str, versions: Sequence[ServableData[Loader]]) -> None:
         """Serve exactly these versions of ``name``; replaces a list that is not yet applied."""
         with self._lock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from serving.batching.batch_listener import BatchFormed
 from serving.core.call import UnaryHandler
 from serving.core.clock import Clock
@@ -22,12 +24,15 @@ from serving.monitoring.version_metrics import VersionMetrics
 class Monitoring:
     """What the parts of a server are given so that they are counted. Thread-safe."""
 
-    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, metrics: Metrics, clock: Clock, aspires_to: Callable[[ServableId], bool]
+    ) -> None:
+        """``aspires_to``: whether a version that failed is to be served."""
         self._runs = RunMetrics(metrics)
         self._batches = BatchMetrics(metrics)
         self._rpcs = RpcMetrics(metrics)
         self._http = HttpMetrics(metrics)
-        self._versions = VersionMetrics(metrics, clock)
+        self._versions = VersionMetrics(metrics, clock, aspires_to)
         ProcessMetrics(metrics)
         add_gpu_metrics(metrics)
 

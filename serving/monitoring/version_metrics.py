@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,11 +43,16 @@ class VersionMetrics:
     """A listener of the event bus. Thread-safe.
 
     A load is the time from LOADING to AVAILABLE or to the END with an error, with all its attempts.
-    A version that has ended is forgotten; of those that failed the last 100 are shown.
+    A version that has ended is forgotten; of those that failed the last 100 are shown, each until
+    it is not wanted any more.
     """
 
-    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, metrics: Metrics, clock: Clock, aspires_to: Callable[[ServableId], bool]
+    ) -> None:
+        """``aspires_to``: whether a version that failed is to be served."""
         self._clock = clock
+        self._aspires_to = aspires_to
         self._lock = threading.Lock()
         self._versions: dict[ServableId, _Heard] = {}
         self._infos: dict[ServableId, tuple[str, str]] = {}
@@ -107,7 +113,18 @@ class VersionMetrics:
         if len(failed) > _MOST_FAILED:
             del self._versions[failed[0]]
 
+    def _forget_unwanted(self) -> None:
+        with self._lock:
+            failed = [each for each, heard in self._versions.items() if heard.state == _FAILED]
+        unwanted = [each for each in failed if not self._aspires_to(each)]
+        with self._lock:
+            for each in unwanted:
+                heard = self._versions.get(each)
+                if heard is not None and heard.state == _FAILED:
+                    del self._versions[each]
+
     def _sample(self) -> dict[str, Cells]:
+        self._forget_unwanted()
         with self._lock:
             states = [(each, heard.state) for each, heard in self._versions.items()]
             infos = list(self._infos.items())

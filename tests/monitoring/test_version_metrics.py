@@ -24,8 +24,11 @@ class Versions:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.clock = FakeClock()
+        self.unwanted: set[int] = set()
         self._bus: EventBus[ServableState] = EventBus()
-        self.listener = VersionMetrics(self.metrics, self.clock)
+        self.listener = VersionMetrics(
+            self.metrics, self.clock, lambda each: each.version not in self.unwanted
+        )
         self._bus.subscribe(self.listener.hear)
 
     def goes(self, version: int, *states: str, error: InvalidArgument | None = None) -> None:
@@ -85,6 +88,17 @@ def test_a_version_that_fails_before_it_loads_is_no_load(versions: Versions) -> 
     versions.goes(1, "START", "END", error=BROKEN)
     assert versions.durations("load") == {}
     assert versions.states() == {"1": "FAILED"}
+
+
+def test_a_failure_is_shown_until_the_version_is_not_wanted_any_more(versions: Versions) -> None:
+    """So that an alert for it ends when somebody has done something about it."""
+    for version in (1, 2):
+        versions.goes(version, "START", "LOADING", "END", error=BROKEN)
+    versions.goes(3, "START", "LOADING", "AVAILABLE")
+    versions.unwanted = {1, 3}
+    assert versions.states() == {"2": "FAILED", "3": "AVAILABLE"}
+    versions.unwanted = set()
+    assert versions.states() == {"2": "FAILED", "3": "AVAILABLE"}
 
 
 def test_only_the_last_failures_are_shown(versions: Versions, monkeypatch) -> None:
