@@ -31,7 +31,7 @@ from serving.config.batching_parameters import Batching
 from serving.config.options import ServerOptions
 from serving.config.tls_files import watch_tls_files
 from serving.core.call import UnaryHandler
-from serving.core.clock import Clock, SystemClock
+from serving.core.clock import SystemClock
 from serving.core.errors import Code, ServingError, Unimplemented
 from serving.core.main_thread import next_of
 from serving.core.models import Models
@@ -90,6 +90,7 @@ class ModelServer:
             if self._metrics.is_published
             else None
         )
+        self._warm_ups = WarmUpMetrics(self._metrics)
         self._running = ExitStack()
         self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
@@ -111,7 +112,7 @@ class ModelServer:
             ),
             clock=self._clock,
             wrap=self._wrap,
-            warm_up=_warm_up(options, self._clock, self._metrics),
+            warm_up=self._warm_up(),
             instances_of=options.instances.options_for,
             on_reload=self._batched.reload if self._batched else None,
             follower=self._request_logger,
@@ -119,7 +120,7 @@ class ModelServer:
         )
         if self._monitoring:
             self._monitoring.listen(self.core.bus)
-            self._peers.when_gone(self._monitoring.forget)
+        self._peers.when_gone(self._forget)
 
     @property
     def grpc_port(self) -> int | None:
@@ -208,6 +209,29 @@ class ModelServer:
             platform = config.platform if config else "tensorflow"
             serving = self._monitoring.measured_servable(serving, servable_id, path, platform)
         return serving
+
+    def _warm_up(self) -> LoaderWarmUp:
+        """What runs before a version serves."""
+        if not self._options.num_warm_up_iterations:
+            return lambda _id, _path, _servable, _cancellation: None
+        return WarmUp(
+            self._clock,
+            self._warmed_up,
+            num_request_iterations=self._options.num_warm_up_iterations,
+            check_method_name=self._options.enable_signature_method_name_check,
+        )
+
+    def _warmed_up(self, end: WarmUpEnd) -> None:
+        version = (end.servable_id.name, str(end.servable_id.version))
+        path = self.core.origin(end.servable_id, end.model_path)
+        status = end.error.code.name if end.error else Code.OK.name
+        self._warm_ups.ended(version, path, status, end.records, end.seconds)
+
+    def _forget(self, servable_id: ServableId) -> None:
+        """No process has this version any more."""
+        self._warm_ups.forget((servable_id.name, str(servable_id.version)))
+        if self._monitoring:
+            self._monitoring.forget(servable_id)
 
     def _aspires_to(self, servable_id: ServableId) -> bool:
         return self.core.aspires_to(servable_id)
@@ -337,24 +361,6 @@ class ModelServer:
             thread.start()
         for thread in threads:
             thread.join()
-
-
-def _warm_up(options: ServerOptions, clock: Clock, metrics: Metrics) -> LoaderWarmUp:
-    """What runs before a version serves."""
-    if not options.num_warm_up_iterations:
-        return lambda _id, _path, _servable, _cancellation: None
-    warm_ups = WarmUpMetrics(metrics)
-
-    def ended(end: WarmUpEnd) -> None:
-        status = end.error.code.name if end.error else Code.OK.name
-        warm_ups.ended(end.model_path, status, end.records, end.seconds)
-
-    return WarmUp(
-        clock,
-        ended,
-        num_request_iterations=options.num_warm_up_iterations,
-        check_method_name=options.enable_signature_method_name_check,
-    )
 
 
 def _thread_pool(num_threads: int, name: str, running: ExitStack) -> Executor:

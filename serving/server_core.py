@@ -254,6 +254,13 @@ class ServerCore:
             return servable_id in self._manager.offered()
         return self._manager.aspires_to(servable_id)
 
+    def origin(self, servable_id: ServableId, path: str) -> str:
+        """Where a version lies that was loaded from ``path``: a remote one from a copy of it."""
+        config = self._configs.get(servable_id.name)
+        if config is None or not is_remote(config.base_path):
+            return path
+        return f"{config.base_path.rstrip('/')}/{servable_id.version}"
+
     def is_answering(self, name: str, version: int | None = None) -> bool | None:
         """Whether requests for the model, or for one version of it, are answered now; None where
         neither the configuration nor any version is known. Changes with the events of ``bus``.

@@ -35,9 +35,10 @@ MOST_RECORDS = 1000
 class WarmUpEnd:
     """How the warm-up of a version that has a file ended, after how many records.
 
-    ``model_path`` is the version's directory; ``error`` is None when all went well.
+    ``model_path`` is the directory it was loaded from; ``error`` is None when all went well.
     """
 
+    servable_id: ServableId
     model_path: str
     error: ServingError | None
     records: int
@@ -85,7 +86,7 @@ class WarmUp:
         started = self._clock.monotonic()
         records, error = self._run_file(file, _Runs(servable_id, servable, cancellation))
         seconds = self._clock.monotonic() - started
-        self._ended(WarmUpEnd(path, error, records, seconds))
+        self._ended(WarmUpEnd(servable_id, path, error, records, seconds))
         if error is not None:
             raise error
         log.info(

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -203,6 +204,15 @@ def test_a_version_that_failed_is_aspired_to_until_its_model_is_dropped(tmp_path
             served.reload([a])
         assert not served.aspires_to(broken)
         assert served.aspires_to(ServableId("a", 1))
+
+
+def test_the_origin_of_a_version_is_where_it_is_configured_to_lie(tmp_path: Path) -> None:
+    """The page of metrics names no copies."""
+    local, remote = table(tmp_path, "a"), replace(table(tmp_path, "b"), base_path="https://h/b/")
+    with core(file_system_poll_wait_seconds=-1) as served:
+        served.begin_reload([local, remote], lambda _: None)
+        assert served.origin(ServableId("a", 1), f"{tmp_path}/1") == f"{tmp_path}/1"
+        assert served.origin(ServableId("b", 3), "/cache/x") == "https://h/b/3"
 
 
 def test_an_initial_model_that_fails_for_good_fails_the_start(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_requests_run_in_the_order_of_the_file(tmp_path: Path, caplog):
     path = logs.write_warm_up(tmp_path, PREDICT, logs.OF_NOTHING, logs.of_predict(x=[2.0, 3.0]))
     servable = Watched()
     with caplog.at_level(logging.INFO):
-        assert warm_up(tmp_path, servable) == [WarmUpEnd(str(tmp_path), None, 3, 0.0)]
+        assert warm_up(tmp_path, servable) == [WarmUpEnd(M1, str(tmp_path), None, 3, 0.0)]
     assert servable.fed == [[1.0], [2.0, 3.0]]
     assert f"Starting to read warmup data for model at {path}" in caplog.text
     assert (
