@@ -91,6 +91,33 @@ def test_only_what_may_be_compressed_varies(api):
     assert not {"vary", "content-encoding"} & small.headers.keys()
 
 
+@pytest.mark.parametrize("end", [1, -1])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_zstd_body_that_is_cut_short_is_refused(api, frames, end):
+    """Half a document may be one, and mean something else."""
+    body = zstandard.compress(SMALL) * frames
+    headers = {"Content-Encoding": "zstd"}
+    assert ask(api, "POST", TARGET, body, headers).status == 200
+    refused = ask(api, "POST", TARGET, body[:end] if frames == 1 else body[:-1], headers)
+    assert refused.status == 400
+    assert b"The request body is not valid zstd: it ends too early" in refused.body
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("POST", "/nowhere", 404),
+        ("POST", "/v1/models/m:no_verb", 400),
+        ("POST", f"/v1/models/m/versions/{2**64}:predict", 400),
+        ("PUT", TARGET, 400),
+        ("GET", "/v1/models", 200),
+    ],
+)
+def test_a_body_that_nobody_reads_is_not_received(api, method, target, status):
+    response = ask(api, method, target, [b"x"] * 9)
+    assert (response.status, response.received) == (status, 0)
+
+
 @pytest.mark.parametrize(
     ("accepted", "coding"),
     [

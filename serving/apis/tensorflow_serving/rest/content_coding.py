@@ -18,6 +18,7 @@ LEAST_BYTES = 1400
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _GZIP_LEVEL = 1  # numbers as text hardly get smaller with more effort
 _ZSTD_LEVEL = 1
+_ZSTD_CHUNK_BYTES = 2**10  # not more, as a block of 4 bytes may hold 128 KiB and come out whole
 _ZSTD_MOST_WINDOW = 8 * 2**20  # what RFC 9659 lets a content coding ask a recipient for
 # What follows a member is copied for the next one, which may be as small: so it gets little, and
 # more for as long as it goes on.
@@ -100,17 +101,24 @@ def _inflate(body: bytes, max_bytes: int) -> bytes:
 
 
 def _decompress(body: bytes, max_bytes: int) -> bytes:
-    """A body of zstd frames (RFC 8878) decompressed, one after the other, as far as they go."""
+    """A body of zstd frames (RFC 8878) decompressed, one after the other."""
     parts: list[bytes] = []
     room = max_bytes
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_MOST_WINDOW)
+    stream = decompressor.decompressobj()
+    at = 0
     try:
-        with decompressor.stream_reader(body, read_across_frames=True) as reader:
-            while part := reader.read(_CHUNK_BYTES):
-                room -= len(part)
-                if room < 0:
-                    raise too_large(max_bytes)
-                parts.append(part)
+        while at < len(body):
+            if stream.eof:
+                stream = decompressor.decompressobj()
+            chunk = body[at : at + _ZSTD_CHUNK_BYTES]
+            parts.append(stream.decompress(chunk))
+            room -= len(parts[-1])
+            if room < 0:
+                raise too_large(max_bytes)
+            at += len(chunk) - len(stream.unused_data)
     except zstandard.ZstdError as error:
         raise InvalidArgument(f"The request body is not valid zstd: {error}") from None
+    if body and not stream.eof:
+        raise InvalidArgument("The request body is not valid zstd: it ends too early")
     return b"".join(parts)

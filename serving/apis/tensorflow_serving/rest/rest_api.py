@@ -70,7 +70,9 @@ class RestOptions(NamedTuple):
 
 
 class _Request(NamedTuple):
-    """``receive`` has given the body, and has nothing to give but the news of a disconnection."""
+    """``receive`` has given the body, if anybody reads it: what else it gives is of no use, but for
+    the news of a disconnection.
+    """
 
     method: str
     target: str
@@ -129,12 +131,15 @@ class RestApi:
             raise Unimplemented(f"the REST API does not speak {scope['type']}")
         target = _target(scope)
         headers: Headers = dict(scope["headers"])
-        try:
-            body = await receive_body(receive, headers, self._options.max_body_bytes)
-        except ServingError as error:
-            self._count_unread(scope["method"], target, error)
-            await _send(_error(error), self._cors, send)
-            return
+        posted = _posted_route(scope["method"], target)
+        body: bytes | None = b""
+        if posted is not None:
+            try:
+                body = await receive_body(receive, headers, self._options.max_body_bytes)
+            except ServingError as error:
+                self._count(posted, error.code, self._request_metrics.begun())
+                await _send(_error(error), self._cors, send)
+                return
         if body is None:
             return
         request = _Request(scope["method"], target, headers, body, receive)
@@ -150,13 +155,6 @@ class RestApi:
         name, verb = (route.spec.name, route.verb) if route else ("", "")
         counting = self._verb_metrics.get(verb, self._request_metrics)
         counting.answered(name, code.name, began)
-
-    def _count_unread(self, method: str, target: str, error: ServingError) -> None:
-        """A call whose body was refused."""
-        if is_api(target):
-            route = attempt(lambda: find_route(method, target))
-            found = None if isinstance(route, ServingError) else route
-            self._count(found, error.code, self._request_metrics.begun())
 
     async def _answer(self, request: _Request) -> tuple[Route | None, _Answer]:
         """The answer, and the call that the target names, if it names one."""
@@ -253,6 +251,14 @@ def _target(scope: Scope) -> str:
 def _is_packed(headers: Headers) -> bool:
     """Whether any amount may come out of the body, however short it is."""
     return b"content-encoding" in headers or media_type_of(headers) == NPZ
+
+
+def _posted_route(method: str, target: str) -> Route | None:
+    """The call that has a body, if it is one: what else comes with a body has it for nothing."""
+    try:
+        return find_route(method, target) if method == "POST" else None
+    except InvalidArgument:
+        return None
 
 
 def _priority(headers: Headers) -> Priority:
