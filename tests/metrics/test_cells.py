@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -28,6 +29,28 @@ def test_what_comes_while_others_are_taken_in_is_taken_in_next() -> None:
     cell.add(1)
     assert cell.value() == 1
     assert cell.value() == 11
+
+
+@pytest.mark.usefixtures("threads_that_take_turns_often")
+def test_nothing_is_lost_nor_counted_twice_while_threads_add_and_others_read() -> None:
+    cell = NumberCell()
+    values: list[list[float]] = [[], []]
+
+    def read(seen: list[float]) -> None:
+        while not seen or seen[-1] < 6000:
+            seen.append(cell.value())
+
+    def add() -> None:
+        for _ in range(2000):
+            cell.add()
+
+    with ThreadPoolExecutor(5) as pool:
+        work = [pool.submit(read, seen) for seen in values]
+        work += [pool.submit(add) for _ in range(3)]
+        for each in work:
+            each.result(timeout=50)
+    assert cell.value() == 6000
+    assert all(seen == sorted(seen) for seen in values)
 
 
 @pytest.mark.parametrize("times", [1, 127, 128, 129, 1000])
