@@ -88,7 +88,7 @@ def test_a_warm_up_file_of_logged_calls_warms_a_version_up(
     assert main(["record", f"--request_log={log}", f"--output={output}"]) == 0
     with running_server(f"--model_base_path={tmp_path}/half") as warmed:
         counts = warmed._metrics.counter(WARM_UP_RECORDS, "", ("model_path", "status"))
-    assert counts.cells() == {(str(version), "OK"): 4}
+        assert counts.cells() == {(str(version), "OK"): 4}
 
 
 def test_the_same_model_answers_the_same(server: ModelServer, log: Path, capsys):
