@@ -27,10 +27,13 @@ def ask(
 ) -> Response:
     """The answer to a request whose body comes in these chunks."""
     chunks = [body] if isinstance(body, bytes) else [*body]
-    return asyncio.run(_exchange(api, method, target, chunks, headers or {}))
+    return asyncio.run(exchange(api, method, target, chunks, headers or {}))
 
 
-async def _exchange(api, method, target, chunks, headers) -> Response:
+async def exchange(
+    api, method: str, target: str, chunks: Sequence[bytes], headers: Mapping[str, str]
+) -> Response:
+    """The same, among other tasks of an event loop."""
     path, _, query = target.partition("?")
     scope = {
         "type": "http",

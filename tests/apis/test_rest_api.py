@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import uvicorn
+from rest_exchange import exchange
 
 from serving.apis.tensorflow_serving.rest import json_writer
 from serving.apis.tensorflow_serving.rest.npy import npz_bytes
@@ -173,35 +174,10 @@ class Response:
 
 
 async def asgi_exchange(api, method, target, body, headers) -> Response:
-    path, _, query = target.partition("?")
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query.encode(),
-        "headers": [(key.lower().encode(), value.encode()) for key, value in headers.items()],
-    }
     middle = len(body) // 2
-    incoming = [
-        {"type": "http.request", "body": body[:middle], "more_body": True},
-        {"type": "http.request", "body": body[middle:]},
-    ]
-    sent: list[dict] = []
-
-    async def receive():
-        return incoming.pop(0) if incoming else await asyncio.Future()
-
-    async def send(message):
-        sent.append(message)
-
-    await api(scope, receive, send)
-    start, *rest = sent
-    return Response(
-        start["status"],
-        {key.decode(): value.decode() for key, value in start["headers"]},
-        b"".join(message["body"] for message in rest).decode("utf-8", "surrogateescape"),
-    )
+    answer = await exchange(api, method, target, [body[:middle], body[middle:]], headers)
+    text = answer.body.decode("utf-8", "surrogateescape")
+    return Response(answer.status, answer.headers, text)
 
 
 def ask(api, method, target, body="", headers=None) -> Response:

@@ -131,13 +131,13 @@ class RestApi:
             raise Unimplemented(f"the REST API does not speak {scope['type']}")
         target = _target(scope)
         headers: Headers = dict(scope["headers"])
-        posted = _posted_route(scope["method"], target)
+        found = attempt(find_route, scope["method"], target)
         body: bytes | None = b""
-        if posted is not None:
+        if isinstance(found, Route) and found.verb in VERBS:  # what else has a body keeps it
             try:
                 body = await receive_body(receive, headers, self._options.max_body_bytes)
             except ServingError as error:
-                self._count(posted, error.code, self._request_metrics.begun())
+                self._count(found, error.code, self._request_metrics.begun())
                 await _send(_error(error), self._cors, send)
                 return
         if body is None:
@@ -147,31 +147,29 @@ class RestApi:
             await _send(await self._page(request), (), send)
             return
         began = self._request_metrics.begun()
-        route, answer = await self._answer(request)
-        self._count(route, answer.code, began)
+        answer = await self._answer(found, request)
+        self._count(found, answer.code, began)
         await _send(answer, self._cors, send)
 
-    def _count(self, route: Route | None, code: Code, began: float) -> None:
-        name, verb = (route.spec.name, route.verb) if route else ("", "")
+    def _count(self, found: Route | ServingError | None, code: Code, began: float) -> None:
+        name, verb = (found.spec.name, found.verb) if isinstance(found, Route) else ("", "")
         counting = self._verb_metrics.get(verb, self._request_metrics)
         counting.answered(name, code.name, began)
 
-    async def _answer(self, request: _Request) -> tuple[Route | None, _Answer]:
-        """The answer, and the call that the target names, if it names one."""
+    async def _answer(self, found: Route | ServingError | None, request: _Request) -> _Answer:
+        """``found``: the call that the target names, if any, or why it can name none."""
         if request.method == "OPTIONS":
-            return None, _preflight(request.headers.get(b"origin", b"").decode("latin-1"))
-        try:
-            route = find_route(request.method, request.target)
-        except InvalidArgument as error:
+            return _preflight(request.headers.get(b"origin", b"").decode("latin-1"))
+        if isinstance(found, ServingError):
             # As clients know it: a refusal without a text.
-            return None, _Answer(error.code, error.http_status, Content(b""))
-        if route is None:
+            return _Answer(found.code, found.http_status, Content(b""))
+        if found is None:
             malformed = f"Malformed request: {request.method} {request.target}"
-            return None, _error(InvalidArgument(malformed))
+            return _error(InvalidArgument(malformed))
         call = CURRENT_CALL.get()
         if call is not None:
-            call.route = route.template
-        return route, _answer_of(await self._outcome(route, request))
+            call.route = found.template
+        return _answer_of(await self._outcome(found, request))
 
     async def _page(self, request: _Request) -> _Answer:
         page = PAGES.get(request.target.partition("?")[0])
@@ -251,14 +249,6 @@ def _target(scope: Scope) -> str:
 def _is_packed(headers: Headers) -> bool:
     """Whether any amount may come out of the body, however short it is."""
     return b"content-encoding" in headers or media_type_of(headers) == NPZ
-
-
-def _posted_route(method: str, target: str) -> Route | None:
-    """The call that has a body, if it is one: what else comes with a body has it for nothing."""
-    try:
-        return find_route(method, target) if method == "POST" else None
-    except InvalidArgument:
-        return None
 
 
 def _priority(headers: Headers) -> Priority:
