@@ -78,14 +78,25 @@ def gated(directory: Path) -> None:
 
 
 def gated_load(directory: Path, *, gate: Path) -> None:
-    """As exported_models.version_number, but its loading ends only once the file is there."""
+    """As exported_models.version_number, but its loading ends only once the gate is there.
+
+    A file named after the gate (`awaiting`) says that the load has come that far: it has read all
+    files of the version, and waits.
+    """
     with tf.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None], name="x")
         number = tf.constant(int(directory.name), tf.int64)
         version = tf.fill(tf.shape(x), number, name="version")
         signature = _signature({"x": x}, {"version": version})
-        main_op = tf.group(_await_file(tf.constant(str(gate))))
+        arrival = tf.io.write_file(str(awaiting(gate)), "")
+        with tf.control_dependencies([arrival]):
+            main_op = tf.group(_await_file(tf.constant(str(gate))))
         _save(directory, session, {"serving_default": signature}, main_op=main_op)
+
+
+def awaiting(gate: Path) -> Path:
+    """Of a gated_load: there from when its load waits for the gate."""
+    return gate.with_name(f"{gate.name}.awaited")
 
 
 def _await_file(path: tf.Tensor) -> tf.Tensor:

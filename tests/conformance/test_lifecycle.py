@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from exported_models import half_plus_two, version_number
-from odd_models import gated, gated_load
+from odd_models import awaiting, gated, gated_load
 from stock_clients import (
     WAIT_SECONDS,
     Client,
@@ -317,6 +317,7 @@ def test_a_load_whose_version_is_removed_meanwhile_is_given_up(tmp_path: Path) -
     publish(version_number, base, 1)
     with served(base) as client:
         second = publish(gated_load, base, 2, gate=gate)
+        await_(awaiting(gate).exists)
         client.await_states({2: ("LOADING", "OK"), 1: AVAILABLE})
         second.rename(tmp_path / "withdrawn")
         publish(version_number, base, 3)
