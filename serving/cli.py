@@ -80,7 +80,7 @@ def _run(flags: CommandLine) -> int:
         from serving.workers.supervisor import supervise  # noqa: PLC0415  # as above
 
         return supervise(options, flags["log_level"])
-    from serving.model_server import run  # noqa: PLC0415  # as above
+    from serving.process import run  # noqa: PLC0415  # as above
 
     return run(options)
 

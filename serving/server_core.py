@@ -1,80 +1,30 @@
-"""The configured models: the one place that introduces sources, loaders and managers."""
+"""The configured models: found, loaded and lent as the configuration in force says."""
 
 from __future__ import annotations
 
-import logging
-import re
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from queue import SimpleQueue
 from typing import Protocol
 
 from serving.awaited_models import AwaitedModels
+from serving.config_check import check_configs
 from serving.core.clock import Clock
-from serving.core.errors import (
-    Internal,
-    InvalidArgument,
-    NotFound,
-    ServingError,
-    Unknown,
-)
-from serving.core.event_bus import EventBus
-from serving.core.loader import Loader
+from serving.core.errors import InvalidArgument, NotFound, ServingError, Unknown
 from serving.core.main_thread import wait_until_set
 from serving.core.model_config import ModelConfig
 from serving.core.models import Leased, ModelSpec
-from serving.core.resources import ResourceAllocation
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId, ServableRequest
 from serving.core.servable_state import ManagerState, ServableState
-from serving.core.source import AspiredVersions
-from serving.core.source_adapter import UnarySourceAdapter, error_injecting
+from serving.lifecycle import Lifecycle
 from serving.loaders.platforms import Platforms
-from serving.loaders.remote_loader import RemoteLoader
-from serving.loaders.simple_loader import (
-    InstancesOf,
-    SimpleLoader,
-    WarmUp,
-    Wrap,
-    one_instance,
-)
+from serving.loaders.simple_loader import InstancesOf, WarmUp, Wrap, one_instance
 from serving.managers.aspired_versions_manager import AspiredVersionsManager
 from serving.managers.caching_manager import CachingManager
-from serving.managers.loader_harness import RetryPolicy
-from serving.managers.policies import (
-    AspiredVersionPolicy,
-    availability_preserving,
-    preserving_everywhere,
-    resource_preserving,
-)
-from serving.managers.resource_tracker import ResourceTracker
-from serving.managers.servable_state_monitor import ServableStateMonitor
 from serving.server_core_options import LifecycleOptions
-from serving.sources.file_system_source import FileSystemStoragePathSource, MonitoredServable
-from serving.sources.model_cache import ModelCache
-from serving.sources.source_router import DynamicSourceRouter
 from serving.sources.storage import is_remote
-from serving.sources.storages import storage_for
-from serving.sources.version_contents import VersionContents
 from serving.version_labels import Labels, VersionLabels
-
-log = logging.getLogger(__name__)
-
-_LOGGED = {
-    ManagerState.LOADING: "Loading servable version",
-    ManagerState.AVAILABLE: "Successfully loaded servable version",
-    ManagerState.UNLOADING: "Unloading servable version",
-    ManagerState.END: "Done unloading servable version",
-}
-
-_POLICIES: Mapping[str, AspiredVersionPolicy] = {
-    "availability_preserving": availability_preserving,
-    "resource_preserving": resource_preserving,
-}
-
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class ConfigFollower(Protocol):
@@ -90,8 +40,7 @@ class ConfigFollower(Protocol):
 class ServerCore:
     """Serves a configuration of models: finds, loads, lends and unloads them. Thread-safe.
 
-    The stream of a model runs source → router → adapter of its platform → manager. Every
-    step of a version is announced on ``bus``.
+    Every step of a version is announced on ``bus``.
     """
 
     def __init__(
@@ -116,14 +65,8 @@ class ServerCore:
         Where other processes serve the same models, ``is_everywhere`` tells whether a version is
         available in all of them; :meth:`reconsider` is called when that has changed.
         """
-        self.bus: EventBus[ServableState] = EventBus()
-        self._wrap = wrap
-        self._warm_up = warm_up
-        self._instances_of = instances_of
         self._on_reload = on_reload or (lambda: None)
         self._follower = follower
-        self._is_everywhere = is_everywhere
-        self._options = options
         self._platforms = platforms
         self._clock = clock
         self._polls = options.file_system_poll_wait_seconds >= 0
@@ -132,14 +75,19 @@ class ServerCore:
         self._labels = VersionLabels(
             allow_unavailable=options.allow_version_labels_for_unavailable_models
         )
-        self.bus.subscribe(_log_state)
-        self._copies = ModelCache(options.model_cache, clock)
-        self._monitor = ServableStateMonitor(self.bus, clock, max_ended=options.max_ended_versions)
-        self._manager = self._make_manager(clock)
-        self._router = self._make_router(self._manager.aspired_versions)
-        self._source = self._make_source(clock)
-        self._source.connect(self._router.aspired_versions)
-        self.bus.subscribe(self._tell_source)
+        self._lifecycle = Lifecycle(
+            options,
+            platforms,
+            clock=clock,
+            wrap=wrap,
+            warm_up=warm_up,
+            instances_of=instances_of,
+            is_everywhere=is_everywhere,
+        )
+        self.bus = self._lifecycle.bus
+        self._monitor = self._lifecycle.monitor
+        self._manager = self._lifecycle.manager
+        self._source = self._lifecycle.source
 
     def start(self, configs: Sequence[ModelConfig]) -> None:
         """Serve these models; returns when each has loaded, failed, or has no version to load.
@@ -147,9 +95,7 @@ class ServerCore:
         Raises Unknown when a model failed for good, and what :meth:`begin_reload` raises. A model
         whose base path is missing or empty is served as soon as a version appears.
         """
-        self._copies.start()
-        self._manager.start()
-        self._manager.set_num_load_threads(self._options.num_initial_load_threads)
+        self._lifecycle.start()
         with self._reloading:
             since = self._monitor.now()
             self._apply(configs)
@@ -158,7 +104,7 @@ class ServerCore:
         settled = threading.Event()
         awaited.when_ended(settled.set)
         wait_until_set(settled)
-        self._manager.set_num_load_threads(self._num_load_threads())
+        self._lifecycle.end_first_round()
         if failed := awaited.failures():
             raise Unknown(_did_not_become_available("servable", failed))
 
@@ -204,10 +150,7 @@ class ServerCore:
 
     def stop(self) -> None:
         """Find no more versions, unload all; returns when nothing is left in memory."""
-        self._source.stop()
-        self._copies.stop()
-        self._manager.stop()
-        self._monitor.close()
+        self._lifecycle.stop()
 
     def lease(self, spec: ModelSpec, deadline: float | None, leased: Leased) -> None:
         """Lend the version that ``spec`` resolves to; see :class:`core.models.Models`."""
@@ -320,92 +263,12 @@ class ServerCore:
         else:
             manager.lend(ServableRequest(spec.name, version), deadline, ended)
 
-    def _make_manager(self, clock: Clock) -> AspiredVersionsManager | CachingManager:
-        options = self._options
-        limit = ResourceAllocation()
-        if options.total_model_memory_limit_bytes:
-            limit = ResourceAllocation.ram(options.total_model_memory_limit_bytes)
-        if options.load_on_first_request:
-            return CachingManager(
-                bus=self.bus,
-                clock=clock,
-                limit=limit,
-                num_load_threads=self._num_load_threads(),
-                num_unload_threads=options.num_unload_threads,
-            )
-        return AspiredVersionsManager(
-            bus=self.bus,
-            clock=clock,
-            tracker=ResourceTracker(limit),
-            retry=RetryPolicy(options.max_num_load_retries, options.load_retry_interval_seconds),
-            policy=self._policy(),
-            num_load_threads=options.num_load_threads,
-            num_unload_threads=options.num_unload_threads,
-        )
-
-    def _policy(self) -> AspiredVersionPolicy:
-        policy = _POLICIES[self._options.aspired_version_policy]
-        if policy is resource_preserving:
-            return policy
-        return preserving_everywhere(policy, self._is_everywhere)
-
-    def _num_load_threads(self) -> int:
-        """Where clients wait for loads, all of them are the first round."""
-        options = self._options
-        if options.load_on_first_request and not options.num_load_threads:
-            return options.num_initial_load_threads
-        return options.num_load_threads
-
-    def _make_router(self, target: AspiredVersions[Loader]) -> DynamicSourceRouter[str]:
-        ports: dict[str, AspiredVersions[str]] = {}
-        for platform in self._platforms:
-            adapter = UnarySourceAdapter(partial(self._make_loader, platform))
-            adapter.connect(target)
-            ports[platform] = adapter.aspired_versions
-        no_platform: UnarySourceAdapter[str, Loader] = error_injecting(
-            Internal("No platform found for model")
-        )
-        no_platform.connect(target)
-        return DynamicSourceRouter(ports, no_platform.aspired_versions)
-
-    def _make_source(self, clock: Clock) -> FileSystemStoragePathSource:
-        """Without a second look a version can not settle: then it is taken as it is."""
-        interval = self._options.file_system_poll_wait_seconds
-        settle_seconds = self._options.version_settle_seconds if interval > 0 else 0
-        contents = VersionContents(clock, settle_seconds, self._options.version_marker_file)
-        return FileSystemStoragePathSource(interval, clock, contents, self._monitor.look_again)
-
-    def _tell_source(self, state: ServableState) -> None:
-        if state.error:
-            self._source.report_failure(state.id)
-        elif state.state is ManagerState.AVAILABLE:
-            self._source.report_success(state.id)
-
-    def _make_loader(self, platform: str, path: str) -> Loader:
-        """A version that lies elsewhere is copied here by its load, and loaded from there."""
-        if is_remote(path):
-            num_instances = len(self._instances_of(path).placements)
-            make_loader = partial(self._make_local_loader, platform)
-            return RemoteLoader(path, self._copies, make_loader, num_instances)
-        return self._make_local_loader(platform, path)
-
-    def _make_local_loader(self, platform: str, path: str) -> Loader:
-        get = partial(self._platforms.get, platform)
-        return SimpleLoader(path, get, self._wrap, self._warm_up, self._instances_of)
-
     def _apply(self, configs: Sequence[ModelConfig], *, retry_failed: bool = False) -> None:
         """Check everything first, then change everything and look for versions at once."""
         labels = self._allowed_labels(configs)
-        routes = {name: config.platform for name, config in self._configs.items()}
-        self._router.update_routes(routes | {config.name: config.platform for config in configs})
         # Before any version is dropped: a label must not lead to one that is on its way out.
         self._labels.replace(labels)
-        self._source.update(
-            [
-                MonitoredServable(config.name, config.base_path, config.version_policy)
-                for config in configs
-            ]
-        )
+        self._lifecycle.follow(configs)
         self._configs = {config.name: config for config in configs}
         if self._follower:
             self._follower.apply(configs)
@@ -416,7 +279,9 @@ class ServerCore:
 
     def _allowed_labels(self, configs: Sequence[ModelConfig]) -> Labels:
         """The labels of a configuration in which nothing is wrong."""
-        self._check(configs)
+        check_configs(configs, self._configs, self._platforms)
+        if self._follower:
+            self._follower.check(configs)
         return self._labels.check(configs, set(self._servable()).__contains__)
 
     def _servable(self) -> Sequence[ServableId]:
@@ -430,39 +295,6 @@ class ServerCore:
             return self._manager.is_offered(name)
         return self._manager.serves(name)
 
-    def _check(self, configs: Sequence[ModelConfig]) -> None:
-        """Raise InvalidArgument for a configuration that contradicts itself or what is served."""
-        for name, times in Counter(config.name for config in configs).items():
-            if times > 1:
-                raise InvalidArgument(f"Illegal to list model {name} multiple times in config list")
-        for config in configs:
-            self._check_base_path(config)
-            self._check_platform(config)
-        if self._follower:
-            self._follower.check(configs)
-
-    def _check_base_path(self, config: ModelConfig) -> None:
-        uri = _URI.match(config.base_path)
-        if not config.base_path.startswith("/") and not uri:
-            raise InvalidArgument(
-                f"Expected model {config.name} to have an absolute path or URI; "
-                f"got base_path()={config.base_path}"
-            )
-        if uri:
-            storage_for(config.base_path)
-
-    def _check_platform(self, config: ModelConfig) -> None:
-        served = self._configs.get(config.name)
-        if served and served.platform != config.platform:
-            raise InvalidArgument(
-                f"Illegal to change a model's platform. For model {config.name} platform was "
-                f"{served.platform} and new platform requested is {config.platform}"
-            )
-        if config.platform not in self._platforms:
-            raise InvalidArgument(
-                f"Model {config.name} requests unsupported platform {config.platform}"
-            )
-
     def _awaited(self, names: Sequence[str], since: int) -> AwaitedModels:
         """What is to be waited for: nothing, where nobody looks."""
         return AwaitedModels(
@@ -474,14 +306,6 @@ class ServerCore:
             is_configured=lambda name: name in self._configs,
             clock=self._clock,
         )
-
-
-def _log_state(state: ServableState) -> None:
-    """In the words that operators of TensorFlow Serving search their logs for."""
-    if state.error:
-        log.error("Loading servable: %s failed: %s", state.id, state.error)
-    elif state.state in _LOGGED:
-        log.info("%s %s", _LOGGED[state.state], state.id)
 
 
 def _due_to(error: ServingError | None) -> str:

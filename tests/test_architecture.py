@@ -38,8 +38,21 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "version_labels": frozenset({"core"}),
     "awaited_models": frozenset({"core", "managers"}),
     "server_core_options": frozenset({"core", "sources"}),
-    "server_core": frozenset({"core", "version_labels", "awaited_models", "server_core_options"})
-    | ROOMS,
+    "config_check": frozenset({"core", "loaders", "sources"}),
+    "lifecycle": frozenset({"core", "server_core_options", "sources", "loaders", "managers"}),
+    "server_core": frozenset(
+        {
+            "core",
+            "version_labels",
+            "awaited_models",
+            "server_core_options",
+            "config_check",
+            "lifecycle",
+            "sources",
+            "loaders",
+            "managers",
+        }
+    ),
     "apis": frozenset({"core", "inference", "generated", "metrics"}),
     "config": frozenset(
         {
@@ -58,15 +71,25 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "request_logging": frozenset({"core", "apis", "metrics", "record_file"}),
     "warm_up": frozenset({"core", "apis", "record_file"}),
     "peers": frozenset({"core", "config", "metrics", "server_core"}),
+    "wrapped_servables": frozenset(
+        {"batched_servables", "batching", "config", "core", "monitoring", "observability"}
+    ),
+    "frontends": frozenset(
+        {"apis", "config", "core", "loaders", "metrics", "monitoring", "observability", "transport"}
+    ),
+    "ports": frozenset(
+        {"config", "core", "monitoring", "observability", "server_core", "transport"}
+    ),
     "model_server": EVERYTHING,
+    "process": EVERYTHING,
     "workers": frozenset(
         {
             "core",
             "config",
             "managers",
             "metrics",
-            "model_server",
             "observability",
+            "process",
             "server_core",
             "transport",
         }
@@ -106,6 +129,8 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "version_labels": frozenset(),
     "awaited_models": frozenset(),
     "server_core_options": frozenset(),
+    "config_check": frozenset(),
+    "lifecycle": frozenset(),
     "server_core": frozenset(),
     "apis": frozenset({"numpy", "ml_dtypes", "orjson", "starlette", "zstandard"}) | MESSAGES,
     "config": MESSAGES | {"yaml"},
@@ -114,7 +139,11 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "request_logging": frozenset({"google.protobuf"}),
     "warm_up": frozenset(),
     "peers": frozenset(),
+    "wrapped_servables": frozenset(),
+    "frontends": frozenset(),
+    "ports": frozenset(),
     "model_server": EVERYTHING,
+    "process": EVERYTHING,
     "workers": frozenset(),
     "commands": frozenset({"google.protobuf", "grpc", "numpy"}),
     "cli": EVERYTHING,

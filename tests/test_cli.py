@@ -25,7 +25,7 @@ def started(monkeypatch):
         options.append(server_options)
         return 0
 
-    monkeypatch.setitem(sys.modules, "serving.model_server", types.SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "serving.process", types.SimpleNamespace(run=run))
     return options
 
 
@@ -132,9 +132,7 @@ def test_unknown_arguments_are_named_and_the_server_starts(capsys, started):
 
 
 def test_the_exit_status_is_the_servers(monkeypatch):
-    monkeypatch.setitem(
-        sys.modules, "serving.model_server", types.SimpleNamespace(run=lambda _: 130)
-    )
+    monkeypatch.setitem(sys.modules, "serving.process", types.SimpleNamespace(run=lambda _: 130))
 
     assert cli.main(["--model_base_path=/m"]) == 130
 
@@ -183,7 +181,7 @@ def test_an_error_of_the_start_is_one_line_on_stdout(capsys, monkeypatch, error,
     def fail(_):
         raise error
 
-    monkeypatch.setitem(sys.modules, "serving.model_server", types.SimpleNamespace(run=fail))
+    monkeypatch.setitem(sys.modules, "serving.process", types.SimpleNamespace(run=fail))
 
     assert cli.main(["--model_base_path=/m"]) == 255
     assert capsys.readouterr().out == f"Failed to start server. Error: {text}\n"

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from serving import awaited_models, server_core
+from serving import awaited_models, lifecycle
 from serving.core.clock import SystemClock
 from serving.core.errors import (
     FailedPrecondition,
@@ -294,7 +294,7 @@ def test_a_reload_that_brings_a_model_back_waits_until_it_is_back(
             assert go_on.wait(20)
         return action
 
-    monkeypatch.setitem(server_core._POLICIES, "availability_preserving", unload_slowly)
+    monkeypatch.setitem(lifecycle._POLICIES, "availability_preserving", unload_slowly)
     write_version(tmp_path / "m", 1)
     with core(table(tmp_path / "m")) as served:
         served.reload([])

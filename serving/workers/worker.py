@@ -23,7 +23,7 @@ def main(descriptor: int) -> int:
     observability = begin.options.observability
     set_up_logging(begin.log_level, observability.log_format, observability.worker)
     # TensorFlow takes its time to import: the supervisor may end meanwhile, and then so does this.
-    from serving.model_server import run  # noqa: PLC0415  # see above
+    from serving.process import run  # noqa: PLC0415  # see above
 
     try:
         return run(begin.options, peers)

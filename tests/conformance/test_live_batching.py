@@ -36,7 +36,7 @@ class Gated:
     @property
     def num_waiting(self) -> int:
         """Requests in the model's only queue, which nothing tells from outside."""
-        lanes = self._server._batched._scheduler._waiting.values()
+        lanes = self._server._wrapped._batched._scheduler._waiting.values()
         return sum(len(lane.queue._closed) + bool(lane.queue._open) for lane in lanes)
 
     def send(self, name: str, **options: Any) -> Any:

@@ -321,7 +321,7 @@ def test_the_first_signal_lets_the_calls_of_every_worker_end(
     pids = workers(running)
     running.send(signal.SIGTERM)
     for pid in pids:
-        running.await_log(rf"\[{pid}\] serving.model_server: SIGTERM: draining and stopping")
+        running.await_log(rf"\[{pid}\] serving.process: SIGTERM: draining and stopping")
     gate.touch()
     assert [call.result().model_spec.version.value for call in calls] == [1] * NUM_CLIENTS
     assert running.end() == (0, "")
