@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from serving.core.errors import InvalidArgument
 from serving.core.model_config import ModelConfig
+from serving.loaders.platform_detection import DETECTED
 from serving.loaders.platforms import Platforms
 from serving.sources.storages import storage_for
 
@@ -40,7 +41,9 @@ def _check_base_path(config: ModelConfig) -> None:
 
 
 def _check_platform(config: ModelConfig, served: ModelConfig | None, platforms: Platforms) -> None:
-    if served and served.platform != config.platform:
+    # A platform that its files tell is what it was, whoever says it.
+    named = {each.platform for each in (served, config) if each and each.platform != DETECTED}
+    if served and len(named) > 1:
         raise InvalidArgument(
             f"Illegal to change a model's platform. For model {config.name} platform was "
             f"{served.platform} and new platform requested is {config.platform}"

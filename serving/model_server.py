@@ -58,6 +58,11 @@ class ModelServer:
         self._request_logger = ServerRequestLogger(
             options.request_log, self._metrics, self._clock, options.tensorflow.tags
         )
+        self._platforms = Platforms(
+            {"tensorflow": options.tensorflow, "tflite": options.tflite},
+            added=options.added_platforms,
+            prefer_tflite=options.tflite.preferred,
+        )
         self._wrapped = WrappedServables(
             options, self._clock, self._observation, self._monitoring, self._platform_of
         )
@@ -137,11 +142,7 @@ class ModelServer:
         options = self._options
         return ServerCore(
             options.lifecycle,
-            Platforms(
-                {"tensorflow": options.tensorflow, "tflite": options.tflite},
-                added=options.added_platforms,
-                prefer_tflite=options.tflite.preferred,
-            ),
+            self._platforms,
             clock=self._clock,
             wrap=self._wrapped.wrap,
             warm_up=self._warm_up(),
@@ -177,11 +178,11 @@ class ModelServer:
     def _aspires_to(self, servable_id: ServableId) -> bool:
         return self.core.aspires_to(servable_id)
 
-    def _platform_of(self, name: str) -> str:
+    def _platform_of(self, name: str, path: str) -> str:
         """Of a model that was dropped while it loaded, nobody asks any more."""
         configs = {config.name: config for config in self.core.configs()}
         config = configs.get(name)
-        return config.platform if config else "tensorflow"
+        return self._platforms.name_of(config.platform if config else "tensorflow", path)
 
     def _why_not_ready(self) -> str:
         """Empty where clients should be sent here."""

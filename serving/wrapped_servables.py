@@ -27,9 +27,10 @@ class WrappedServables:
         clock: Clock,
         observation: Observation,
         monitoring: Monitoring | None,
-        platform_of: Callable[[str], str],
+        platform_of: Callable[[str, str], str],
     ) -> None:
-        """``platform_of`` tells the platform of a model by its name, for what is counted."""
+        """``platform_of`` tells a version's platform by its model's name and its path, for what is
+        counted."""
         self._options = options
         self._clock = clock
         self._observation = observation
@@ -65,7 +66,7 @@ class WrappedServables:
             serving = batched.wrap(servable_id, path, servable, serving)
         serving = self._observation.servable(serving)
         if self._monitoring:
-            platform = self._platform_of(servable_id.name)
+            platform = self._platform_of(servable_id.name, path)
             serving = self._monitoring.measured_servable(serving, servable_id, path, platform)
         return serving
 

@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from serving.loaders.platform_table import PLATFORMS
+
 ROOT = Path(__file__).parent.parent
 TOOLS = {"grpcio-tools", "pytest"}
 PLATFORMS_WITH_AN_EXTRA = {"onnx", "tensorflow", "tflite"}
@@ -34,3 +36,11 @@ def test_without_tensorflow_it_is_the_same_with_the_platforms_that_do_not_need_i
     platforms = {line for name in PLATFORMS_WITH_AN_EXTRA - {"tensorflow"} for line in extras[name]}
     expected = set(project["dependencies"]) - set(extras["tensorflow"]) | platforms
     assert set(requirement_lines("requirements-without-tensorflow.txt")) == expected
+
+
+def test_the_extra_for_all_platforms_is_that_of_each():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (everything,) = project["optional-dependencies"]["all"]
+    extras = sorted({row.extra for row in PLATFORMS.values() if row.extra})
+    assert everything == f"{project['name']}[{','.join(extras)}]"
+    assert set(extras) <= project["optional-dependencies"].keys()

@@ -26,7 +26,7 @@ def configured_models(options: ServerOptions) -> Sequence[ModelConfig]:
     if not options.model_config_file:
         return [ModelConfig(options.model_name, options.model_base_path)]
     path = options.model_config_file
-    configs = decode_model_configs(_read(path))
+    configs = decode_model_configs(_read(path), detects_platforms=True)
     if configs is None:
         raise InvalidArgument(f"'{path}' has no model_config_list")
     return configs
@@ -56,10 +56,11 @@ def _from_document(path: str, document: Any) -> protos.ModelServerConfig:
 def _full(model: Any) -> Any:
     """A model of the short form, a plain list as simple_tensorflow_serving has it, in full.
 
-    There the platform is called ``platform`` and may be left out.
+    There the platform is called ``platform``, and scikit-learn's has a name of its own.
     """
     if not isinstance(model, dict):
         return model
-    platform = model.get("platform", model.get("model_platform", "tensorflow"))
+    platform = model.get("platform", model.get("model_platform", ""))
+    platform = "sklearn" if platform == "scikitlearn" else platform
     rest = {key: value for key, value in model.items() if key != "platform"}
     return {**rest, "model_platform": platform}

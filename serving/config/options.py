@@ -14,6 +14,7 @@ from serving.apis.monitoring.monitoring_options import MonitoringOptions
 from serving.config.batching_parameters import Batching, read_batching, tflite_batching
 from serving.config.command_line import CommandLine
 from serving.config.flags import CPUS
+from serving.config.installed_platforms import installed_platforms
 from serving.config.instances import Instances, instance_options
 from serving.config.message_file import read_message
 from serving.config.monitoring_config import read_monitoring
@@ -104,7 +105,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         grpc=_grpc_options(flags, grpc_address),
         http=_http_options(flags),
         tensorflow=_tensorflow_options(flags),
-        added_platforms=read_platforms(flags["platform_config_file"]),
+        added_platforms=_added_platforms(flags),
         tflite=TfLiteOptions(flags["prefer_tflite_model"], flags["num_tflite_pools"]),
         lifecycle=_lifecycle_options(flags),
         batching=_batching(flags),
@@ -132,6 +133,11 @@ def server_options(flags: CommandLine) -> ServerOptions:
         num_workers=_num_workers(flags),
         observability=observability_options(flags),
     )
+
+
+def _added_platforms(flags: CommandLine) -> Mapping[str, AddedPlatform]:
+    """Those of the file, and of distributions; what the operator wrote down comes first."""
+    return {**installed_platforms(), **read_platforms(flags["platform_config_file"])}
 
 
 def _check_models(flags: CommandLine) -> None:

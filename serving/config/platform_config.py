@@ -9,7 +9,8 @@ from typing import Any
 from serving.config.message_file import is_document, parse_document
 from serving.config.text_proto import read_text
 from serving.core.errors import InvalidArgument
-from serving.loaders.platforms import PLATFORMS, AddedPlatform
+from serving.loaders.platform_table import PLATFORMS
+from serving.loaders.platforms import AddedPlatform
 
 _KEYS = frozenset({"class", "options"})
 

@@ -57,7 +57,10 @@ class LoggingConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One configured model. ``base_path`` is the parent of the version directories."""
+    """One configured model. ``base_path`` is the parent of the version directories.
+
+    Where ``platform`` is empty, the files of each version tell it.
+    """
 
     name: str
     base_path: str

@@ -35,8 +35,9 @@ from serving.core.servable import (
 )
 from serving.core.servable_id import ServableId
 from serving.loaders.device import CPU, Device, no_such_device
+from serving.loaders.input_check import as_bytes, check_names
 from serving.loaders.onnx_graph import may_run_long
-from serving.loaders.onnx_signature import checked, encoded, signature_of
+from serving.loaders.onnx_signature import checked, signature_of
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ class OnnxServable:
     ) -> Outputs | ServingError:
         try:
             outputs = self._outputs(self._arguments(feeds), fetches, cancellation)
-            return [encoded(output) for output in outputs]
+            return [as_bytes(output) for output in outputs]
         except ServingError as error:
             return error
         except _ERRORS as error:
@@ -201,9 +202,7 @@ class OnnxServable:
         return outputs
 
     def _arguments(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if feeds.keys() != self._inputs.keys():
-            wanted, given = ", ".join(self._inputs), ", ".join(feeds)
-            raise InvalidArgument(f"the model's inputs are {wanted}, not {given}")
+        check_names(self._inputs, feeds)
         return {name: checked(info, feeds[name]) for name, info in self._inputs.items()}
 
     def __repr__(self) -> str:

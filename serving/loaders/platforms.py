@@ -1,36 +1,34 @@
-"""The table of platforms, and the one place that imports a framework: when it is first needed."""
+"""The platforms of one server, and the one place that imports a framework: when it is needed."""
 
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from serving.core.errors import FailedPrecondition, InvalidArgument
+from serving.core.errors import FailedPrecondition, InvalidArgument, ServingError
 from serving.loaders.guarded_platform import GuardedPlatform
 from serving.loaders.platform import Platform
+from serving.loaders.platform_detection import DETECTED, DetectedPlatform, platform_of
+from serving.loaders.platform_table import PLATFORMS
 from serving.loaders.tflite_preferred import TfLitePreferred
 
-PLATFORMS: Mapping[str, str] = {
-    "tensorflow": "serving.loaders.tensorflow_loader:TensorFlowPlatform",
-    "hashmap": "serving.loaders.hashmap_loader:HashmapPlatform",
-    "onnx": "serving.loaders.onnx_loader:OnnxPlatform",
-    "tflite": "serving.loaders.tflite_loader:TfLitePlatform",
-}
-"""Platform name, as model configurations spell it → module and class."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class AddedPlatform:
-    """A platform that is not in the table: ``module:Class``, and what it is made with, if that is
-    anything.
+    """A platform that is not in the table: ``module:Class``, what it is made with, if that is
+    anything, and the distribution that brings it, if one that is installed does.
     """
 
     target: str
     options: Mapping[str, object] | None = None
+    distribution: str = ""
 
 
 class Platforms:
@@ -48,25 +46,32 @@ class Platforms:
         ``added`` are platforms beside those of the table. With ``prefer_tflite``, ``tensorflow``
         serves TensorFlow Lite models where there are any.
         """
-        added = added or {}
-        self._table = {**{name: each.target for name, each in added.items()}, **PLATFORMS}
-        self._options = {**{name: each.options for name, each in added.items()}, **options}
+        self._added = dict(added or {})
+        self._options = options
         self._prefer_tflite = prefer_tflite
         self._made: dict[str, Platform] = {}
         self._lock = threading.Lock()
 
     def __contains__(self, name: object) -> bool:
-        return name in self._table
+        return name == DETECTED or name in PLATFORMS or name in self._added
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._table)
+        """What a configuration may say, the empty name of detection included."""
+        return iter((DETECTED, *PLATFORMS, *self._added))
+
+    def name_of(self, name: str, path: str) -> str:
+        """The platform that a model of the configured platform has at ``path``."""
+        return platform_of(path) if name == DETECTED else name
 
     def get(self, name: str) -> Platform:
         """The platform; imports its framework the first time, which may take seconds.
 
-        Raises InvalidArgument for a name that there is not, FailedPrecondition where the framework
-        or an added class is not installed.
+        The empty name is the platform that asks the files of each version for theirs. Raises
+        InvalidArgument for a name that there is not, FailedPrecondition where the framework or an
+        added class is not installed or can not be used.
         """
+        if name == DETECTED:
+            return DetectedPlatform(self.get)
         if name == "tensorflow" and self._prefer_tflite:
             return TfLitePreferred(partial(self._only, "tflite"), partial(self._only, name))
         return self._only(name)
@@ -78,22 +83,64 @@ class Platforms:
             return self._made[name]
 
     def _make(self, name: str) -> Platform:
-        if name not in self._table:
-            known = ", ".join(sorted(self._table))
-            raise InvalidArgument(f"there is no platform {name!r}; there are: {known}")
-        module, _, attribute = self._table[name].partition(":")
+        if name in PLATFORMS:
+            return self._built_in(name)
+        if name in self._added:
+            return GuardedPlatform(_added_platform(name, self._added[name]))
+        known = ", ".join(sorted({*PLATFORMS, *self._added}))
+        raise InvalidArgument(f"there is no platform {name!r}; there are: {known}")
+
+    def _built_in(self, name: str) -> Platform:
+        row = PLATFORMS[name]
+        remedy = f"pip install 'model-server[{row.extra}]'"
         try:
-            make = getattr(importlib.import_module(module), attribute)
+            make = _imported(row.target)
+            return _made(make, self._options.get(name))
         except ModuleNotFoundError as error:
-            if (error.name or "").startswith("serving"):
-                raise  # a defect of ours, which nothing that is installed mends
-            library = (error.name or "").partition(".")[0]
-            remedy = f": pip install 'model-server[{name}]'" if name in PLATFORMS else ""
+            if _is_ours(error):
+                raise  # a defect, which nothing that is installed mends
+            raise FailedPrecondition(f"{_needs(name, error)}: {remedy}") from error
+        except (ImportError, OSError) as error:  # a library of it, or one that those need
+            log.exception("the libraries of platform %r can not be used", name)
             raise FailedPrecondition(
-                f"platform {name!r} needs {library}, which is not installed{remedy}"
+                f"platform {name!r} has libraries that can not be used here "
+                f"({type(error).__name__}, which the log shows): {remedy}"
             ) from error
-        except AttributeError as error:
-            raise FailedPrecondition(f"platform {name!r}: {error}") from error
-        options = self._options.get(name)
-        platform = cast(Platform, make() if options is None else make(options))
-        return platform if name in PLATFORMS else GuardedPlatform(platform)
+
+
+def _added_platform(name: str, added: AddedPlatform) -> Platform:
+    """Code of others, which may fail in any way."""
+    where = f"platform {name!r}"
+    if added.distribution:
+        where += f" of the distribution {added.distribution}"
+    try:
+        return _made(_imported(added.target), added.options)
+    except ModuleNotFoundError as error:
+        raise FailedPrecondition(_needs(name, error)) from error
+    except AttributeError as error:
+        raise FailedPrecondition(f"{where}: {error}") from error
+    except ServingError:
+        raise
+    except Exception as error:
+        log.exception("%s can not be used", where)
+        raise FailedPrecondition(
+            f"{where} can not be used: {type(error).__name__}, which the log shows"
+        ) from error
+
+
+def _imported(target: str) -> Callable[..., object]:
+    module, _, attribute = target.partition(":")
+    return cast(Callable[..., object], getattr(importlib.import_module(module), attribute))
+
+
+def _made(make: Callable[..., object], options: object) -> Platform:
+    return cast(Platform, make() if options is None else make(options))
+
+
+def _is_ours(error: ModuleNotFoundError) -> bool:
+    return (error.name or "").partition(".")[0] == "serving"
+
+
+def _needs(name: str, error: ModuleNotFoundError) -> str:
+    library = (error.name or "").partition(".")[0]
+    return f"platform {name!r} needs {library}, which is not installed"

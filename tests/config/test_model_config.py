@@ -99,9 +99,14 @@ def test_a_plain_list_may_name_the_platform_shortly_or_not_at_all(
     models = [
         {"name": "a", "base_path": "/a"},
         {"name": "b", "base_path": "/b", "platform": "hashmap"},
+        {"name": "c", "base_path": "/c", "platform": "scikitlearn"},
     ]
     file = with_file(options, tmp_path / "m.json", json.dumps({"model_config_list": models}))
-    assert configured_models(file) == [ModelConfig("a", "/a"), ModelConfig("b", "/b", "hashmap")]
+    assert configured_models(file) == [
+        ModelConfig("a", "/a", platform=""),
+        ModelConfig("b", "/b", "hashmap"),
+        ModelConfig("c", "/c", "sklearn"),
+    ]
 
 
 @pytest.mark.parametrize(

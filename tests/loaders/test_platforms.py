@@ -9,7 +9,8 @@ import pytest
 from serving.core.errors import InvalidArgument, NotFound
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_id import ServableId
-from serving.loaders.platforms import PLATFORMS, Platforms
+from serving.loaders.platform_table import PLATFORMS
+from serving.loaders.platforms import Platforms
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tflite_options import TfLiteOptions
 
@@ -43,7 +44,7 @@ def test_no_framework_is_imported_before_its_platform_is_asked_for() -> None:
 
 def test_every_row_of_the_table_names_a_class() -> None:
     for name in PLATFORMS:
-        assert PLATFORMS[name].count(":") == 1
+        assert PLATFORMS[name].target.count(":") == 1
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,11 @@ log = logging.getLogger(__name__)
 
 
 def decode_model_configs(
-    config: protos.ModelServerConfig,
+    config: protos.ModelServerConfig, *, detects_platforms: bool = False
 ) -> list[ModelConfig] | None:
     """The models listed, in order; None when the message says nothing at all.
 
+    With ``detects_platforms``, a platform may be left out, which TensorFlow Serving refuses.
     Only what the message alone can tell is checked: names and paths are the server's business.
     Raises InvalidArgument for a custom config, also of logging, and for a model whose platform is
     missing, set twice or of an unknown type.
@@ -33,14 +34,15 @@ def decode_model_configs(
         return None
     if kind != "model_config_list":
         raise InvalidArgument(f"ModelServerConfig must hold a model_config_list, not {kind}")
-    return [_decode_model_config(model) for model in config.model_config_list.config]
+    models = config.model_config_list.config
+    return [_decode_model_config(model, detects_platforms) for model in models]
 
 
-def _decode_model_config(model: protos.ModelConfig) -> ModelConfig:
+def _decode_model_config(model: protos.ModelConfig, detects_platforms: bool) -> ModelConfig:
     return ModelConfig(
         name=model.name,
         base_path=model.base_path,
-        platform=_platform(model),
+        platform=_platform(model, detects_platforms),
         version_policy=_version_policy(model),
         version_labels=dict(model.version_labels),
         logging=_logging_config(model) if model.HasField("logging_config") else None,
@@ -69,11 +71,11 @@ def _logging_config(model: protos.ModelConfig) -> LoggingConfig:
     )
 
 
-def _platform(model: protos.ModelConfig) -> str:
-    """The platform's name, also from the older ``model_type`` field."""
+def _platform(model: protos.ModelConfig, may_be_unset: bool) -> str:
+    """The platform's name, also from the older ``model_type`` field; empty where it is unset."""
     kind, platform = model.model_type, str(model.model_platform)
     if kind == protos.MODEL_TYPE_UNSPECIFIED:
-        if not platform:
+        if not platform and not may_be_unset:
             raise InvalidArgument(
                 "Illegal setting neither ModelServerConfig::model_type (deprecated) "
                 f"nor ModelServerConfig::model_platform, model name is {model.name}"

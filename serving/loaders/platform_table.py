@@ -1,0 +1,55 @@
+"""The platforms that the server brings: what each is called, which files are its models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """Files that are models, by name: ``*`` in ``pattern`` stands for any text.
+
+    Where other files have such names too, ``begins`` is a regular expression for how the content
+    of these begins, within the first kilobyte.
+    """
+
+    pattern: str
+    begins: bytes = b""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is one name, and not many."""
+        return "*" not in self.pattern
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformRow:
+    """One platform: ``module:Class``, the extra of the distribution that brings its libraries, the
+    files that its models are recognised by, and names that mean nothing where such a file is.
+    """
+
+    target: str
+    extra: str = ""
+    files: tuple[ModelFile, ...] = ()
+    beside: tuple[str, ...] = ()
+
+
+PLATFORMS: Mapping[str, PlatformRow] = {
+    "hashmap": PlatformRow(
+        "serving.loaders.hashmap_loader:HashmapPlatform", files=(ModelFile("*.csv"),)
+    ),
+    "onnx": PlatformRow(
+        "serving.loaders.onnx_loader:OnnxPlatform", "onnx", files=(ModelFile("*.onnx"),)
+    ),
+    "tensorflow": PlatformRow(
+        "serving.loaders.tensorflow_loader:TensorFlowPlatform",
+        "tensorflow",
+        files=(ModelFile("saved_model.pb"), ModelFile("saved_model.pbtxt")),
+        beside=("fingerprint.pb", "keras_metadata.pb", "model.tflite"),
+    ),
+    "tflite": PlatformRow(
+        "serving.loaders.tflite_loader:TfLitePlatform", "tflite", files=(ModelFile("model.tflite"),)
+    ),
+}
+"""Platform name, as model configurations spell it → its row."""
