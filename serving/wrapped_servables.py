@@ -30,7 +30,8 @@ class WrappedServables:
         platform_of: Callable[[str, str], str],
     ) -> None:
         """``platform_of`` tells a version's platform by its model's name and its path, for what is
-        counted."""
+        counted.
+        """
         self._options = options
         self._clock = clock
         self._observation = observation
