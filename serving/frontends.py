@@ -110,6 +110,7 @@ class Frontends:
                 cors=self._options.rest_enable_cors,
                 check_method_name=self._options.enable_signature_method_name_check,
                 max_body_bytes=self._options.rest_max_body_bytes,
+                max_total_body_bytes=self._options.rest_max_total_body_bytes,
             ),
             metrics=self._metrics,
             loggers=self._loggers,

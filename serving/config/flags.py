@@ -343,6 +343,20 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             256 * 2**20,
             "Most bytes of a REST request's body, as sent and as decompressed; more: status 413.",
         ),
+        Flag(
+            "rest_max_total_body_bytes",
+            _INT64,
+            0,
+            "Most bytes of the bodies of all REST requests that are not answered yet; more: status "
+            "503. 0: four times --rest_max_body_bytes.",
+        ),
+        Flag(
+            "rest_receive_timeout_seconds",
+            _FLOAT,
+            60.0,
+            "How long the head of a REST request may take, and how long its body may pause; 0: any "
+            "time.",
+        ),
     ),
     "Request log": (
         Flag(

@@ -75,6 +75,7 @@ class ServerOptions:
     rest_timeout_seconds: float | None
     rest_enable_cors: bool
     rest_max_body_bytes: int
+    rest_max_total_body_bytes: int
     enable_signature_method_name_check: bool
     enable_serialization_as_tensor_content: bool
     num_warm_up_iterations: int
@@ -125,6 +126,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         rest_timeout_seconds=timeout_in_ms / 1000 if timeout_in_ms > 0 else None,
         rest_enable_cors=flags["rest_api_enable_cors_support"],
         rest_max_body_bytes=_at_least(1, "rest_max_body_bytes", flags),
+        rest_max_total_body_bytes=_rest_max_total_body_bytes(flags),
         enable_signature_method_name_check=flags["enable_signature_method_name_check"],
         enable_serialization_as_tensor_content=flags["enable_serialization_as_tensor_content"],
         request_log=_request_log_options(flags),
@@ -205,9 +207,10 @@ def _grpc_options(flags: CommandLine, address: str) -> GrpcOptions:
 
 def _http_options(flags: CommandLine) -> HttpOptions | None:
     engine: str = flags["rest_engine"]
+    timeout: float = _at_least(0, "rest_receive_timeout_seconds", flags)
     if flags["rest_bind_address"]:
         host, port = _bind_address("rest_bind_address", flags)
-        return HttpOptions(host, port, engine=engine)
+        return HttpOptions(host, port, engine=engine, receive_timeout_seconds=timeout)
     port = _port("rest_api_port", flags)
     if port == 0:
         return None
@@ -217,7 +220,17 @@ def _http_options(flags: CommandLine) -> HttpOptions | None:
             "for HTTP/REST API. Skipped exporting HTTP/REST API."
         )
         return None
-    return HttpOptions(port=port, engine=engine)
+    return HttpOptions(port=port, engine=engine, receive_timeout_seconds=timeout)
+
+
+def _rest_max_total_body_bytes(flags: CommandLine) -> int:
+    one: int = flags["rest_max_body_bytes"]
+    most: int = flags["rest_max_total_body_bytes"] or 4 * one
+    if most < one:
+        raise InvalidArgument(
+            f"rest_max_total_body_bytes must be at least rest_max_body_bytes, {one}, not {most}"
+        )
+    return most
 
 
 def _tensorflow_options(flags: CommandLine) -> TensorFlowOptions:

@@ -158,6 +158,10 @@ class IncompatibleTypes(Internal):
 class Unavailable(ServingError):
     code = Code.UNAVAILABLE
 
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
 
 class DataLoss(ServingError):
     code = Code.DATA_LOSS

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httptools
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serving.transport import stalled_body
 
 _MOST_HELD_BYTES = 2**20
 _INVALID = "Invalid HTTP request received."
@@ -11,20 +16,47 @@ _HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+_BODY_STALLED = (
+    b"HTTP/1.1 %d Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: %d\r\nconnection: close\r\n\r\n%s"
+) % (stalled_body.STATUS, len(stalled_body.MESSAGE), stalled_body.MESSAGE)
+_LOOKS = 4  # in the time that a client has: so it may have a quarter more
+
+
+class Http1Config(uvicorn.Config):
+    """With how long the head of a request may take, and its body may pause; 0: any time."""
+
+    receive_timeout_seconds: float = 0
 
 
 class Http1Protocol(HttpToolsProtocol):
     """Ignores upgrades (RFC 9110, 7.8) and trailers, and ends a head that does not end.
 
     httptools would keep all of a head, or of the trailers of a chunked body, however long; and it
-    takes the body of a request that asks for an upgrade for something else than HTTP.
+    takes the body of a request that asks for an upgrade for something else than HTTP. uvicorn would
+    wait for the rest of a request for any time.
     """
+
+    config: Http1Config
 
     _is_in_head = True
     _held_bytes = 0  # that came since the last of a body, at most: what the parser may have kept
+    _quiet_looks = 0
+    _next_look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as there
+        super().connection_made(transport)
+        self._look_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        if not (self._is_in_head and self._held_bytes):  # all of a head has as long as one pause
+            self._quiet_looks = 0
         self._held_bytes += len(data)
         try:
             self._parse(data)
@@ -69,6 +101,30 @@ class Http1Protocol(HttpToolsProtocol):
         self._is_in_head = True
         self._held_bytes = 0
         super().on_message_complete()
+
+    def _look_later(self) -> None:
+        if seconds := self.config.receive_timeout_seconds:
+            self._next_look = self.loop.call_later(seconds / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        """End the connection where the client has let it wait for too long.
+
+        Looking from time to time costs a request nothing, unlike a timer of its own.
+        """
+        self._quiet_looks = self._quiet_looks + 1 if self._waits_for_client() else 0
+        if self._quiet_looks <= _LOOKS:
+            self._look_later()
+            return
+        if not (self._is_in_head or self.cycle.response_started):
+            self.transport.write(_BODY_STALLED)
+        self.transport.close()
+
+    def _waits_for_client(self) -> bool:
+        """Whether nobody but the client can go on: not where it is being answered or held up."""
+        if not self._is_in_head:
+            return not self.flow.read_paused
+        is_idle = self.timeout_keep_alive_task is not None  # and closed by uvicorn
+        return not is_idle and (self.cycle is None or self.cycle.response_complete)
 
     def _head_without_upgrade(self) -> bytes:
         """The head that has just been parsed, as of a request that stays with HTTP/1.1."""

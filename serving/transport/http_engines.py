@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 
 from serving.core.errors import FailedPrecondition
 from serving.transport.http_engine import AsgiApp, HttpEngine
-from serving.transport.http_options import HYPERCORN, UVICORN
+from serving.transport.http_options import HYPERCORN, UVICORN, HttpOptions
 from serving.transport.tls import Certificate
 
 _ENGINES = {
@@ -15,8 +16,9 @@ _ENGINES = {
 }
 
 
-def new_engine(name: str, app: AsgiApp, certificate: Certificate | None) -> HttpEngine:
-    """The engine with this name. Raises FailedPrecondition where it is not installed."""
+def new_engine(options: HttpOptions, app: AsgiApp, certificate: Certificate | None) -> HttpEngine:
+    """The engine that the options name. Raises FailedPrecondition where it is not installed."""
+    name = options.engine
     module, _, attribute = _ENGINES[name].partition(":")
     try:
         loaded = importlib.import_module(module)
@@ -26,5 +28,5 @@ def new_engine(name: str, app: AsgiApp, certificate: Certificate | None) -> Http
         raise FailedPrecondition(
             f"rest_engine {name} is not installed: pip install 'model-server[http2]'"
         ) from None
-    engine: HttpEngine = getattr(loaded, attribute)(app, certificate)
-    return engine
+    new: Callable[[AsgiApp, Certificate | None, float], HttpEngine] = getattr(loaded, attribute)
+    return new(app, certificate, options.receive_timeout_seconds)

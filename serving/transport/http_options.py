@@ -15,14 +15,16 @@ ENGINES = (UVICORN, HYPERCORN)
 class HttpOptions:
     """Where to listen. Without ``host``: on every address, IPv6 and IPv4. Port 0: any free one.
 
-    ``shared``: further processes listen there too. Raises InvalidArgument for an ``engine`` that
-    there is not.
+    ``shared``: further processes listen there too. ``receive_timeout_seconds`` is how long the head
+    of a request may take, and how long its body may pause (0: any time). Raises InvalidArgument for
+    an ``engine`` that there is not.
     """
 
     host: str = ""
     port: int = 8501
     shared: bool = False
     engine: str = UVICORN
+    receive_timeout_seconds: float = 60
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:

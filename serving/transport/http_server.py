@@ -37,7 +37,7 @@ class HttpServer:
         self._port: int | None = None
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
-        self._engine: HttpEngine = new_engine(options.engine, app, certificate)
+        self._engine: HttpEngine = new_engine(options, app, certificate)
 
     @property
     def port(self) -> int | None:

@@ -14,6 +14,7 @@ from hypercorn.asyncio.run import worker_serve
 from hypercorn.config import Config, Sockets
 from hypercorn.utils import wrap_app
 
+from serving.transport import stalled_body
 from serving.transport.http_engine import AsgiApp, AsgiMessage, AsgiReceive, AsgiSend
 from serving.transport.tls import Certificate
 
@@ -21,10 +22,15 @@ _PROTOCOLS = ("h2", "http/1.1")
 
 
 class HypercornEngine:
-    """Implements HttpEngine. Without TLS, clients must know that they may begin with HTTP/2."""
+    """Implements HttpEngine. Without TLS, clients must know that they may begin with HTTP/2.
 
-    def __init__(self, app: AsgiApp, certificate: Certificate | None) -> None:
-        self._app = _without_lifespan(app)
+    A head has as long as an idle connection, five seconds, whatever ``receive_timeout_seconds`` is.
+    """
+
+    def __init__(
+        self, app: AsgiApp, certificate: Certificate | None, receive_timeout_seconds: float
+    ) -> None:
+        self._app = _without_lifespan(stalled_body.within(app, receive_timeout_seconds))
         self._config = _Config()
         self._config.context = certificate.ssl_context(_PROTOCOLS) if certificate else None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import uvicorn
 
-from serving.transport.http1_protocol import Http1Protocol
+from serving.transport.http1_protocol import Http1Config, Http1Protocol
 from serving.transport.http_engine import AsgiApp
 from serving.transport.tls import Certificate
 
@@ -16,8 +16,10 @@ from serving.transport.tls import Certificate
 class UvicornEngine:
     """Implements HttpEngine."""
 
-    def __init__(self, app: AsgiApp, certificate: Certificate | None) -> None:
-        self._config = uvicorn.Config(
+    def __init__(
+        self, app: AsgiApp, certificate: Certificate | None, receive_timeout_seconds: float
+    ) -> None:
+        self._config = Http1Config(
             app,
             http=Http1Protocol,
             ws="none",
@@ -28,6 +30,7 @@ class UvicornEngine:
             proxy_headers=False,
             server_header=False,
         )
+        self._config.receive_timeout_seconds = receive_timeout_seconds
         self._config.load()
         self._config.ssl = certificate.ssl_context(("http/1.1",)) if certificate else None
         self._server = _Server(self._config)

@@ -88,6 +88,8 @@ OWN = {
     "rest_bind_address",
     "rest_engine",
     "rest_max_body_bytes",
+    "rest_max_total_body_bytes",
+    "rest_receive_timeout_seconds",
     "shutdown_grace_seconds",
     "ssl_certificate_file",
     "ssl_client_ca_file",

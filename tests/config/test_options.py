@@ -484,3 +484,20 @@ def test_the_session_settings_on_the_page_say_what_it_says_they_do(tmp_path):
         assert ConfigProto.FromString(found) == ConfigProto(
             log_device_placement=True, gpu_options={"allow_growth": True}
         )
+
+
+def test_all_bodies_together_have_room_for_four_of_the_largest_or_what_is_said():
+    assert options("--rest_max_body_bytes=10").rest_max_total_body_bytes == 40
+    found = options("--rest_max_body_bytes=10", "--rest_max_total_body_bytes=10")
+    assert found.rest_max_total_body_bytes == 10
+    assert refusal(
+        "--model_base_path=/m", "--rest_max_body_bytes=10", "--rest_max_total_body_bytes=9"
+    ) == ("rest_max_total_body_bytes must be at least rest_max_body_bytes, 10, not 9")
+
+
+def test_how_long_clients_may_take_to_send_is_said_to_the_rest_port():
+    http = options("--rest_api_port=8501", "--rest_receive_timeout_seconds=2.5").http
+    assert http == HttpOptions(port=8501, receive_timeout_seconds=2.5)
+    assert refusal("--model_base_path=/m", "--rest_receive_timeout_seconds=-1") == (
+        "rest_receive_timeout_seconds must be at least 0, not -1.0"
+    )

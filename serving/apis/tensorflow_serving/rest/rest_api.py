@@ -11,7 +11,7 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from serving.apis.tensorflow_serving.rest import content_coding, docs_page, json_writer, openapi
-from serving.apis.tensorflow_serving.rest.body import receive_body
+from serving.apis.tensorflow_serving.rest.body import BodyRoom, HeldBody, receive_body
 from serving.apis.tensorflow_serving.rest.metadata import metadata_body
 from serving.apis.tensorflow_serving.rest.model_calls import ModelCalls, Outcome
 from serving.apis.tensorflow_serving.rest.read_call import VERBS, read_call
@@ -59,7 +59,8 @@ class RestOptions(NamedTuple):
     ``cors``, pages of any origin may read the responses. ``check_method_name`` refuses signatures
     whose method_name does not fit the call. ``honor_priorities`` runs requests with the priority
     that their header asks for; without it that header is not read. Bodies of more than
-    ``max_body_bytes``, as sent or as decompressed, are refused.
+    ``max_body_bytes``, as sent or as decompressed, are refused, and so is what would make more than
+    ``max_total_body_bytes`` of all bodies, as sent, whose requests are not answered yet.
     """
 
     timeout_seconds: float | None = 30
@@ -67,6 +68,7 @@ class RestOptions(NamedTuple):
     check_method_name: bool = False
     honor_priorities: bool = False
     max_body_bytes: int = 256 * 2**20
+    max_total_body_bytes: int = 2**30
 
 
 class _Request(NamedTuple):
@@ -116,6 +118,7 @@ class RestApi:
         loggers = loggers or CallLoggers()
         self._calls = ModelCalls(models, executor, timeout_seconds, clock, loggers)
         self._clock = clock
+        self._body_room = BodyRoom(self._options.max_total_body_bytes)
         self._cors = _CORS_HEADERS if self._options.cors else ()
         metrics = metrics or Metrics()
         shown = ModelNames(models.names).shown
@@ -132,20 +135,29 @@ class RestApi:
         target = _target(scope)
         headers: Headers = dict(scope["headers"])
         found = attempt(find_route, scope["method"], target)
-        body: bytes | None = b""
+        request = _Request(scope["method"], target, headers, b"", receive)
         if isinstance(found, Route) and found.verb in VERBS:  # what else has a body keeps it
-            try:
-                body = await receive_body(receive, headers, self._options.max_body_bytes)
-            except ServingError as error:
-                self._count(found, error.code, self._request_metrics.begun())
-                await _send(_error(error), self._cors, send)
-                return
-        if body is None:
-            return
-        request = _Request(scope["method"], target, headers, body, receive)
-        if not is_api(target):
+            with HeldBody(self._body_room) as held:
+                await self._run(found, request, held, send)
+        elif is_api(target):
+            await self._reply(found, request, send)
+        else:
             await _send(await self._page(request), (), send)
+
+    async def _run(self, route: Route, request: _Request, held: HeldBody, send: Send) -> None:
+        max_bytes = self._options.max_body_bytes
+        try:
+            body = await receive_body(request.receive, request.headers, max_bytes, held)
+        except ServingError as error:
+            self._count(route, error.code, self._request_metrics.begun())
+            await _send(_error(error), self._cors, send)
             return
+        if body is not None:
+            await self._reply(route, request._replace(body=body), send)
+
+    async def _reply(
+        self, found: Route | ServingError | None, request: _Request, send: Send
+    ) -> None:
         began = self._request_metrics.begun()
         answer = await self._answer(found, request)
         self._count(found, answer.code, began)

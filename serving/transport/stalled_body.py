@@ -1,0 +1,71 @@
+"""What becomes of a request whose body does not go on."""
+
+from __future__ import annotations
+
+import asyncio
+
+from serving.transport.http_engine import AsgiApp, AsgiMessage, AsgiReceive, AsgiSend
+
+STATUS = 408
+MESSAGE = b"The request body stopped coming."
+
+
+def within(app: AsgiApp, timeout_seconds: float) -> AsgiApp:
+    """The app, for requests that are answered 408 where their body pauses for so long.
+
+    To the app that is a client that has left. 0: bodies may pause for any time.
+    """
+    if not timeout_seconds:
+        return app
+
+    async def timed(scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
+        exchange = _Exchange(scope, receive, send, timeout_seconds)
+        await app(scope, exchange.receive, exchange.send)
+
+    return timed
+
+
+class _Exchange:
+    """The two directions of one request."""
+
+    def __init__(
+        self, scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend, timeout_seconds: float
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._timeout_seconds = timeout_seconds
+        self._has_body = True
+        self._has_stalled = self._has_begun = False
+
+    async def receive(self) -> AsgiMessage:
+        """As the server's; with a body that pauses for too long the client has left."""
+        if not self._has_body:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                message = await self._receive()
+        except TimeoutError:
+            await self._refuse()
+            return {"type": "http.disconnect"}
+        self._has_body = bool(message.get("more_body"))
+        return message
+
+    async def send(self, message: AsgiMessage) -> None:
+        """As the server's, until the body stalls."""
+        if not self._has_stalled:
+            self._has_begun = True
+            await self._send(message)
+
+    async def _refuse(self) -> None:
+        if not (self._has_begun or self._has_stalled):
+            headers = [
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", b"%d" % len(MESSAGE)),
+            ]
+            if self._scope["http_version"].startswith("1"):
+                headers.append((b"connection", b"close"))
+            start = {"type": "http.response.start", "status": STATUS, "headers": headers}
+            await self._send(start)
+            await self._send({"type": "http.response.body", "body": MESSAGE})
+        self._has_stalled = True

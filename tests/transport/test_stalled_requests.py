@@ -1,0 +1,185 @@
+"""Requests that stop coming end their connections, and no others do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+
+import pytest
+
+from serving.transport import stalled_body
+from serving.transport.http_options import ENGINES, UVICORN, HttpOptions
+from serving.transport.http_server import HttpServer
+
+WAIT_SECONDS = 60  # only a failure waits so long
+SHORT_SECONDS = 0.2
+HEAD = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\n"
+LAST = HEAD.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+CHUNKED = b"POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+
+
+class App:
+    """Answers with the body; remembers what becomes of requests that are not whole."""
+
+    def __init__(self) -> None:
+        self.left = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    async def __call__(self, scope, receive, send):
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.left.set()
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        await wait_for(self.go_on)
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def wait_for(event: threading.Event) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, event.wait, WAIT_SECONDS)
+
+
+@contextlib.contextmanager
+def serving(app, engine=UVICORN, seconds=SHORT_SECONDS):
+    options = HttpOptions("127.0.0.1", 0, engine=engine, receive_timeout_seconds=seconds)
+    server = HttpServer(options, app)
+    server.start()
+    try:
+        yield server.port
+    finally:
+        app.go_on.set()
+        server.stop(0)
+
+
+def connected(port):
+    return socket.create_connection(("127.0.0.1", port), WAIT_SECONDS)
+
+
+def everything(connection):
+    """What comes until the server closes the connection."""
+    got = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            got += part
+    return got
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("sent", [HEAD, HEAD + b"abc", CHUNKED], ids=["none", "length", "chunks"])
+def test_a_body_that_stops_coming_is_answered_408_and_the_app_told_that_the_client_left(
+    engine, sent
+):
+    app = App()
+    with serving(app, engine) as port, connected(port) as connection:
+        connection.sendall(sent)
+        answer = everything(connection)
+        assert app.left.wait(WAIT_SECONDS)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in head.lower()
+    assert body == b"The request body stopped coming."
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("sent", [b"", b"PO", HEAD[:-2]], ids=["nothing", "a part", "no end"])
+def test_a_head_that_stops_coming_ends_the_connection_without_an_answer(engine, sent, monkeypatch):
+    """On hypercorn after the time that an idle connection has."""
+    monkeypatch.setattr("hypercorn.config.Config.keep_alive_timeout", SHORT_SECONDS)
+    with serving(App(), engine) as port, connected(port) as connection:
+        connection.sendall(sent)
+        assert everything(connection) == b""
+
+
+def test_a_head_that_drips_in_ends_its_connection():
+    """Byte by byte, as Slowloris sends it: all of it has as long as one pause."""
+    with serving(App(), seconds=1) as port, connected(port) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nx: ")
+        connection.settimeout(0.02)
+        for _ in range(50 * WAIT_SECONDS):
+            try:
+                connection.sendall(b"y")
+                assert connection.recv(1) == b""
+                return
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                return
+    pytest.fail("the connection is kept")
+
+
+def test_a_head_that_stops_coming_on_a_connection_that_has_served_ends_it_too():
+    with serving(App()) as port, connected(port) as connection:
+        connection.sendall(HEAD + b"abcdef")
+        answer = b""
+        while not answer.endswith(b"abcdef"):
+            answer += connection.recv(1000)
+        connection.sendall(b"GET")
+        assert everything(connection) == b""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_others_are_served_beside_connections_that_stall(engine):
+    with contextlib.ExitStack() as stalled, serving(App(), engine, seconds=WAIT_SECONDS) as port:
+        for sent in (b"", b"POST", HEAD, CHUNKED) * 50:
+            stalled.enter_context(connected(port)).sendall(sent)
+        with connected(port) as connection:
+            connection.sendall(LAST + b"abcdef")
+            assert everything(connection).endswith(b"abcdef")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_answer_that_takes_longer_is_waited_for(engine):
+    """Only clients are hurried: the app takes until a stalled connection beside it has ended."""
+    app = App()
+    app.go_on.clear()
+    with serving(app, engine) as port, connected(port) as slow:
+        slow.sendall(LAST + b"abcdef")
+        for _ in range(3):
+            with connected(port) as stalled:
+                stalled.sendall(HEAD)
+                assert b" 408 " in everything(stalled)
+        app.go_on.set()
+        assert everything(slow).endswith(b"abcdef")
+
+
+def test_a_body_that_the_app_does_not_take_is_not_held_against_the_client():
+    """It is the server then that has stopped reading."""
+    taken = threading.Event()
+
+    class Slow(App):
+        async def __call__(self, scope, receive, send):
+            if scope["path"] == "/slow":
+                await wait_for(taken)
+            await super().__call__(scope, receive, send)
+
+    body = bytes(2**20)
+    head = b"POST /slow HTTP/1.1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with serving(Slow(), seconds=2) as port, connected(port) as held_up:
+        sending = threading.Thread(target=held_up.sendall, args=(head + body,))
+        sending.start()
+        for _ in range(2):
+            with connected(port) as stalled:
+                stalled.sendall(HEAD)
+                assert b" 408 " in everything(stalled)
+        taken.set()
+        answer = everything(held_up)
+        sending.join()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_without_a_limit_nobody_is_hurried():
+    """Nothing looks at the connection then: hypercorn's engine gets the app as it is."""
+    app = App()
+    assert stalled_body.within(app, 0) is app
+    with serving(app, seconds=0) as port, connected(port) as connection:
+        connection.sendall(LAST)
+        connection.sendall(b"abcdef")
+        assert everything(connection).endswith(b"abcdef")
