@@ -38,7 +38,7 @@ from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
 from serving.loaders.tensorflow_options import TensorFlowOptions
-from serving.metrics import Metrics
+from serving.metrics.registry import Metrics
 from serving.server_core import ServerCore
 from serving.server_core_options import LifecycleOptions
 from serving.transport.grpc_server import GrpcOptions, GrpcServer
