@@ -10,7 +10,7 @@ a share of the best rate of the closed loops, with a deadline each. Servers run 
 the load on another, in rounds that take turns; a server that does not take its parameters is named
 and left out. Prints tables: the grid, the loads, the dense model's loop without a server, the
 ratios, and the scheduler's own cost in this process. An asterisk marks rates at which the client
-could not send in time or its processor was full.
+could not send in time or its processor was full. Rows per batch are by the server's metrics page.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ import environments
 import grpc
 import load
 import scheduler_cost
+from batch_sizes import batch_sizes
 from batching_load import PATH, BatchingCase, ClosedLoop, OpenLoop, Share, generate, loads_of
 from batching_models import CASES, check
 from batching_variants import BUILT_IN, Setting, best, grid, parameters_of, program, rate
 from options import add_method_arguments, method_of
 from report import markdown
 from rounds import Contender, Method, Row, compare
-from servers import Server, cpus_of, end_with_sigterm, on_cpus, running
+from servers import REST_READY, Server, cpus_of, end_with_sigterm, on_cpus, running
 
 HERE = Path(__file__).parent
 _CHECK_SECONDS = 60
@@ -67,9 +68,16 @@ def contender(server: Server, channel: grpc.Channel, case: BatchingCase) -> Cont
         return answers
 
     length = len(ask()[0])
+    rest_port = server.await_number(REST_READY)
+
+    def put_under(loop: ClosedLoop | OpenLoop, seconds: float) -> load.Load:
+        before = batch_sizes(rest_port)
+        seen = generate(server.port, case, length, loop, seconds)
+        return replace(seen, rows_per_batch=batch_sizes(rest_port).mean_since(before))
+
     return Contender(
         server,
-        lambda loop, seconds: generate(server.port, case, length, loop, seconds),
+        put_under,
         lambda: _expect({len(answer) for answer in ask()} == {length}),
     )
 
@@ -242,7 +250,6 @@ def report(arguments: argparse.Namespace, measured: Measurements) -> None:
     if measured.tuning:
         print(f"\n{batching_report.settings_table(measured.tuning, measured.chosen)}")
     print(f"\n{batching_report.loads_table(measured.rows)}")
-    print("\nHow many rows the batches had is not shown: the server does not tell.")
     if measured.bare:
         print(f"\n{batching_report.bare_table(measured.bare)}")
     print(f"\n{batching_report.ratios_table(measured.rows, measured.bare)}")

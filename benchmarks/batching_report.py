@@ -12,6 +12,7 @@ from pathlib import Path
 import environments
 from batching_load import ClosedLoop, OpenLoop
 from batching_variants import ADAPTIVE, FIXED, UNBATCHED, rate
+from load import Load
 from report import digits_of, markdown, seen, spread, write_plot
 from rounds import Row
 
@@ -25,7 +26,7 @@ def loads_table(rows: Sequence[Row]) -> str:
     ratio = f"x {rows[0].server}"
     heads = (
         *("model", "load", "server", "req/s", "p50 µs", "p99 µs", "CPU µs", ratio),
-        *("rejected %", "missed %", "others %"),
+        *("rows/batch", "rejected %", "missed %", "others %"),
     )
     return markdown(heads, [_cells(row) for row in rows], names=3)
 
@@ -105,10 +106,17 @@ def _cells(row: Row) -> tuple[str, ...]:
         str(row.connections),
         row.server,
         *seen(row),
+        _rows_per_batch(loads),
         f"{100 * sum(load.rejected for load in loads) / sent:.1f}",
         f"{100 * sum(load.missed for load in loads) / sent:.1f}",
         f"{statistics.median(sample.others for sample in row.samples) * 100:.0f}",
     )
+
+
+def _rows_per_batch(loads: Sequence[Load]) -> str:
+    """The median of the rounds that had batches."""
+    known = [load.rows_per_batch for load in loads if load.rows_per_batch is not None]
+    return f"{statistics.median(known):.1f}" if known else "-"
 
 
 def _kind(row: Row) -> str:

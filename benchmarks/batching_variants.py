@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch_sizes import MONITORING_CONFIG
 from rounds import Row
 from servers import Program, model_server
 
@@ -72,12 +73,14 @@ def parameters_of(
 
 
 def program(name: str, parameters: str | None, models: Path, directory: Path) -> Program:
-    """The server; its file of parameters is in the directory."""
-    if parameters is None:
-        return model_server(name, (), models)
-    file = directory / f"{name}.pbtxt"
-    file.write_text(parameters)
-    flags = ("--enable_batching", f"--batching_parameters_file={file}")
+    """The server; its files are in the directory. It has a metrics page, which tells of batches."""
+    monitoring = directory / "monitoring.pbtxt"
+    monitoring.write_text(MONITORING_CONFIG)
+    flags = ["--rest_bind_address=127.0.0.1:0", f"--monitoring_config_file={monitoring}"]
+    if parameters is not None:
+        file = directory / f"{name}.pbtxt"
+        file.write_text(parameters)
+        flags += ["--enable_batching", f"--batching_parameters_file={file}"]
     return model_server(name, flags, models)
 
 

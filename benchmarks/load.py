@@ -45,7 +45,8 @@ class Load:
 
     ``busy`` is the share of one processor that the generator itself has used. ``rejected`` and
     ``missed`` are further requests, which the server refused or did not answer by their deadline.
-    ``late``: the generator could not send when it should have.
+    ``late``: the generator could not send when it should have. ``rows_per_batch``: as the server
+    tells, where it is asked and has made batches.
     """
 
     requests: int
@@ -56,6 +57,7 @@ class Load:
     rejected: int = 0
     missed: int = 0
     late: bool = False
+    rows_per_batch: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

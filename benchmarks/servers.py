@@ -39,6 +39,10 @@ class Program:
     directory: Path = ROOT
 
 
+_GRPC_READY = r"Running gRPC ModelServer at 127\.0\.0\.1:(\d+)"
+REST_READY = r"Exporting HTTP/REST API at:127\.0\.0\.1:(\d+)"
+
+
 class Server:
     """A running program. ``output`` is what it has printed so far, errors included."""
 
@@ -100,12 +104,19 @@ class Server:
         """
         known = len(self.output)
         self._process.send_signal(number)
+        return self.await_number(answer, known)
+
+    def await_number(self, pattern: str, first_line: int = 0) -> int:
+        """The number that is the group of the pattern, once it has printed such a line.
+
+        Raises RuntimeError where no such line comes. Lines before the first do not count.
+        """
         deadline = time.monotonic() + _ANSWER_SECONDS
         while time.monotonic() < deadline:
-            if found := re.search(answer, "".join(self.output[known:])):
+            if found := re.search(pattern, "".join(self.output[first_line:])):
                 return int(found[1])
             time.sleep(_END_LOOK_SECONDS)
-        raise RuntimeError(f"{self.name} does not answer {number.name}")
+        raise RuntimeError(f"{self.name} does not print {pattern}")
 
     def stop(self) -> None:
         """End it, and by force whatever of its process tree is left; return when that has ended."""
@@ -167,13 +178,13 @@ def end_with_sigterm() -> None:
 
 def model_server(name: str, flags: Sequence[str], models: Path) -> Program:
     """The server of this project over gRPC, with every model below the directory."""
-    return _model_server(name, flags, models, r"Running gRPC ModelServer at 127\.0\.0\.1:(\d+)")
+    return _model_server(name, flags, models, _GRPC_READY)
 
 
 def model_server_rest(name: str, flags: Sequence[str], models: Path) -> Program:
     """The server of this project over REST, with every model below the directory."""
     rest = ("--rest_bind_address=127.0.0.1:0", *flags)
-    return _model_server(name, rest, models, r"Exporting HTTP/REST API at:127\.0\.0\.1:(\d+)")
+    return _model_server(name, rest, models, REST_READY)
 
 
 def _model_server(name: str, flags: Sequence[str], models: Path, ready: str) -> Program:

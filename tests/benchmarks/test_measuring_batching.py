@@ -219,6 +219,12 @@ def test_the_scheduler_answers_whatever_the_threads_and_sizes(module: Import):
     assert all(one.cpu_us > 0 for one in measured)
 
 
+def test_rows_per_batch_are_those_of_the_batches_since_the_last_look(module: Import):
+    sizes = module("batch_sizes").BatchSizes
+    assert sizes(batches=5, rows=70).mean_since(sizes(batches=1, rows=10)) == 15
+    assert sizes(batches=5, rows=70).mean_since(sizes(batches=5, rows=70)) is None
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_benchmark_runs(tmp_path: Path):
