@@ -119,7 +119,7 @@ class ModelServer:
             self._ports.open_http(
                 self._frontends.http_application(models, rest, pages, self._why_not_ready)
             )
-            self._peers.opened()
+            self._peers.opened(self._ports.when_responsive)
             self._running = starting.pop_all()
 
     def stop(self) -> None:

@@ -17,6 +17,9 @@ from serving.metrics.families import Snapshot
 from serving.metrics.registry import Metrics
 from serving.server_core import ServerCore
 
+WhenResponsive = Callable[[Callable[[], None]], None]
+"""Calls back once what serves clients has come round to it, which shows that it is not stuck."""
+
 
 class Peers(Protocol):
     """The processes that serve on the same ports. Thread-safe.
@@ -37,8 +40,8 @@ class Peers(Protocol):
         ServingError when this process can not serve what the others do.
         """
 
-    def opened(self) -> None:
-        """The ports are open."""
+    def opened(self, when_responsive: WhenResponsive) -> None:
+        """The ports are open; ``when_responsive`` may be asked from now on."""
 
     def is_everywhere(self, servable_id: ServableId) -> bool:
         """Whether this version is available in all of the processes."""
@@ -76,7 +79,7 @@ class Alone:
         watch_config_file(self._options, core.begin_reload, core.configs, self._clock, running)
         return core
 
-    def opened(self) -> None:
+    def opened(self, when_responsive: WhenResponsive) -> None:
         """Nobody waits for it."""
 
     def is_everywhere(self, servable_id: ServableId) -> bool:  # noqa: ARG002  # here is everywhere

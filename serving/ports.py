@@ -103,6 +103,15 @@ class Ports:
         else:
             self._http = http
 
+    def when_responsive(self, notify: Callable[[], None]) -> None:
+        """Call back from the event loop of REST, or now where there is none: gRPC has a watch of
+        its own over the thread that polls.
+        """
+        if self._http:
+            self._http.call_soon(notify)
+        else:
+            notify()
+
     def close(self) -> None:
         """Let calls end within the grace period. Both servers drain at the same time, so that one
         such period is enough.

@@ -78,7 +78,7 @@ class FakeClock:
             return sum(self._now < until <= latest for until in self._waits) >= count
 
         with self._changed:
-            if not self._changed.wait_for(waiting, timeout=10):
+            if not self._changed.wait_for(waiting, timeout=60):
                 raise AssertionError(f"{count} threads should wait on the clock, but do not")
 
 

@@ -89,6 +89,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "managers",
             "metrics",
             "observability",
+            "peers",
             "process",
             "server_core",
             "transport",

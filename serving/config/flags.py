@@ -511,6 +511,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Processes that share the ports, each with the models in its own memory; 1: no others.",
         ),
         Flag(
+            "worker_hang_seconds",
+            _FLOAT,
+            0.0,
+            "Seconds without an answer after which a worker that serves is replaced; 0: never.",
+        ),
+        Flag(
             "monitoring_config_file",
             _STRING,
             "",

@@ -82,6 +82,7 @@ class ServerOptions:
     request_log: RequestLogOptions
     shutdown_grace_seconds: float
     num_workers: int
+    worker_hang_seconds: float
     observability: ObservabilityOptions
 
 
@@ -133,6 +134,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         num_warm_up_iterations=_num_warm_up_iterations(flags),
         shutdown_grace_seconds=_at_least(0, "shutdown_grace_seconds", flags),
         num_workers=_num_workers(flags),
+        worker_hang_seconds=_at_least(0, "worker_hang_seconds", flags),
         observability=observability_options(flags),
     )
 

@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 import threading
+from collections.abc import Callable
 
 from serving.core.errors import Internal, Unavailable
 from serving.transport.http_engine import AsgiApp, HttpEngine
@@ -36,6 +37,7 @@ class HttpServer:
         self._options = options
         self._port: int | None = None
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
         self._engine: HttpEngine = new_engine(options, app, certificate)
 
@@ -59,6 +61,15 @@ class HttpServer:
             "Exporting HTTP/REST API at:%s:%d ...", self._options.host or "localhost", self._port
         )
 
+    def call_soon(self, notify: Callable[[], None]) -> None:
+        """Call back on the event loop when it comes round; here, if it has ended."""
+        loop = self._loop
+        try:
+            assert loop is not None  # asked of a server that has started only
+            loop.call_soon_threadsafe(notify)
+        except RuntimeError:
+            notify()
+
     def stop(self, grace_seconds: float) -> None:
         """Refuse new calls, let those in progress end within the grace, cancel the others.
 
@@ -72,6 +83,7 @@ class HttpServer:
     def _run(self, listener: socket.socket) -> None:
         try:
             with asyncio.Runner(loop_factory=_new_event_loop) as runner, listener:
+                self._loop = runner.get_loop()
                 runner.run(self._engine.serve(listener, self._ready.set))
         finally:
             self._ready.set()

@@ -75,6 +75,11 @@ class Counts:
             _drop(tally, self._left)
             self._before = merged([self._before, lasting(tally.latest)])
 
+    def add(self, counted: Snapshot) -> None:
+        """What somebody else than a worker has counted."""
+        with self._lock:
+            self._before = merged([self._before, counted])
+
     def tell_others(
         self,
         asker: Tally,

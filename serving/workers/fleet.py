@@ -17,6 +17,7 @@ from serving.core.model_config import ModelConfig
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.managers.servable_state_monitor import ServableStateMonitor
+from serving.metrics.families import Snapshot
 from serving.workers.channel import Answer, Channel, when_all
 from serving.workers.combined_states import Combine, combine, combine_furthest
 from serving.workers.counts import Counts, Tally
@@ -148,6 +149,15 @@ class Fleet:
             case CountOthers(counted):
                 member.tally.tell(counted)
                 self._counts.tell_others(member.tally, self._living(), answer)
+
+    def is_serving(self, member: Member) -> bool:
+        """Whether it may have its ports open; not while it starts, nor when it has drained."""
+        with self._lock:
+            return member.is_serving and member in self._members
+
+    def count(self, counted: Snapshot) -> None:
+        """Add to what the workers have counted together what the caller has."""
+        self._counts.add(counted)
 
     def _end(self, member: Member) -> None:
         """The worker has ended; what it counted is remembered, as far as it was told."""

@@ -74,6 +74,11 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """A question to a worker that serves, answered with None by what serves its clients."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """From a worker: what its event bus said."""
 

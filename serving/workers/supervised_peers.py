@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from queue import SimpleQueue
 from typing import cast
 
@@ -29,6 +30,7 @@ from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.metrics.families import Snapshot, lasting
 from serving.metrics.registry import Metrics
+from serving.peers import WhenResponsive
 from serving.server_core import ServerCore
 from serving.workers.channel import Answer, Channel
 from serving.workers.messages import (
@@ -43,6 +45,7 @@ from serving.workers.messages import (
     Left,
     Opened,
     Permission,
+    Ping,
     Ready,
     Reload,
     ReloadAll,
@@ -76,6 +79,7 @@ class SupervisedPeers:
         self._counting = threading.Lock()
         self._counted: Future[object] | None = None
         self._forget: Callable[[ServableId], None] = lambda _id: None
+        self._when_responsive: WhenResponsive = lambda notify: notify()
         self._versions: dict[str, Sequence[ServableState]] = {}
         self._latest: dict[str, int] = {}
         # One thread, so that reloads are applied in the order in which they came.
@@ -123,7 +127,8 @@ class SupervisedPeers:
             log.warning("labels are left out whose versions are not available any more")
         return SharedModels(core, self._latest, self._versions, self._reload_all)
 
-    def opened(self) -> None:
+    def opened(self, when_responsive: WhenResponsive) -> None:
+        self._when_responsive = when_responsive
         self._channel.tell(Opened())
 
     def is_everywhere(self, servable_id: ServableId) -> bool:
@@ -179,6 +184,8 @@ class SupervisedPeers:
                 self._reloads.submit(self._reload, configs, answer)
             case Settle():
                 answer(None)
+            case Ping():
+                self._when_responsive(partial(answer, None))
             case Count():
                 with self._counting:
                     answer(self._metrics.snapshot() if self._metrics else {})

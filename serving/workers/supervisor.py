@@ -12,8 +12,10 @@ import signal
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from queue import SimpleQueue
 from types import FrameType
+from typing import NamedTuple
 
 from serving.config.config_file_watcher import watch_config_file
 from serving.config.model_config import configured_models
@@ -24,6 +26,8 @@ from serving.core.main_thread import next_of
 from serving.transport import tcp_port
 from serving.workers.back_off import BackOff
 from serving.workers.fleet import Fleet
+from serving.workers.hang_watch import HangWatch
+from serving.workers.replacements import replacements
 from serving.workers.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -71,6 +75,13 @@ def supervise(options: ServerOptions, log_level: str) -> int:
     return 0
 
 
+class _Ending(NamedTuple):
+    """How a life of a worker ended, in words."""
+
+    text: str
+    was_hung: bool = False
+
+
 class _Supervisor:
     """One thread for each worker starts it, waits for its end, and starts it again."""
 
@@ -79,7 +90,9 @@ class _Supervisor:
     ) -> None:
         self._events = events
         self._grace_seconds = options.shutdown_grace_seconds
+        self._hang_seconds = options.worker_hang_seconds
         self._clock = SystemClock()
+        self._hang_watch = HangWatch(self._hang_seconds, self._clock)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._processes: dict[int, WorkerProcess] = {}
@@ -94,8 +107,10 @@ class _Supervisor:
             clock=self._clock,
             on_started=events.put,
         )
+        self.fleet.count(replacements())  # a counter that is there from the start shows its first
 
     def start(self) -> None:
+        self._hang_watch.start()
         for thread in self._threads:
             thread.start()
 
@@ -103,6 +118,7 @@ class _Supervisor:
         """Have every worker drain; returns when the last has ended, if need be by force."""
         with self._lock:
             self._stopping.set()
+        self._hang_watch.stop()
         self.send_all(signal.SIGTERM)
         until = self._clock.monotonic() + self._grace_seconds + _SECONDS_BEYOND_GRACE
         for thread in self._threads:
@@ -123,27 +139,35 @@ class _Supervisor:
             if self._stopping.is_set():
                 return
             if self.fleet.is_starting:
-                self._events.put(Internal(f"{ending} before it could serve"))
+                self._events.put(Internal(f"{ending.text} before it could serve"))
                 return
             seconds = back_off.ended()
-            log.error("%s; another starts in %g seconds", ending, seconds)
+            log.error("%s; another starts in %g seconds", ending.text, seconds)
+            hung = int(ending.was_hung)
+            self.fleet.count(replacements(ended=1 - hung, hung=hung))
             self._clock.wait(self._stopping, seconds)
 
-    def _run(self, index: int) -> str:
+    def _run(self, index: int) -> _Ending:
         """One life of a worker, and how it ended."""
         name = f"worker {index}"
         try:
             with self._lock:
                 # Whoever stops the program knows every process.
                 if self._stopping.is_set():
-                    return f"{name} did not begin"
+                    return _Ending(f"{name} did not begin")
                 process = self._processes[index] = WorkerProcess(name)
         except OSError as error:
-            return f"{name} can not have a process ({error.strerror})"
+            return _Ending(f"{name} can not have a process ({error.strerror})")
         log.info("%s is process %d", name, process.pid)
-        self.fleet.admit(name, process.channel)
-        status = process.wait()
-        return f"{name} (process {process.pid}) {_ending(status)}"
+        member = self.fleet.admit(name, process.channel)
+        is_serving = partial(self.fleet.is_serving, member)
+        kill = partial(process.send, signal.SIGKILL)
+        with self._hang_watch.watching(process.channel, is_serving, kill) as watched:
+            status = process.wait()
+        how = _ending(status)
+        if watched.is_hung:
+            how = f"did not answer for {self._hang_seconds:g} seconds and was killed"
+        return _Ending(f"{name} (process {process.pid}) {how}", watched.is_hung)
 
 
 def _reserve_ports(options: ServerOptions, running: ExitStack) -> ServerOptions:

@@ -100,6 +100,7 @@ OWN = {
     "tracing_sample_ratio",
     "version_marker_file",
     "version_settle_seconds",
+    "worker_hang_seconds",
 }
 
 

@@ -372,12 +372,15 @@ def test_a_missing_ssl_config_file_is_not_found(tmp_path):
 
 def test_one_process_serves_unless_more_are_wanted():
     assert (options().num_workers, options("--num_workers=4").num_workers) == (1, 4)
+    assert options().worker_hang_seconds == 0
+    assert options("--worker_hang_seconds=2.5").worker_hang_seconds == 2.5
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--num_workers=0"], "num_workers must be at least 1, not 0"),
+        (["--worker_hang_seconds=-1"], "worker_hang_seconds must be at least 0, not -1.0"),
         (
             ["--num_workers=2", "--grpc_socket_path=s"],
             "num_workers must be 1, not 2, where grpc_socket_path is set: several processes can "

@@ -30,6 +30,7 @@ from serving.apis.monitoring.prometheus_text import metric_name
 from serving.model_server import ModelServer
 from serving.monitoring import gpu_metrics
 from serving.testing import running_server
+from serving.workers import replacements
 
 PATH = "/monitoring/prometheus/metrics"
 PREFIX = ":tensorflow:serving:"
@@ -241,17 +242,19 @@ def test_the_documentation_lists_every_metric_and_no_other(server: ModelServer) 
     described = [family.description for family in server._metrics.snapshot().values()]
     there = {
         metric_name(each.name): (each.kind.value, each.labels)
-        for each in (*described, *gpu_metrics.DESCRIPTIONS)
+        for each in (*described, *gpu_metrics.DESCRIPTIONS, replacements.DESCRIPTION)
     }
     assert documented() == there
 
 
 def test_what_is_on_the_page_is_what_prometheus_understands(server: ModelServer) -> None:
-    """Its parser finds each metric that is documented, with its kind, where there is no GPU."""
+    """Its parser finds each metric that is documented, with its kind, where there is no GPU and no
+    worker.
+    """
     found = {name: family.type for name, family in Page(server).families.items()}
     expected = {
         name.removesuffix("_total") if kind == "counter" else name: kind
         for name, (kind, _) in documented().items()
-        if not name.startswith("model_server_gpu")
+        if not name.startswith(("model_server_gpu", "model_server_worker"))
     }
     assert {name: found.get(name) for name in expected} == expected

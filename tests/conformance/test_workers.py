@@ -338,6 +338,22 @@ def test_workers_end_with_a_supervisor_that_is_killed(place: Path) -> None:
         await_(lambda: not any(is_alive(pid) for pid in pids), lambda: running.log)
 
 
+def test_a_worker_that_hangs_is_killed_and_replaced(place: Path) -> None:
+    monitoring = place / "monitoring.config"
+    monitoring.write_text("prometheus_config { enable: true }")
+    models = models_flag(place, tables(place / "m"))
+    watched = (f"--monitoring_config_file={monitoring}", "--worker_hang_seconds=5")
+    with program(models, *watched, *FLAGS) as running:
+        running.await_log("2 workers serve", START_SECONDS)
+        stopped = workers(running)[0]
+        halt(stopped)
+        running.await_log(rf"process {stopped}\) did not answer for 5 seconds and was killed; ")
+        assert not is_alive(stopped)
+        await_ports(running, 3)
+        assert metrics_of(running, "model_server_worker_replacements_total") >= 1
+        assert running.log.count(f"process {stopped}) did not answer") == 1
+
+
 def test_a_second_signal_ends_workers_that_do_not_listen(place: Path) -> None:
     with program(models_flag(place, tables(place / "m")), *FLAGS) as running:
         await_(lambda: len(workers(running)) == 2)

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import http.client
+import queue
 import socket
 import sys
 import threading
@@ -264,6 +265,20 @@ def test_an_idle_connection_does_not_hold_up_the_stop():
             server.stop(WAIT_SECONDS)
 
             assert time.monotonic() - began < WAIT_SECONDS / 2
+
+
+def test_the_event_loop_answers_until_it_has_ended():
+    """Afterwards the caller's own thread does: nobody is left without an answer."""
+    answers = queue.SimpleQueue()
+
+    def notify():
+        answers.put(threading.current_thread().name)
+
+    with serving() as server:
+        server.call_soon(notify)
+        assert answers.get(timeout=WAIT_SECONDS) == "http"
+    server.call_soon(notify)
+    assert answers.get(timeout=WAIT_SECONDS) == threading.current_thread().name
 
 
 def test_a_server_may_be_stopped_twice_and_before_it_started():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from channel_ends import WAIT_SECONDS, ChannelEnd, await_, counted
@@ -36,6 +37,7 @@ from serving.workers.messages import (
     Heard,
     Left,
     Permission,
+    Ping,
     Ready,
     Reload,
     Settle,
@@ -251,6 +253,20 @@ def test_what_is_counted_is_not_known_while_the_supervisor_is_silent(
         with pytest.raises(Unavailable, match="is not known"):
             peers.count_everywhere(lambda: counted(1))
     assert supervisor.heard == [CountOthers(counted(1))]
+
+
+def test_what_serves_clients_answers_for_the_worker(
+    supervisor: ChannelEnd, peers: SupervisedPeers
+) -> None:
+    """Not the channel's thread, which goes on where an event loop is stuck."""
+    assert supervisor.ask(Ping()) is None  # the ports are not open yet
+    rounds: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    peers.opened(rounds.put)
+    question = supervisor.channel.ask(Ping())
+    come_round = rounds.get(timeout=WAIT_SECONDS)
+    assert not question.done()
+    come_round()
+    assert question.result(WAIT_SECONDS) is None
 
 
 def test_the_last_word_is_what_was_counted_in_the_end(
