@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -23,6 +24,11 @@ from serving.commands.log_files import LogFiles
 from serving.core.errors import Unavailable
 
 _DIFFERENT = 1
+_TLS_FILES = {
+    "--ssl_ca_file": "PEM file of the authorities of servers; makes the calls use TLS",
+    "--ssl_key_file": "PEM file of a private key, for servers that ask clients for a certificate",
+    "--ssl_certificate_file": "PEM file of the key's certificate",
+}
 _NO_LIMITS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
@@ -32,6 +38,8 @@ def parser() -> ArgumentParser:
     made.add_argument(
         "--server", required=True, metavar="HOST:PORT", help="the gRPC port of a server"
     )
+    for option, what in _TLS_FILES.items():
+        made.add_argument(option, default="", metavar="FILE", help=what)
     made.add_argument("--model_name", default="", help="ask this model instead of the logged one")
     made.add_argument("--version", type=positive, help="ask this version instead of the logged")
     usual = Tolerance()
@@ -51,6 +59,9 @@ def parser() -> ArgumentParser:
         "--timeout_seconds", type=positive, default=60, help="how long a call may take"
     )
     made.add_argument(
+        "--concurrency", type=positive, default=1, help="have so many calls under way at once"
+    )
+    made.add_argument(
         "--max_reported", type=positive, default=20, help="describe so many calls at most"
     )
     return made
@@ -60,8 +71,17 @@ def main(arguments: Sequence[str]) -> int:
     """Do what the arguments say; the exit status: 0 where every call was answered as before, 1
     where one was not, 2 where calls could not be sent.
     """
-    options = parser().parse_args(arguments)
+    made = parser()
+    options = made.parse_args(arguments)
+    if bool(options.ssl_key_file) != bool(options.ssl_certificate_file):
+        made.error("--ssl_key_file and --ssl_certificate_file belong together")
+    if options.ssl_key_file and not options.ssl_ca_file:
+        made.error("--ssl_key_file needs --ssl_ca_file")
     return told("replay", lambda: _replay(options))
+
+
+_Call = Any
+"""A future of gRPC, which is a call: their common type has no public name."""
 
 
 class _Outcome(NamedTuple):
@@ -77,9 +97,9 @@ _SAME, _DIFFERS, _FAILED, _NEW = "the same", "different", "failed", "with nothin
 def _replay(options: Namespace) -> int:
     counts: Counter[str] = Counter()
     reported = 0
-    with grpc.insecure_channel(options.server, options=_NO_LIMITS) as channel:
-        for number, exchange in _exchanges(options.request_log):
-            outcome = _answered(channel, exchange, options)
+    with _channel(options) as channel:
+        for number, exchange, call in _sent(channel, options):
+            outcome = _outcome(exchange, call, options)
             counts[outcome.word] += 1
             if outcome.problems and reported < options.max_reported:
                 reported += 1
@@ -98,17 +118,44 @@ def _exchanges(path: str) -> Iterator[tuple[int, LoggedExchange]]:
             yield number, exchange
 
 
-def _answered(channel: grpc.Channel, exchange: LoggedExchange, options: Namespace) -> _Outcome:
-    """Raises Unavailable where there is no server."""
-    redirect(exchange.request, options.model_name, options.version)
+def _channel(options: Namespace) -> grpc.Channel:
+    """Raises OSError for a file that can not be read."""
+    if not options.ssl_ca_file:
+        return grpc.insecure_channel(options.server, options=_NO_LIMITS)
+    files = (options.ssl_ca_file, options.ssl_key_file, options.ssl_certificate_file)
+    credentials = grpc.ssl_channel_credentials(
+        *(Path(file).read_bytes() if file else None for file in files)
+    )
+    return grpc.secure_channel(options.server, credentials, options=_NO_LIMITS)
+
+
+def _sent(channel: grpc.Channel, options: Namespace) -> Iterator[tuple[int, LoggedExchange, _Call]]:
+    """The exchanges in their order, each with its call, up to ``concurrency`` of which are under
+    way at once.
+    """
+    under_way: deque[tuple[int, LoggedExchange, _Call]] = deque()
+    for number, exchange in _exchanges(options.request_log):
+        redirect(exchange.request, options.model_name, options.version)
+        under_way.append((number, exchange, _begun(channel, exchange, options.timeout_seconds)))
+        if len(under_way) == options.concurrency:
+            yield under_way.popleft()
+    yield from under_way
+
+
+def _begun(channel: grpc.Channel, exchange: LoggedExchange, timeout_seconds: int) -> _Call:
     service = PREDICTION_SERVICE_FILE.services_by_name["PredictionService"].full_name
-    call = channel.unary_unary(
+    method = channel.unary_unary(
         f"/{service}/{exchange.method}",
         request_serializer=type(exchange.request).SerializeToString,
         response_deserializer=type(exchange.response).FromString,
     )
+    return method.future(exchange.request, timeout=timeout_seconds)
+
+
+def _outcome(exchange: LoggedExchange, call: _Call, options: Namespace) -> _Outcome:
+    """Raises Unavailable where there is no server."""
     try:
-        answer = call(exchange.request, timeout=options.timeout_seconds)
+        answer = call.result()
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             raise Unavailable(f"{options.server} does not answer: {error.details()}") from None
