@@ -79,6 +79,7 @@ class ModelServer:
         self.core = self._make_core()
         if self._monitoring:
             self._monitoring.listen(self.core.bus)
+            self._monitoring.sample_access_log(self._observation.calls_not_logged)
         self._peers.when_gone(self._forget)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from serving.batching.batch_listener import BatchFormed
 from serving.core.call import UnaryHandler
@@ -12,6 +12,7 @@ from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ServableState
 from serving.metrics.registry import Metrics
+from serving.monitoring.access_log_metrics import sample_access_log
 from serving.monitoring.batch_metrics import BatchMetrics, WaitingRows
 from serving.monitoring.gpu_metrics import add_gpu_metrics
 from serving.monitoring.http_metrics import App, HttpMetrics
@@ -28,6 +29,7 @@ class Monitoring:
         self, metrics: Metrics, clock: Clock, aspires_to: Callable[[ServableId], bool]
     ) -> None:
         """``aspires_to``: whether a version that failed is to be served."""
+        self._metrics = metrics
         self._runs = RunMetrics(metrics)
         self._batches = BatchMetrics(metrics)
         self._rpcs = RpcMetrics(metrics)
@@ -62,6 +64,10 @@ class Monitoring:
     def sample_queues(self, waiting_rows: WaitingRows) -> None:
         """How many rows are queued for each version is asked when somebody wants to know."""
         self._batches.sample_queues(waiting_rows)
+
+    def sample_access_log(self, lacking: Callable[[], Mapping[str, int]]) -> None:
+        """How many calls the access log lacks, by reason, is asked when somebody wants to know."""
+        sample_access_log(self._metrics, lacking)
 
     def forget(self, servable_id: ServableId) -> None:
         """Drop what was counted for a version that no process has any more; it may have come back

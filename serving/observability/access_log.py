@@ -53,6 +53,11 @@ class AccessLog:
         """How many calls have no line because too many others waited for theirs."""
         return self._dropped
 
+    @property
+    def lost(self) -> int:
+        """How many calls have no line because it could not be written."""
+        return self._out.lost
+
     def start(self) -> None:
         """Begin to write. Raises InvalidArgument where the file can not be written to."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 
@@ -28,6 +29,7 @@ class Observation:
         self._options = options
         self._clock = clock
         self.observer: CallObserver | None = None
+        self._access_log: AccessLog | None = None
 
     def start(self, running: ExitStack) -> None:
         """Begin to listen, until ``running`` closes.
@@ -43,12 +45,20 @@ class Observation:
         if options.access_log:
             access_log = AccessLog(options.access_log, as_json=as_json, worker=options.worker)
             access_log.start()
+            self._access_log = access_log
             running.callback(access_log.stop)
             listeners.append(access_log)
         # Structured lines name their request also where nobody listens.
         if listeners or as_json:
             returns = bool(listeners)
             self.observer = CallObserver(listeners, self._clock, returns_request_ids=returns)
+
+    def calls_not_logged(self) -> Mapping[str, int]:
+        """How many calls the access log lacks, by reason; empty where there is no such log."""
+        access_log = self._access_log
+        if access_log is None:
+            return {}
+        return {"too_many": access_log.dropped, "not_written": access_log.lost}
 
     def models(self, models: Models) -> Models:
         """The models as calls are to see them."""

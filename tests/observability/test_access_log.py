@@ -133,6 +133,7 @@ def test_a_file_that_is_gone_for_good_is_told_once_and_harms_no_call(tmp_path, c
 
     assert caplog.text.count("can not write") == 1
     assert "the access log lacks 4 calls: they could not be written" in caplog.text
+    assert log.lost == 4
 
 
 def test_how_many_lines_a_full_disk_took_is_told_when_it_takes_them_again(tmp_path, caplog):

@@ -50,6 +50,15 @@ def test_an_access_log_has_every_client_told_its_id(running, tmp_path):
     assert begin(on).returns_request_id
 
 
+def test_how_many_calls_the_access_log_lacks_is_told_with_the_reason(running, monkeypatch):
+    assert observation(running).calls_not_logged() == {}
+    on = observation(running, access_log="stdout")
+    assert on.calls_not_logged() == {"too_many": 0, "not_written": 0}
+    monkeypatch.setattr(AccessLog, "dropped", 2)
+    monkeypatch.setattr(AccessLog, "lost", 3)
+    assert on.calls_not_logged() == {"too_many": 2, "not_written": 3}
+
+
 def test_structured_lines_alone_have_ids_that_are_not_told(running):
     on = observation(running, log_format="json")
 
