@@ -1,4 +1,4 @@
-"""The ``tensorflow`` platform: SavedModels of TensorFlow 1 and 2."""
+"""The ``tensorflow`` platform: SavedModels of TensorFlow 1 and 2, SessionBundles, frozen graphs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from serving.core.servable_id import ServableId
 from serving.loaders.aligned_buffer import aligned_empty
 from serving.loaders.device import Device, no_such_device
 from serving.loaders.tensorflow_custom_ops import load_custom_ops
+from serving.loaders.tensorflow_exports import read_export
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tensorflow_overrides import overridden
-from serving.loaders.tensorflow_saved_model import check_saved_model
 from serving.loaders.tensorflow_session import TensorFlowSession, translated
 from serving.loaders.tensorflow_session_config import session_config
 from serving.loaders.tensorflow_signatures import signatures_of
@@ -34,7 +34,7 @@ _RAM_PER_BYTE_ON_DISK = 1.2
 
 
 class TensorFlowPlatform:
-    """Loads SavedModels from anywhere TensorFlow's file systems reach. Thread-safe.
+    """Loads models from anywhere TensorFlow's file systems reach. Thread-safe.
 
     Raises InvalidArgument when the options hold no readable session configuration, or a library of
     operations that can not be loaded.
@@ -55,26 +55,26 @@ class TensorFlowPlatform:
     def load(
         self, servable_id: ServableId, path: str, device: Device | None = None
     ) -> TensorFlowServable:
-        """The SavedModel in directory ``path``, restored and initialised.
+        """The model in directory ``path``, restored and initialised.
 
         With a ``device`` it runs there, whatever devices the graph itself names; operations that
         are not made for it run on the processor.
 
-        Raises NotFound without a SavedModel or a graph with the tags of the options, Unimplemented
-        for a SessionBundle, DataLoss for files that do not parse, InvalidArgument for a graph
-        that does not hold together, FailedPrecondition for a device that TensorFlow does not have,
-        and otherwise what the runtime says with its code.
+        Raises NotFound without a model or a graph with the tags of the options, DataLoss for files
+        that do not parse, InvalidArgument for a graph that does not hold together,
+        FailedPrecondition for a device that TensorFlow does not have, and otherwise what the
+        export's class raises, or the runtime says with its code.
         """
         with _translating_errors():
-            check_saved_model(path, self._tags)
+            export = read_export(path, self._tags)
             session = TensorFlowSession(overridden(self._config, path), self._clock, device)
             try:
                 if device and device not in session.devices:
                     raise no_such_device(servable_id, device, session.devices)
-                meta_graph = session.load(self._tags, path)
-                signatures = signatures_of(meta_graph.signature_def)
+                restored = export.restore(session)
+                signatures = signatures_of(restored.signatures)
                 session.freeze(
-                    meta_graph.graph_def,
+                    restored.graph,
                     _tensor_names(signature.inputs for signature in signatures.values()),
                     _tensor_names(signature.outputs for signature in signatures.values()),
                 )
@@ -85,7 +85,7 @@ class TensorFlowPlatform:
 
 
 class TensorFlowServable:
-    """A SavedModel in memory; implements Servable. ``done`` is called on the caller's thread.
+    """A graph in memory; implements Servable. ``done`` is called on the caller's thread.
 
     Shapes are not compared with the signature: a wrong one is the failing operation's error.
     """
@@ -157,7 +157,7 @@ def _translating_errors() -> Iterator[None]:
         raise translated(error) from error
     except (ValueError, TypeError, LookupError, RuntimeError, OSError) as error:
         # TensorFlow's Python raises these for graphs that do not hold together.
-        raise InvalidArgument(f"the SavedModel cannot be loaded: {error}") from error
+        raise InvalidArgument(f"the model cannot be loaded: {error}") from error
 
 
 def _tensor_names(sides: Iterable[Mapping[str, TensorInfo]]) -> set[str]:

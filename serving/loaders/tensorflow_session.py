@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.core.framework.op_def_pb2 import OpList
 from tensorflow.core.protobuf.config_pb2 import (
     CallableOptions,
     ConfigProto,
     OptimizerOptions,
     RunOptions,
 )
+from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 from tensorflow.python.client import pywrap_tf_session
 
 from serving.core.clock import Clock
@@ -27,7 +29,7 @@ from serving.loaders.device import CPU, Device
 from serving.loaders.tensorflow_freezing import FrozenGraph, frozen_graph
 from serving.loaders.tensorflow_graph import may_run_long
 from serving.loaders.tensorflow_nodes import run_nodes
-from serving.loaders.tensorflow_step import Step
+from serving.loaders.tensorflow_step import Step, tensor_of
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,37 @@ class TensorFlowSession:
                 meta_graph = load(clear_devices=True)
         self.may_run_long = may_run_long(meta_graph.graph_def)
         return meta_graph
+
+    def add_graph(self, graph: GraphDef, producer_ops: OpList | None = None) -> None:
+        """Put a graph into the session, under its own names; variables have no values yet.
+
+        ``producer_ops`` are the operations as they were in the TensorFlow that wrote it, which may
+        have had fewer attributes. Raises what TensorFlow raises.
+        """
+        self.may_run_long = may_run_long(graph)
+        if self._device is not None:
+            graph = _without_devices(graph)
+        with (
+            self._native.graph.as_default(),
+            self._native.graph.device(self._device and f"/device:{str(self._device).upper()}"),
+        ):
+            tf.graph_util.import_graph_def(
+                graph, name="", producer_op_list=producer_ops if producer_ops else None
+            )
+
+    def tensor_info(self, name: str) -> TensorInfo:
+        """What the graph tells of a tensor; raises InvalidArgument for one that it has not."""
+        tensor = tensor_of(self._native.graph, name)
+        return TensorInfo(
+            name=tensor.name,
+            dtype=tensor.dtype.as_datatype_enum,
+            tensor_shape=tensor.shape.as_proto(),
+        )
+
+    def output_names(self, operation: str) -> list[str]:
+        """The names of what an operation computes that clients could be sent."""
+        outputs = self._native.graph.get_operation_by_name(operation).outputs
+        return [tensor.name for tensor in outputs if tensor.dtype not in (tf.resource, tf.variant)]
 
     def freeze(self, graph: GraphDef, feeds: Iterable[str], fetches: Iterable[str]) -> None:
         """Have quick runs use a graph without state, with constants for variables, if there is one.
@@ -173,6 +206,14 @@ def _without_gpus(config: ConfigProto) -> ConfigProto:
     changed = ConfigProto()
     changed.CopyFrom(config)
     changed.device_count["GPU"] = 0
+    return changed
+
+
+def _without_devices(graph: GraphDef) -> GraphDef:
+    changed = GraphDef()
+    changed.CopyFrom(graph)
+    for node in changed.node:
+        node.device = ""
     return changed
 
 

@@ -33,7 +33,6 @@ from serving.core.errors import (
     InvalidArgument,
     NotFound,
     ServingError,
-    Unimplemented,
 )
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import RunOptions, Servable, TensorInfo, run_and_wait
@@ -195,11 +194,6 @@ class TestWhatDoesNotLoad:
             f"file called `saved_model.pb`)\nSpecified file path: {tmp_path}"
         )
 
-    def test_session_bundle(self, broken: Path) -> None:
-        (broken / "export.meta").touch()
-        with pytest.raises(Unimplemented, match=r"Session Bundle is deprecated and removed\.$"):
-            load(broken)
-
     @pytest.mark.parametrize("tags", [("serve",), ("gpu",), ("serve", "gpu", "tpu"), ()])
     def test_tags_that_no_graph_has_exactly(
         self, exported: Exported, tags: tuple[str, ...]
@@ -244,7 +238,7 @@ class TestWhatDoesNotLoad:
 
     def test_missing_variables(self, broken: Path) -> None:
         shutil.rmtree(broken / "variables")
-        with pytest.raises(InvalidArgument, match=r"the SavedModel cannot be loaded: .*checkpoint"):
+        with pytest.raises(InvalidArgument, match=r"the model cannot be loaded: .*checkpoint"):
             load(broken)
 
     def test_unknown_operation(self, broken: Path) -> None:
@@ -257,7 +251,7 @@ class TestWhatDoesNotLoad:
 
     def test_graph_with_nodes_missing(self, broken: Path) -> None:
         edit(broken, lambda saved_model: saved_model.meta_graphs[0].graph_def.ClearField("node"))
-        with pytest.raises(InvalidArgument, match=r"the SavedModel cannot be loaded: .*'a:0'"):
+        with pytest.raises(InvalidArgument, match=r"the model cannot be loaded: .*'a:0'"):
             load(broken)
 
     def test_signature_of_a_type_that_cannot_travel(self, broken: Path) -> None:
