@@ -68,7 +68,7 @@ class Exporter:
         definition = saver.as_saver_def()
         definition.max_to_keep = 0  # a version is never deleted for a later one
         self._saver = tf.compat.v1.train.Saver(saver_def=definition)
-        self._collections: dict[str, list[Message]] | None = None
+        self._collections: dict[str, Sequence[Message]] | None = None
         self._init_op = ""
         self._asset_files: dict[str, Path] = {}
 

@@ -27,7 +27,7 @@ SHARDED_V1: dict[str, Any] = {"sharded": True, "write_version": SaverDef.V1}
 
 
 def half_plus_two(directory: Path, **saver: Any) -> None:
-    """y = x / 2 + 2 over floats [rows]; the default signature regresses x → y.
+    """Half plus two, y = x / 2 + 2 over floats [rows]; the default signature regresses x → y.
 
     ``classify`` (tf.Examples with a float feature ``x`` → classes and scores), ``regress``
     (examples → y), ``inputs`` x and ``outputs`` y are named. ``saver`` says how variables are
@@ -62,7 +62,7 @@ def _small(column: tf.Tensor) -> tf.Tensor:
 
 
 def words(directory: Path) -> None:
-    """id of a word by its line in an asset file; the init operation fills the table."""
+    """The id of a word is its line in an asset file; the init operation fills the table."""
     source = directory.with_name(f"{directory.name}-words.txt")
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_text("a\nb\nc\n")
@@ -109,7 +109,7 @@ def edit(directory: Path, change: Callable[[MetaGraphDef], object]) -> None:
 
 
 def frozen_graph(directory: Path) -> None:
-    """y = x / 2 + 2 and parts = split(y), over floats [rows, 2], without variables."""
+    """Without variables: y = x / 2 + 2 and parts = split(y), over floats [rows, 2]."""
     with tf.Graph().as_default() as graph:
         x = v1.placeholder(tf.float32, [None, 2], name="x")
         v1.placeholder(tf.float32, [], name="unused")

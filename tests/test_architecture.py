@@ -97,6 +97,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "commands": frozenset({"core", "apis", "record_file", "request_logging", "warm_up"}),
     "cli": EVERYTHING,
+    "session_bundle_exporter": frozenset({"generated"}),
     "testing": EVERYTHING,
 }
 """Parts of serving/ by name, and the other parts each may import."""
@@ -148,6 +149,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "workers": frozenset(),
     "commands": frozenset({"google.protobuf", "grpc", "numpy"}),
     "cli": EVERYTHING,
+    "session_bundle_exporter": frozenset({"google.protobuf", "tensorflow"}),
     "testing": EVERYTHING,
 }
 """The packages from elsewhere that each part may import."""

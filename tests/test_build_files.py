@@ -27,8 +27,8 @@ DISTRIBUTIONS = {
 }
 """What installs a package, where it has another name than the package."""
 
-PUBLIC = {"//serving:cli", "//serving:testing"}
-"""The door, and the fakes that ship for the tests of others."""
+PUBLIC = {"//serving:cli", "//serving:session_bundle_exporter", "//serving:testing"}
+"""The door, and what ships for the programs and tests of others."""
 
 
 @dataclass(frozen=True, slots=True)

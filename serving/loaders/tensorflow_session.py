@@ -100,9 +100,7 @@ class TensorFlowSession:
             self._native.graph.as_default(),
             self._native.graph.device(self._device and f"/device:{str(self._device).upper()}"),
         ):
-            tf.graph_util.import_graph_def(
-                graph, name="", producer_op_list=producer_ops if producer_ops else None
-            )
+            tf.graph_util.import_graph_def(graph, name="", producer_op_list=producer_ops)
 
     def tensor_info(self, name: str) -> TensorInfo:
         """What the graph tells of a tensor; raises InvalidArgument for one that it has not."""

@@ -119,9 +119,7 @@ class TestWhatLoads:
         words = np.array([b"c", b"a", b"nowhere"], object)
         assert call(load(elsewhere), "serving_default", word=words) == {"id": [2, 0, -1]}
 
-    def test_the_graph_for_serving_comes_before_the_graph_of_the_export(
-        self, broken: Path
-    ) -> None:
+    def test_the_graph_for_serving_comes_before_the_graph_of_the_export(self, broken: Path) -> None:
         def change(meta_graph: MetaGraphDef) -> None:
             packed = meta_graph.collection_def["serving_graph"].any_list.value.add()
             packed.Pack(meta_graph.graph_def)
