@@ -5,10 +5,12 @@ Each function writes one version into a missing directory.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
@@ -26,9 +28,10 @@ v1 = tf.compat.v1
 SHARDED_V1: dict[str, Any] = {"sharded": True, "write_version": SaverDef.V1}
 
 
-def half_plus_two(directory: Path, **saver: Any) -> None:
-    """Half plus two, y = x / 2 + 2 over floats [rows]; the default signature regresses x → y.
+def half_plus_two(directory: Path, *, default: bool = True, **saver: Any) -> None:
+    """Half plus two, y = x / 2 + 2 over floats [rows].
 
+    The default signature, if there is one, regresses x → y.
     ``classify`` (tf.Examples with a float feature ``x`` → classes and scores), ``regress``
     (examples → y), ``inputs`` x and ``outputs`` y are named. ``saver`` says how variables are
     written; as they were at first where nothing is said.
@@ -41,11 +44,12 @@ def half_plus_two(directory: Path, **saver: Any) -> None:
         column = tf.add(half * parsed["x"], two, name="column")
         classes = tf.where(column > 3, tf.fill(tf.shape(column), "large"), _small(column))
         x = v1.placeholder(tf.float32, [None], name="x")
-        y = tf.add(half * x, two, name="y")
+        half_of_x = tf.matmul(x[:, tf.newaxis], half[tf.newaxis, tf.newaxis], name="half_of_x")
+        y = tf.add(half_of_x[:, 0], two, name="y")
         session.run(v1.global_variables_initializer())
         exporter = Exporter(v1.train.Saver(**(saver or SHARDED_V1)))
         exporter.init(
-            default_graph_signature=regression_signature(x, y),
+            default_graph_signature=regression_signature(x, y) if default else None,
             named_graph_signatures={
                 "classify": classification_signature(examples, classes, column),
                 "regress": regression_signature(examples, column),
@@ -96,8 +100,9 @@ def words(directory: Path) -> None:
 
 def _export(exporter: Exporter, directory: Path, session: Any) -> None:
     base = directory.with_name(f"{directory.name}-base")
-    exporter.export(base, 1, session).rename(directory)
-    base.rmdir()
+    version = exporter.export(base, 1, session)
+    shutil.copytree(version, directory, dirs_exist_ok=True)
+    shutil.rmtree(base)
 
 
 def edit(directory: Path, change: Callable[[MetaGraphDef], object]) -> None:
@@ -113,12 +118,13 @@ def frozen_graph(directory: Path) -> None:
     with tf.Graph().as_default() as graph:
         x = v1.placeholder(tf.float32, [None, 2], name="x")
         v1.placeholder(tf.float32, [], name="unused")
-        y = tf.add(0.5 * x, 2.0, name="y")
+        half_of_x = tf.matmul(x, 0.5 * np.eye(2, dtype=np.float32), name="half_of_x")
+        y = tf.add(half_of_x, 2.0, name="y")
         tf.split(y, 2, axis=1, name="parts")
         tf.reduce_sum(y, axis=1, name="sum")
     write_graph(directory, graph.as_graph_def())
 
 
 def write_graph(directory: Path, graph: GraphDef, name: str = "graph.pb") -> None:
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / name).write_bytes(graph.SerializeToString())

@@ -45,7 +45,12 @@ PLATFORMS: Mapping[str, PlatformRow] = {
     "tensorflow": PlatformRow(
         "serving.loaders.tensorflow_loader:TensorFlowPlatform",
         "tensorflow",
-        files=(ModelFile("saved_model.pb"), ModelFile("saved_model.pbtxt")),
+        files=(
+            ModelFile("saved_model.pb"),
+            ModelFile("saved_model.pbtxt"),
+            ModelFile("export.meta"),
+            ModelFile("*.pb"),
+        ),
         beside=("fingerprint.pb", "keras_metadata.pb", "model.tflite"),
     ),
     "tflite": PlatformRow(

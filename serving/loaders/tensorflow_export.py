@@ -45,9 +45,9 @@ def read(file: str) -> bytes:
     return content
 
 
-def read_message(file: str, message: type[M]) -> M:
-    """The message in a file. Raises DataLoss for one that does not parse, tf.errors.OpError."""
+def parsed(content: bytes, message: type[M], name: str) -> M:
+    """The message that a file of this name holds. Raises DataLoss for what does not parse."""
     try:
-        return message.FromString(read(file))
+        return message.FromString(content)
     except DecodeError:
-        raise DataLoss(f"Can't parse {file} as binary proto") from None
+        raise DataLoss(f"Can't parse {name} as binary proto") from None

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from serving.core.errors import DataLoss, NotFound
-from serving.loaders.tensorflow_export import RestoredGraph, exists, read, read_message
+from serving.loaders.tensorflow_export import RestoredGraph, exists, parsed, read
 from serving.loaders.tensorflow_session import TensorFlowSession
 
 _BINARY, _TEXT = "saved_model.pb", "saved_model.pbtxt"
@@ -47,7 +47,8 @@ class SavedModelExport:
 
 def _read(path: str) -> SavedModel:
     if exists(path, _BINARY):
-        return read_message(tf.io.gfile.join(path, _BINARY), SavedModel)
+        file = tf.io.gfile.join(path, _BINARY)
+        return parsed(read(file), SavedModel, file)
     if exists(path, _TEXT):
         return _parse_text(tf.io.gfile.join(path, _TEXT))
     raise NotFound(

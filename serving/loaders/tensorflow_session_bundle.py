@@ -6,7 +6,7 @@ operation that initialises, and the names of asset files; the variables are in a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -16,10 +16,17 @@ from google.protobuf.message import DecodeError, Message
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
-from serving.core.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound
+from serving.core.errors import (
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ServingError,
+    error_for,
+)
 from serving.generated.session_bundle_manifest_pb2 import AssetFile, Signatures
 from serving.loaders.tensorflow_bundle_signatures import signature_defs
-from serving.loaders.tensorflow_export import RestoredGraph, exists, read_message
+from serving.loaders.tensorflow_export import RestoredGraph, exists, parsed, read
 from serving.loaders.tensorflow_session import TensorFlowSession
 
 _META_GRAPH = "export.meta"
@@ -49,7 +56,8 @@ class SessionBundle:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._meta_graph = read_message(tf.io.gfile.join(path, _META_GRAPH), MetaGraphDef)
+        content = read(tf.io.gfile.join(path, _META_GRAPH))
+        self._meta_graph = parsed(content, MetaGraphDef, _META_GRAPH)
         self._graph = self._only(_GRAPH_KEY, GraphDef) or self._meta_graph.graph_def
         if not self._graph.node:
             raise InvalidArgument(f"{_META_GRAPH} has no graph")
@@ -68,10 +76,19 @@ class SessionBundle:
         saver = self._meta_graph.saver_def
         if saver.restore_op_name:
             where = {saver.filename_tensor_name: _string(self._variables_path())}
-            session.run_nodes({**where, **self._assets}, [], [saver.restore_op_name], b"")
+            self._run(session, {**where, **self._assets}, saver.restore_op_name)
         if self._init_op:
-            session.run_nodes(self._assets, [], [self._init_op], b"")
+            self._run(session, self._assets, self._init_op)
         return RestoredGraph(self._graph, signature_defs(self._signatures, session.tensor_info))
+
+    def _run(
+        self, session: TensorFlowSession, feeds: Mapping[str, np.ndarray], operation: str
+    ) -> None:
+        try:
+            session.run_nodes(feeds, [], [operation], b"")
+        except ServingError as error:
+            # The runtime says which files it could not read, and where the server has them.
+            raise error_for(error.code, error.message.replace(f"{self._path}/", "")) from error
 
     def _only(self, key: str, message: type[M]) -> M | None:
         """The one message of a collection; None where there is no such collection."""

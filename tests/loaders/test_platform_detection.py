@@ -27,6 +27,8 @@ def version(folder: Path, *files: str) -> str:
     [
         (["saved_model.pb", "fingerprint.pb"], "tensorflow"),
         (["saved_model.pbtxt"], "tensorflow"),
+        (["export.meta", "export-00000-of-00001"], "tensorflow"),
+        (["graph.pb"], "tensorflow"),
         (["model.tflite"], "tflite"),
         (["model.onnx", "weights.bin", "signature.json", "README.md"], "onnx"),
         (["any.onnx"], "onnx"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from exported_models import Exported
 from tensorflow.core.framework.graph_pb2 import GraphDef
 
 from serving.core.dtypes import DType
-from serving.core.errors import DataLoss, InvalidArgument, NotFound, ServingError
+from serving.core.errors import InvalidArgument, NotFound, ServingError
 from serving.core.servable import Servable, TensorInfo, run_and_wait
 from serving.core.servable_id import ServableId
 from serving.loaders.device import CPU
@@ -93,12 +94,12 @@ def test_a_graph_with_variables_is_to_be_frozen_first(tmp_path: Path) -> None:
 def test_a_graph_that_is_cut_short(exported: Exported, tmp_path: Path) -> None:
     content = (exported(bundles.frozen_graph) / "graph.pb").read_bytes()
     (tmp_path / "graph.pb").write_bytes(content[: len(content) // 2])
-    refused(tmp_path, DataLoss, "Can't parse .*graph.pb as binary proto")
+    refused(tmp_path, InvalidArgument, r"^INVALID_ARGUMENT: graph\.pb is no graph, or not all of")
 
 
 def test_garbage(tmp_path: Path) -> None:
     (tmp_path / "graph.pb").write_bytes(b"garbage" * 100)
-    refused(tmp_path, DataLoss, "Can't parse")
+    refused(tmp_path, InvalidArgument, r"graph\.pb is no graph")
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
 
 def test_a_saved_model_by_another_name(exported: Exported, tmp_path: Path) -> None:
     shutil.copy(exported(exported_models.half_plus_two) / "saved_model.pb", tmp_path / "graph.pb")
-    with pytest.raises((DataLoss, InvalidArgument), match=r"graph\.pb"):
+    with pytest.raises(InvalidArgument, match=r"graph\.pb"):
         load(tmp_path)
 
 
@@ -130,4 +131,39 @@ def test_operations_that_compute_no_tensor(tmp_path: Path) -> None:
     graph = GraphDef()
     graph.node.add(name="nothing", op="NoOp")
     bundles.write_graph(tmp_path / "1", graph)
-    refused(tmp_path / "1", InvalidArgument, "computes no tensor")
+    refused(tmp_path / "1", InvalidArgument, "computes anything")
+
+
+def declaring(exported: Exported, directory: Path, declared: object) -> Path:
+    """A copy of the graph with this signature.json."""
+    shutil.copytree(exported(bundles.frozen_graph), directory)
+    (directory / "signature.json").write_text(json.dumps(declared))
+    return directory
+
+
+def test_a_signature_file_names_tensors_of_the_graph(exported: Exported, tmp_path: Path) -> None:
+    """Any of them; a shape may say more than the graph does."""
+    declared = {
+        "inputs": {"y:0": {"dtype": "float", "shape": [4, 2]}},
+        "outputs": {"sum": {"dtype": "float32"}},
+    }
+    servable = load(declaring(exported, tmp_path / "1", declared))
+    signature = servable.signatures["serving_default"]
+    assert signature.inputs == {"y:0": TensorInfo("y:0", DType.FLOAT, (4, 2))}
+    assert signature.outputs == {"sum": TensorInfo("sum:0", DType.FLOAT, (None,))}
+    (total,) = run_and_wait(servable, {"y:0": np.float32([[2, 4]])}, ["sum:0"])
+    assert total.tolist() == [6.0]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "text"),
+    [
+        ({"nowhere": {"dtype": "float"}}, "nowhere.*not found in the Graph"),
+        ({"x": {"dtype": "int64"}}, r"signature\.json: 'x' is declared int64"),
+        ({"x": {"dtype": "float", "shape": [None, 3]}}, r"'x' is declared of shape \(None, 3\)"),
+    ],
+)
+def test_a_signature_file_that_the_graph_does_not_fit(
+    exported: Exported, tmp_path: Path, tensor: object, text: str
+) -> None:
+    refused(declaring(exported, tmp_path / "1", {"inputs": tensor}), InvalidArgument, text)
