@@ -22,6 +22,8 @@ from serving.core.servable_id import ServableId
 
 log = logging.getLogger(__name__)
 
+_LEAST_SECONDS_TO_STOP = 1.0
+
 
 class _Version(NamedTuple):
     id: ServableId
@@ -47,13 +49,17 @@ class BatchedServables:
         self._last_error = ""
         self._priority_listeners: list[Callable[[bool], None]] = []
 
-    def start(self, poll_seconds: float, running: ExitStack) -> None:
+    def start(
+        self, poll_seconds: float, running: ExitStack, grace_left: Callable[[], float]
+    ) -> None:
         """Have batch threads until ``running`` closes.
 
-        Parameters are read again every ``poll_seconds``; 0: only when :meth:`reload` is called.
+        For what is queued then they get the seconds that are left of the grace period, one at
+        least. Parameters are read again every ``poll_seconds``; 0: only when :meth:`reload` is
+        called.
         """
         self._scheduler.start()
-        running.callback(self._scheduler.stop)
+        running.callback(lambda: self._scheduler.stop(max(_LEAST_SECONDS_TO_STOP, grace_left())))
         if poll_seconds > 0:
             poll = PeriodicThread("batching_parameters", self.reload, poll_seconds, self._clock)
             poll.start()
@@ -74,15 +80,21 @@ class BatchedServables:
             self._look_at_threads_for(servable_id, servable)
             on_batch = partial(self._on_batch, servable_id) if self._on_batch else unheard
             batched = BatchingServable(
-                servable, unbatched, self._scheduler, options, self._clock, on_batch=on_batch
+                servable,
+                unbatched,
+                self._scheduler,
+                options,
+                self._clock,
+                on_batch=on_batch,
+                on_close=self._forget,
             )
             self._versions[batched] = _Version(servable_id, path)
             self._tell_of_priorities()
             return batched
 
     def tell_of_priorities(self, honor: Callable[[bool], None]) -> None:
-        """Call ``honor`` now, and after each load and reload, with whether any version that is
-        loaded looks at the priorities of requests.
+        """Call ``honor`` now, and after each load, unload and reload, with whether any version
+        that is loaded looks at the priorities of requests.
         """
         with self._lock:
             self._priority_listeners.append(honor)
@@ -121,6 +133,11 @@ class BatchedServables:
             for (batched, _), new in zip(loaded, options, strict=True):
                 if new is not None:
                     batched.reconfigure(new)
+            self._tell_of_priorities()
+
+    def _forget(self, batched: BatchingServable) -> None:
+        with self._lock:
+            self._versions.pop(batched, None)
             self._tell_of_priorities()
 
     def _tell_of_priorities(self) -> None:

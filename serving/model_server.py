@@ -105,7 +105,7 @@ class ModelServer:
             starting.callback(self._peers.stopped, self._metrics)
             starting.callback(self.core.stop)
             starting.callback(self._stop_request_log)
-            self._wrapped.start(run, starting)
+            self._wrapped.start(run, starting, self._ports.grace_left)
             self._peers.start(self.core)
             models = self._peers.join(self.core, self._metrics, starting)
             models = self._observation.models(models)

@@ -41,16 +41,18 @@ class WrappedServables:
         self._batched_tflite = self._batched_servables(options.tflite_batching)
         self._run_threads: Executor | None = None
 
-    def start(self, run_threads: Executor, running: ExitStack) -> None:
+    def start(
+        self, run_threads: Executor, running: ExitStack, grace_left: Callable[[], float]
+    ) -> None:
         """Have threads until ``running`` closes: ``run_threads`` for runs that are not quick, and
-        others for batches. Called before anything loads.
+        others for batches, as :meth:`BatchedServables.start` says. Called before anything loads.
         """
         self._run_threads = run_threads
         if self._batched:
             poll_seconds = self._options.lifecycle.model_config_file_poll_wait_seconds
-            self._batched.start(poll_seconds, running)
+            self._batched.start(poll_seconds, running, grace_left)
         if self._batched_tflite:
-            self._batched_tflite.start(0, running)
+            self._batched_tflite.start(0, running, grace_left)
 
     def wrap(self, servable_id: ServableId, path: str, servable: Servable) -> Servable:
         """What serves: runs one by one, or batching where the options say how.

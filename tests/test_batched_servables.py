@@ -46,6 +46,25 @@ def test_priorities_matter_only_once_a_loaded_version_honours_them(tmp_path: Pat
     del kept
 
 
+def test_priorities_matter_no_more_once_the_last_version_that_honours_them_is_unloaded(
+    tmp_path: Path,
+):
+    """Otherwise requests for other models would go on being refused until something loads."""
+    batched = BatchedServables(read_batching("", per_version=True), FakeClock())
+    told: list[bool] = []
+    batched.tell_of_priorities(told.append)
+    honouring = [
+        wrapped(batched, version_of(tmp_path, name, "honor_priorities: true"), FakeServable())
+        for name in ("one", "other")
+    ]
+    plain = wrapped(batched, version_of(tmp_path, "plain", ""), FakeServable())
+    honouring[0].close()
+    assert told[-1] is True
+    honouring[1].close()
+    assert told[-1] is False
+    plain.close()
+
+
 def test_fewer_threads_than_instances_are_logged_also_where_a_reload_makes_them_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from serving.batching.batch_listener import BatchListener, unheard
 from serving.batching.batch_queue import BatchQueue, TaskQueue
 from serving.batching.batch_runs import BatchRuns
 from serving.batching.batching_options import BatchingOptions
-from serving.batching.batching_task import GIVEN_UP, BatchingTask, split_task
+from serving.batching.batching_task import GIVEN_UP, BatchingTask, answer_stopped, split_task
 from serving.batching.lane import HIGHEST_PRIORITY, Place, Share
 from serving.batching.quick_runs import QuickRuns
 from serving.batching.run_times import RunTimes
@@ -85,9 +85,12 @@ class BatchingServable(ServableWrapper):
         clock: Clock,
         *,
         on_batch: BatchListener = unheard,
+        on_close: Callable[[BatchingServable], None] = lambda _: None,
     ) -> None:
+        """``on_close`` hears of the close before anything is waited for."""
         super().__init__(servable)
         self._on_batch = on_batch
+        self._on_close = on_close
         self._unbatched = unbatched
         self._scheduler = scheduler
         self._options = options
@@ -161,6 +164,7 @@ class BatchingServable(ServableWrapper):
         with self._lock:
             self._closed = True
             queues = self._all_queues()
+        self._on_close(self)
         for queue in queues:
             queue.close()
         self._servable.close()
@@ -235,7 +239,8 @@ class BatchingServable(ServableWrapper):
         quick = None
         if options.adaptive and max_runs_of(self._servable) is None:
             quick = QuickRuns(work.run_alone, options, run_times, self._clock)
-        return _Queue(self._scheduler.add_queue(queue, work.process, place), quick)
+        tasks = self._scheduler.add_queue(queue, work.process, place, answer_stopped)
+        return _Queue(tasks, quick)
 
 
 def _runs_at_once(servable: Servable) -> int:

@@ -10,13 +10,20 @@ from functools import partial
 from typing import NamedTuple
 
 from serving.batching.batch import Feeds, joined_outputs, split_feeds
-from serving.core.errors import Cancelled, DeadlineExceeded, ResourceExhausted, ServingError
+from serving.core.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    ResourceExhausted,
+    ServingError,
+    Unavailable,
+)
 from serving.core.servable import Outputs, RunCallback, RunOptions
 
 log = logging.getLogger(__name__)
 
 _EXPIRED = "Run() timeout exceeded while waiting in batching queue"
 _LATE = "The request cannot be done before its deadline, by the times that others took"
+_STOPPED = "The server stopped before the request was run"
 GIVEN_UP = "The call was given up while it waited in the batching queue"
 
 
@@ -82,6 +89,12 @@ def answer_given_up(tasks: Sequence[BatchingTask]) -> Sequence[BatchingTask]:
         else:
             wanted.append(task)
     return wanted
+
+
+def answer_stopped(tasks: Sequence[BatchingTask]) -> None:
+    """UNAVAILABLE is the answer to tasks that no thread has taken before the end."""
+    for task in tasks:
+        task.answer(Unavailable(_STOPPED))
 
 
 def split_task(task: BatchingTask, sizes: Sequence[int]) -> list[BatchingTask]:

@@ -43,6 +43,7 @@ class Lane:
     """A queue with its place among the others. ``priority``: smaller goes first."""
 
     __slots__ = (
+        "abandon",
         "admission",
         "announced",
         "drained",
@@ -62,10 +63,12 @@ class Lane:
         queue: TaskQueue[Any],
         process: Callable[[Sequence[Any]], None],
         place: Place,
+        abandon: Callable[[Sequence[Any]], None] | None = None,
     ) -> None:
         self.number = number
         self.queue = queue
         self.process = process
+        self.abandon = abandon
         self.weight = place.weight
         self.priority = place.priority
         self.max_wait_seconds = place.max_wait_seconds

@@ -23,6 +23,11 @@ MOST_WAITING = 4096
 """Runs of one servable, whose inputs are kept in memory."""
 
 
+def too_many_wait() -> Unavailable:
+    """The answer to what comes while :data:`MOST_WAITING` runs wait."""
+    return Unavailable(f"{MOST_WAITING} requests wait for this model already")
+
+
 class _Run(NamedTuple):
     """The arguments of :meth:`Servable.run`."""
 
@@ -69,7 +74,7 @@ class QueuedRuns(ServableWrapper):
         if is_free:
             self._begin(_Run(feeds, fetches, options, done))
         elif ticket is None:
-            done(Unavailable(f"{MOST_WAITING} requests wait for this model already"))
+            done(too_many_wait())
         elif options.cancellation is not None:
             # The ticket, not the run, which refers to the cancellation: that were a circle.
             options.cancellation.when_cancelled(partial(self._give_up, ticket))

@@ -102,9 +102,10 @@ class SharedBatchScheduler:
         if self._options.hung_batch_seconds:
             self._watch.start()
 
-    def stop(self) -> None:
-        """End all queues, process what they hold, and end the threads, but for those whose batch
-        does not come back. Idempotent.
+    def stop(self, grace_seconds: float = _SECONDS_TO_STOP) -> None:
+        """End all queues and have the threads process what they hold; what they have not taken
+        within the grace is abandoned. A thread whose batch does not come back is left to itself.
+        Idempotent.
         """
         self._watch.stop()
         with self._lock:
@@ -114,11 +115,10 @@ class SharedBatchScheduler:
             self._threads.leave_idle_all()
             self._threads.wake_all()
             ending = [thread.thread for thread in self._threads if not thread.lost]
-        until = self._clock.monotonic() + _SECONDS_TO_STOP
+        until = self._clock.monotonic() + grace_seconds
         for thread in ending:
             thread.join(max(0.0, until - self._clock.monotonic()))
-        while self.run_once():
-            pass
+        self._abandon_waiting()
 
     def resize(self, num_batch_threads: int) -> None:
         """Have so many threads from now on; those too many end after their batch."""
@@ -128,10 +128,18 @@ class SharedBatchScheduler:
         self._start_missing_threads()
 
     def add_queue(
-        self, queue: TaskQueue[T], process: Process[T], place: Place | None = None
+        self,
+        queue: TaskQueue[T],
+        process: Process[T],
+        place: Place | None = None,
+        abandon: Process[T] | None = None,
     ) -> SharedQueue[T]:
-        """Serve a queue, which is the scheduler's from now on; the last in turn."""
-        lane = Lane(next(self._numbers), queue, process, place or Place())
+        """Serve a queue, which is the scheduler's from now on; the last in turn.
+
+        ``abandon`` gets the tasks that are not processed before the scheduler has stopped, on the
+        thread that stops it; None: nobody asks for them. It must not wait.
+        """
+        lane = Lane(next(self._numbers), queue, process, place or Place(), abandon)
         with self._lock:
             self._lanes[lane.number] = lane
             if self._stopping:
@@ -296,6 +304,21 @@ class SharedBatchScheduler:
         if lane.queue.is_ending and lane.queue.is_empty and not lane.in_progress:
             self._lanes.pop(lane.number, None)
             lane.drained.set()
+
+    def _abandon_waiting(self) -> None:
+        now = self._clock.monotonic()
+        abandoned: list[tuple[Lane, list[Any]]] = []
+        with self._lock:
+            for lane in self._waiting.values():
+                while not lane.queue.is_empty:
+                    abandoned.append((lane, lane.queue.take(now).tasks))
+            self._waiting.clear()
+        for lane, tasks in abandoned:
+            if lane.abandon is not None:
+                lane.abandon(tasks)
+        with self._lock:
+            for lane, _ in abandoned:
+                self._forget_if_drained(lane)
 
     def _work(self, thread: BatchThread) -> None:
         # One batch a call: what it held is not kept in memory while the thread sleeps.

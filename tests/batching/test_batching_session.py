@@ -774,6 +774,50 @@ def test_a_model_that_hangs_keeps_other_models_from_nothing():
     scheduler.stop()
 
 
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_stopping_answers_what_waits_behind_a_model_that_hangs(adaptive: bool):
+    """The thread that stops is not to hang with it."""
+    clock = SystemClock()
+    scheduler = SharedBatchScheduler(SchedulerOptions(1), clock)
+    scheduler.start()
+    hanging = Hanging()
+    options = BatchingOptions(QueueOptions(max_batch_size=1), adaptive=adaptive)
+    stuck = BatchingServable(hanging, hanging, scheduler, options, clock)
+    running: list[Result] = []
+    queued: list[list[Result]] = [[], []]
+    stuck.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(caller_may_wait=False), running.append)
+    assert hanging.hangs.wait(30)
+    for results in queued:
+        stuck.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(caller_may_wait=False), results.append)
+    scheduler.stop(grace_seconds=0.01)
+    stopped = (Unavailable, "The server stopped before the request was run")
+    assert [error(results) for results in queued] == [stopped, stopped]
+    assert running == []
+    hanging.go_on()
+    stuck.close()
+    assert values(running) == [[2.0]]
+
+
+def test_what_is_queued_is_run_within_the_grace():
+    clock = SystemClock()
+    scheduler = SharedBatchScheduler(SchedulerOptions(1), clock)
+    scheduler.start()
+    slow = Hanging()
+    options = BatchingOptions(QueueOptions(max_batch_size=1))
+    batched = BatchingServable(slow, slow, scheduler, options, clock)
+    results: list[list[Result]] = [[], [], []]
+    for each in results:
+        batched.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(), each.append)
+    assert slow.hangs.wait(30)
+    stopping = threading.Thread(target=scheduler.stop, args=(60,))
+    stopping.start()
+    slow.go_on()
+    stopping.join(60)
+    assert not stopping.is_alive()
+    assert [values(each) for each in results] == [[[2.0]]] * 3
+    batched.close()
+
+
 def test_lookup_tables_are_batched_too(tmp_path: Path):
     (tmp_path / "table.csv").write_text("a,1\nb,2\n")
     clock = SystemClock()

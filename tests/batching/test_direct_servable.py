@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from serving.batching.direct_servable import DirectServable
+from serving.batching.queued_runs import MOST_WAITING
+from serving.core.cancellation import Cancellation
+from serving.core.errors import Cancelled, Unavailable
 from serving.core.servable import RunOptions
 from serving.testing import FakeClock, FakeServable
 
@@ -113,3 +116,28 @@ def test_what_may_run_long_is_handed_over_by_a_caller_that_can_not_wait(may_run_
         direct.run("y:0")
     assert direct.run("y:0", caller_may_wait=False) == may_run_long
     assert not direct.run("y:0")
+
+
+def test_only_so_many_wait_for_a_thread(direct):
+    """Each keeps its inputs in memory, and behind a model that hangs they would have no end."""
+    answers = []
+    for _ in range(MOST_WAITING):
+        direct.servable.run(FEEDS, ["y:0"], RunOptions(), answers.append)
+    assert answers == []
+    direct.servable.run(FEEDS, ["y:0"], RunOptions(), answers.append)
+    (refusal,) = answers
+    assert isinstance(refusal, Unavailable)
+    assert refusal.message == "4096 requests wait for this model already"
+    direct.threads.run_all()
+    assert len(answers) == 1 + MOST_WAITING
+    assert direct.run("z:0")
+
+
+def test_a_call_that_is_given_up_while_it_waits_for_a_thread_is_not_run(direct):
+    cancellation, answers = Cancellation(), []
+    direct.inner.run = None
+    direct.servable.run(FEEDS, ["y:0"], RunOptions(cancellation=cancellation), answers.append)
+    cancellation.cancel()
+    direct.threads.run_all()
+    (answer,) = answers
+    assert isinstance(answer, Cancelled)

@@ -348,7 +348,9 @@ def test_closing_an_idle_queue_returns_at_once_and_others_go_on():
 
 
 def test_stopping_processes_what_waits_and_refuses_what_comes():
-    scheduler, processed = stepped(), []
+    scheduler = SharedBatchScheduler(SchedulerOptions(1), FakeClock())
+    scheduler.start()
+    processed: list[str] = []
     options = QueueOptions(batch_timeout_micros=10**9)
     queue = add_queue(scheduler, options, processed.extend)
     queue.enqueue("a", 1, NEVER)
