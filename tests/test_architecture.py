@@ -156,6 +156,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
 
 PLATFORM_FILES: dict[str, frozenset[str]] = {
     "serving/loaders/onnx_*.py": frozenset({"onnxruntime"}),
+    "serving/loaders/pytorch_*.py": frozenset({"torch"}),
     "serving/loaders/tensorflow_*.py": frozenset({"tensorflow", "google.protobuf"}),
     "serving/loaders/tflite_*.py": frozenset({"ai_edge_litert", "flatbuffers"}) | MESSAGES,
     "serving/observability/tracing.py": frozenset({"opentelemetry"}),

@@ -11,8 +11,12 @@ from serving.core.errors import InvalidArgument
 
 
 class DType(enum.IntEnum):
-    """Element types; the numbers are those of tensorflow.DataType on the wire."""
+    """Element types; the numbers are those of tensorflow.DataType on the wire.
 
+    INVALID is that of a tensor of a signature whose type nobody knows, and of no values.
+    """
+
+    INVALID = 0
     FLOAT = 1
     DOUBLE = 2
     INT32 = 3
@@ -76,7 +80,7 @@ _FROM_NUMPY: dict[np.dtype, DType] = {numpy: dtype for dtype, numpy in _NUMPY.it
 def numpy_dtype(dtype: DType) -> np.dtype:
     """The numpy type of the elements; strings are objects holding ``bytes``.
 
-    Raises InvalidArgument for types that hold no data of their own (resource, variant).
+    Raises InvalidArgument for types that hold no data of their own (invalid, resource, variant).
     """
     try:
         return _NUMPY[dtype]

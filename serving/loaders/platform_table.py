@@ -42,6 +42,11 @@ PLATFORMS: Mapping[str, PlatformRow] = {
     "onnx": PlatformRow(
         "serving.loaders.onnx_loader:OnnxPlatform", "onnx", files=(ModelFile("*.onnx"),)
     ),
+    "pytorch": PlatformRow(
+        "serving.loaders.pytorch_loader:PyTorchPlatform",
+        "torch",
+        files=(ModelFile("*.pt2"), ModelFile("*.pt"), ModelFile("*.pth"), ModelFile("*.ts")),
+    ),
     "tensorflow": PlatformRow(
         "serving.loaders.tensorflow_loader:TensorFlowPlatform",
         "tensorflow",

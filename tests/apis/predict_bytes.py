@@ -13,7 +13,8 @@ from serving.apis.tensorflow_serving.typed_fields import TYPED_FIELDS, tag_of
 from serving.apis.tensorflow_serving.wire import varint
 from serving.core.dtypes import DType, numpy_dtype
 
-VALUE_TYPES = [dtype for dtype in DType if dtype not in (DType.RESOURCE, DType.VARIANT)]
+WITHOUT_VALUES = (DType.INVALID, DType.RESOURCE, DType.VARIANT)
+VALUE_TYPES = [dtype for dtype in DType if dtype not in WITHOUT_VALUES]
 _INT32 = st.integers(-(2**31), 2**31 - 1)
 _VALUES = {
     "float_val": st.floats(width=32),

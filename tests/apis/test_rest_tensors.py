@@ -38,7 +38,7 @@ SIGNATURES = {
     **{
         dtype.label: Signature({"x": info("x", dtype, None)}, {"x": info("x", dtype)})
         for dtype in DType
-        if dtype not in (DType.RESOURCE, DType.VARIANT)
+        if dtype not in (DType.INVALID, DType.RESOURCE, DType.VARIANT)
     },
 }
 

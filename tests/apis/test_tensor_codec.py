@@ -17,7 +17,8 @@ from serving.core.dtypes import DType, numpy_dtype
 from serving.core.errors import InvalidArgument
 
 quick = settings(deadline=None, max_examples=40, database=None)
-VALUE_TYPES = [dtype for dtype in DType if dtype not in (DType.RESOURCE, DType.VARIANT)]
+WITHOUT_VALUES = (DType.INVALID, DType.RESOURCE, DType.VARIANT)
+VALUE_TYPES = [dtype for dtype in DType if dtype not in WITHOUT_VALUES]
 every_type = pytest.mark.parametrize("dtype", VALUE_TYPES, ids=lambda dtype: dtype.label)
 shapes = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 
