@@ -69,9 +69,12 @@ def kind_of(file: Path) -> str | None:
             content.seek(0)
             return PICKLE if content.read(1) == pickle.PROTO else None
         try:
-            names = {name.partition("/")[2] for name in zipfile.ZipFile(content).namelist()}
+            members = zipfile.ZipFile(content).infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError):
             return None
+    if not members or members[0].header_offset:  # one that is cut short can end with one inside
+        return None
+    names = {member.filename.partition("/")[2] for member in members}
     if "constants.pkl" in names:
         return SCRIPT
     if "data.pkl" in names:

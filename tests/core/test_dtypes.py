@@ -7,7 +7,6 @@ import tensorflow as tf
 from serving.core.dtypes import DType, dtype_of, numpy_dtype
 from serving.core.errors import InvalidArgument
 
-
 WITHOUT_ELEMENTS = (DType.INVALID, DType.RESOURCE, DType.VARIANT)
 
 

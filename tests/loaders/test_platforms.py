@@ -19,8 +19,9 @@ def test_an_unknown_platform_is_refused_with_those_there_are() -> None:
     with pytest.raises(InvalidArgument) as raised:
         Platforms({}).get("caffe")
     assert raised.value.message == (
-        "there is no platform 'caffe'; there are: hashmap, onnx, tensorflow, tflite"
+        f"there is no platform 'caffe'; there are: {', '.join(sorted(PLATFORMS))}"
     )
+    assert "onnx, pytorch, " in raised.value.message
 
 
 def test_a_platform_is_made_once() -> None:
@@ -48,7 +49,8 @@ def test_every_row_of_the_table_names_a_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("platform", "library"), [("onnx", "onnxruntime"), ("tflite", "ai_edge_litert")]
+    ("platform", "library"),
+    [("onnx", "onnxruntime"), ("pytorch", "torch"), ("tflite", "ai_edge_litert")],
 )
 def test_without_its_library_a_platform_names_the_extra(platform: str, library: str) -> None:
     program = (
@@ -62,7 +64,7 @@ def test_without_its_library_a_platform_names_the_extra(platform: str, library: 
     )
     assert ran.stdout == (
         f"FAILED_PRECONDITION: platform '{platform}' needs {library}, which is not installed: "
-        f"pip install 'model-server[{platform}]'\n"
+        f"pip install 'model-server[{PLATFORMS[platform].extra}]'\n"
     )
 
 
