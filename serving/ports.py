@@ -15,6 +15,7 @@ from serving.core.errors import ServingError
 from serving.monitoring.monitoring import Monitoring
 from serving.observability.observation import Observation
 from serving.server_core import ServerCore
+from serving.transport.grpc_engine import unheard
 from serving.transport.grpc_server import GrpcServer
 from serving.transport.http_engine import AsgiApp
 from serving.transport.http_server import HttpServer
@@ -82,6 +83,7 @@ class Ports:
             model_health=core,
             observer=self._observation.observer,
             wrap=self._monitoring.measured_handler if self._monitoring else None,
+            begun=self._monitoring.rpc_begun if self._monitoring else unheard,
         )
         grpc.start()
         if self._options.grpc.health_service:

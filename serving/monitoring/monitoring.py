@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from serving.batching.batch_listener import BatchFormed
 from serving.core.call import UnaryHandler
 from serving.core.clock import Clock
+from serving.core.errors import Code
 from serving.core.event_bus import EventBus
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
@@ -52,6 +53,13 @@ class Monitoring:
     def measured_handler(self, path: str, handler: UnaryHandler) -> UnaryHandler:
         """A method of gRPC, by its path, whose calls are counted."""
         return self._rpcs.measured(path, handler)
+
+    def rpc_begun(self, path: str) -> Callable[[Code], None]:
+        """A call of gRPC without such a handler has begun: what hears how it ends.
+
+        ``path`` is empty for a method that there is not.
+        """
+        return self._rpcs.begun(path)
 
     def measured_app(self, app: App) -> App:
         """An ASGI app whose requests are counted."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from serving.core.call import CallContext, TransportReply, UnaryHandler, WithMetadata, code_of
 from serving.core.errors import Code, ServingError
+from serving.metrics.families import OTHER
 from serving.metrics.registry import Metrics
 from serving.monitoring.buckets import CALL_SECONDS
 
@@ -13,7 +15,8 @@ _OK = Code.OK.name
 
 
 class RpcMetrics:
-    """Has unary calls counted by method and code, and timed from request to answer. Thread-safe.
+    """Has calls counted by method and code, and timed: unary ones from request to answer, streams
+    from their beginning to their end. Thread-safe.
 
     Methods are ``package.Service/Method``. A call that was given up counts as such when its answer
     comes, which nobody waits for any more.
@@ -29,6 +32,23 @@ class RpcMetrics:
         self._in_progress = metrics.gauge(
             "model_server_rpcs_in_progress", "gRPC calls that are not answered yet.", ("method",)
         )
+
+    def begun(self, path: str) -> Callable[[Code], None]:
+        """Count a call that no unary handler gets, until what is returned is told how it ends.
+
+        Without a ``path``, it is one of a method that there is not: all of them count together, as
+        clients can name any number.
+        """
+        method = path.removeprefix("/") or OTHER
+        in_progress = self._in_progress.cell(method).add
+        began = time.perf_counter()
+        in_progress(1)
+
+        def ended(code: Code) -> None:
+            in_progress(-1)
+            self._seconds.observe(time.perf_counter() - began, method, code.name)
+
+        return ended
 
     def measured(self, path: str, handler: UnaryHandler) -> UnaryHandler:
         """The handler with all its calls counted; ``path`` begins with a slash."""

@@ -19,7 +19,7 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # no stubs for it
 
 from serving.core.clock import SystemClock
-from serving.core.errors import Unavailable, Unimplemented
+from serving.core.errors import ServingError, Unavailable, Unimplemented
 from serving.transport.completion_queue_calls import (
     OpenCalls,
     RefusedCall,
@@ -57,6 +57,7 @@ class CompletionQueueEngine:
         self._calls = OpenCalls()
         self._ready = ReadyCalls(self._calls, SystemClock())
         self._new_calls = _new_calls(methods, self._calls, self._ready)
+        self._begun = methods.begun
         # That the server stops is health's to say, too.
         self._health = frozenset(path for path in self._new_calls if HEALTH.encode() in path)
         self._queue = cygrpc.CompletionQueue()
@@ -114,11 +115,15 @@ class CompletionQueueEngine:
         path = event.call_details.method
         refusal = self._refusal
         if refusal is not None and path not in self._health:
-            refusal.take(RefusedCall(_STOPPING, self._calls, event))
+            refusal.take(self._refused(_STOPPING, event))
         else:
             new_call = self._new_calls.get(path)
-            call = new_call(event) if new_call else RefusedCall(_UNKNOWN, self._calls, event)
+            call = new_call(event) if new_call else self._refused(_UNKNOWN, event)
             call.begin()
+
+    def _refused(self, error: ServingError, arrival: Any) -> RefusedCall:
+        self._begun(arrival.call_details.method.decode(errors="replace"))(error.code)
+        return RefusedCall(error, self._calls, arrival)
 
     def _shut_down_after(self, hold_seconds: float) -> None:
         """Refuse calls from now on, and have gRPC tell clients to go that much later."""
@@ -172,5 +177,5 @@ def _new_calls(
         unary = UnaryMethod(path, handler, context, open_calls, ready)
         new_calls[path.encode()] = partial(UnaryCall, unary)
     for path, method in methods.streams.items():
-        new_calls[path.encode()] = partial(StreamingCall, path, method, open_calls)
+        new_calls[path.encode()] = partial(StreamingCall, path, method, methods.begun, open_calls)
     return new_calls

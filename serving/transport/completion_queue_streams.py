@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from serving.core.errors import Internal, ServingError
+from serving.core.errors import Code, Internal, ServingError
 from serving.transport.completion_queue_calls import OpenCalls
 from serving.transport.completion_queue_operations import (
     initial_metadata,
@@ -18,7 +18,7 @@ from serving.transport.completion_queue_operations import (
     start_batch,
     status,
 )
-from serving.transport.grpc_engine import StreamMethod
+from serving.transport.grpc_engine import CallBegun, StreamMethod
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +31,16 @@ class StreamingCall:
     """
 
     def __init__(
-        self, path: str, method: StreamMethod, open_calls: OpenCalls, arrival: Any
+        self,
+        path: str,
+        method: StreamMethod,
+        begun: CallBegun,
+        open_calls: OpenCalls,
+        arrival: Any,
     ) -> None:
         self._path = path
         self._method = method
+        self._ended = begun(path)
         self._open = open_calls
         self._call = arrival.call  # None once its status is sent, or its client is gone
         self._lock = threading.Lock()
@@ -44,6 +50,8 @@ class StreamingCall:
         self._sending = False
         self._answers: deque[bytes] = deque()
         self._status: Any = None  # what to end with, after the answers
+        self._status_code = Code.OK  # the code of that
+        self._code = Code.CANCELLED  # as what it has ended, unless it ends by a status
 
     def begin(self) -> None:
         self._open.add(self)
@@ -61,6 +69,7 @@ class StreamingCall:
         with self._lock:
             if self._status is None:
                 self._status = status(error)
+                self._status_code = error.code if error else Code.OK
                 self._go_on()
 
     def _received(self, event: Any) -> None:
@@ -85,9 +94,11 @@ class StreamingCall:
             self._sending = False
         self._done()
 
-    def _closed(self, _event: Any) -> None:
+    def _closed(self, event: Any) -> None:
         with self._lock:
             self._call = None
+            if event.batch_operations[0].cancelled():  # whatever was on its way to the client
+                self._code = Code.CANCELLED
         self._done()
 
     def _done(self, _event: Any = None) -> None:
@@ -98,6 +109,7 @@ class StreamingCall:
             over = not self._due
         if over:
             self._method.over(self)
+            self._ended(self._code)
             self._open.over(self)
 
     def _go_on(self) -> None:
@@ -108,6 +120,7 @@ class StreamingCall:
             message = send_message(self._answers.popleft())
             self._start((*self._initial_metadata(), message), self._sent)
         elif self._status is not None:
+            self._code = self._status_code
             self._start((*self._initial_metadata(), self._status), self._done)
             self._call = None
         elif not self._receiving:

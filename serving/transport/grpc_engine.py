@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import grpc
 
 from serving.core.call import UnaryHandler
-from serving.core.errors import ServingError
+from serving.core.errors import Code, ServingError
 
 
 class GrpcStream(Protocol):
@@ -39,17 +39,29 @@ class StreamMethod(Protocol):
         """The call has ended, whoever ended it. Called once."""
 
 
+CallBegun = Callable[[str], Callable[[Code], object]]
+"""Hears of a call by its path, and gives what hears how it has ended. Any thread may call both."""
+
+
+def unheard(_path: str) -> Callable[[Code], object]:
+    """The CallBegun that counts nothing."""
+    return lambda _code: None
+
+
 @dataclass(frozen=True, slots=True)
 class GrpcMethods:
     """What to serve, by full path, ``/package.Service/Method``.
 
     Unary calls in ``waiting`` may take minutes to answer. ``with_peer``: contexts say who calls.
+    ``begun`` hears of the calls that no unary handler gets: streams, those of methods that there
+    are none of, and what a server that stops refuses.
     """
 
     unary: Mapping[str, UnaryHandler]
     streams: Mapping[str, StreamMethod] = field(default_factory=dict)
     waiting: Collection[str] = frozenset()
     with_peer: bool = False
+    begun: CallBegun = unheard
 
 
 class GrpcEngine(Protocol):

@@ -12,7 +12,7 @@ from serving.core.call import UnaryHandler
 from serving.core.call_observer import CallObserver
 from serving.core.errors import ServingError, Unavailable
 from serving.transport.channelz import channelz_methods
-from serving.transport.grpc_engine import GrpcMethods, StreamMethod
+from serving.transport.grpc_engine import CallBegun, GrpcMethods, StreamMethod, unheard
 from serving.transport.grpc_engines import new_engine
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.health import HAS_LIST, HEALTH, Health, ModelHealth
@@ -33,7 +33,8 @@ class GrpcServer:
     Calls of the methods named in ``waiting`` may take minutes to answer. With a ``certificate``
     every port is encrypted. The health service, if it is offered, asks ``model_health``.
     An ``observer`` is told of every call of the methods, not of gRPC's own services. ``wrap`` is
-    put around every unary method, also around those.
+    put around every unary method, also around those; ``begun`` hears of all other calls by the path
+    of their method, which is empty where there is no such method.
 
     Thread-safe. Raises FailedPrecondition where the options want what is not installed.
     """
@@ -48,6 +49,7 @@ class GrpcServer:
         model_health: ModelHealth | None = None,
         observer: CallObserver | None = None,
         wrap: WrapHandler | None = None,
+        begun: CallBegun = unheard,
     ) -> None:
         self._options = options
         self._certificate = certificate
@@ -57,7 +59,13 @@ class GrpcServer:
         if options.channelz:
             named.update(_wrapped(channelz_methods(), wrap))
         completed = _completed(named, waiting, self._health, wrap)
-        self._engine = new_engine(options, replace(completed, with_peer=observer is not None))
+        known = completed.unary.keys() | completed.streams.keys()
+        completed = replace(
+            completed,
+            with_peer=observer is not None,
+            begun=lambda path: begun(path if path in known else ""),
+        )
+        self._engine = new_engine(options, completed)
 
     @property
     def port(self) -> int | None:

@@ -8,8 +8,9 @@ from typing import Any, Never
 
 import grpc
 
-from serving.core.errors import Unavailable
+from serving.core.errors import Code, Unavailable
 from serving.transport.call_threads import OnPool
+from serving.transport.grpc_engine import CallBegun
 from serving.transport.status import grpc_status
 
 
@@ -23,7 +24,8 @@ class Refusal(grpc.GenericRpcHandler):
     way to tell clients first and shut down after. Thread-safe.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, call_begun: CallBegun) -> None:
+        self._call_begun = call_begun
         self._begun = False
         self._released = threading.Event()
         # As a stream of requests, because a thread would first wait for the one request.
@@ -41,10 +43,12 @@ class Refusal(grpc.GenericRpcHandler):
         self._released.set()
 
     def service(
-        self,
-        handler_call_details: grpc.HandlerCallDetails,  # noqa: ARG002  # every call is refused
+        self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        return self._handler if self._begun else None
+        if not self._begun:
+            return None
+        self._call_begun(handler_call_details.method)(Code.UNAVAILABLE)
+        return self._handler
 
     def _refuse(self, _requests: object, context: grpc.ServicerContext) -> Never:
         self._released.wait()

@@ -15,9 +15,9 @@ import grpc
 
 from serving.core.call import CallContext, Metadata, UnaryHandler, WithMetadata
 from serving.core.cancellation import Cancellation
-from serving.core.errors import ServingError
+from serving.core.errors import Code, ServingError
 from serving.transport.call_threads import CallThreads, OnPool
-from serving.transport.grpc_engine import GrpcMethods, GrpcStream, StreamMethod
+from serving.transport.grpc_engine import CallBegun, GrpcMethods, StreamMethod
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.health import HEALTH
 from serving.transport.open_streams import OpenStreams
@@ -31,6 +31,8 @@ _NO_DEADLINE_SECONDS = 100 * 365 * 86400.0  # gRPC says "no deadline" with a far
 if TYPE_CHECKING:  # generic only for type checkers
     _Method = grpc.RpcMethodHandler[Any, Any]
 _Behavior = Callable[[bytes, grpc.ServicerContext], bytes]
+_Ended = Callable[[Code], object]
+_Begun = Callable[[], _Ended]
 
 
 class ThreadedEngine:
@@ -43,13 +45,18 @@ class ThreadedEngine:
     def __init__(self, options: GrpcOptions, methods: GrpcMethods) -> None:
         self._streams = OpenStreams()
         self._threads = CallThreads(options.max_threads)
-        self._refusal = Refusal(self._threads.refusal)
-        handlers = {**self._unary(methods), **self._streaming(methods.streams)}
+        self._refusal = Refusal(self._threads.refusal, methods.begun)
+        handlers = {**self._unary(methods), **self._streaming(methods)}
         # Health comes before the refusal: that the server stops is health's to say, too.
         health = {path: handler for path, handler in handlers.items() if HEALTH in path}
         self._server = grpc.server(
             self._threads.calls,
-            handlers=[_Methods(health), self._refusal, _Methods(handlers)],
+            handlers=[
+                _Methods(health),
+                self._refusal,
+                _Methods(handlers),
+                _UnknownMethods(methods.begun),
+            ],
             options=options.all_channel_arguments(),
         )
         self._started = False
@@ -87,11 +94,14 @@ class ThreadedEngine:
             handlers[path] = grpc.unary_unary_rpc_method_handler(behavior)
         return handlers
 
-    def _streaming(self, methods: Mapping[str, StreamMethod]) -> dict[str, _Method]:
-        return {path: self._stream(method) for path, method in methods.items()}
+    def _streaming(self, methods: GrpcMethods) -> dict[str, _Method]:
+        return {
+            path: self._stream(method, partial(methods.begun, path))
+            for path, method in methods.streams.items()
+        }
 
-    def _stream(self, method: StreamMethod) -> _Method:
-        behavior = _StreamBehavior(method, self._streams, self._threads.senders)
+    def _stream(self, method: StreamMethod, begun: _Begun) -> _Method:
+        behavior = _StreamBehavior(method, begun, self._streams, self._threads.senders)
         if method.one_request:
             pool = self._threads.health
             return grpc.unary_stream_rpc_method_handler(
@@ -102,13 +112,23 @@ class ThreadedEngine:
 
 
 class _Methods(grpc.GenericRpcHandler):
-    """Finds a method's handler; an unknown method is gRPC's to refuse, with UNIMPLEMENTED."""
+    """Finds a method's handler."""
 
     def __init__(self, handlers: Mapping[str, _Method]) -> None:
         self._handlers = handlers
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Method | None:
         return self._handlers.get(handler_call_details.method)
+
+
+class _UnknownMethods(grpc.GenericRpcHandler):
+    """Tells of methods that no other handler knows; they are gRPC's to refuse."""
+
+    def __init__(self, begun: CallBegun) -> None:
+        self._begun = begun
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> None:
+        self._begun(handler_call_details.method)(Code.UNIMPLEMENTED)
 
 
 class _Outcome:
@@ -187,8 +207,11 @@ _Send = Callable[[bytes | None], None]
 class _StreamBehavior:
     """A StreamMethod as grpcio calls it; a stream of requests holds its thread until it ends."""
 
-    def __init__(self, method: StreamMethod, streams: OpenStreams, senders: Executor) -> None:
+    def __init__(
+        self, method: StreamMethod, begun: _Begun, streams: OpenStreams, senders: Executor
+    ) -> None:
         self._method = method
+        self._begun = begun
         self._streams = streams
         self._senders = senders
 
@@ -196,27 +219,41 @@ class _StreamBehavior:
         """What follows the request comes at any time and must not wait for the client."""
         self._streams.add(context)
         stream = _QueuedStream(context, send, self._senders)
+        ended = self._begun()
         self._method.requested(stream, request)
-        self._call_when_over(context, stream)
+        self._call_when_over(context, stream, ended)
 
     def many(self, requests: Iterator[bytes], context: grpc.ServicerContext, send: _Send) -> None:
         """Waits until answers are taken, so that a client that does not read fills no memory."""
         self._streams.add(context)
         stream = _ThreadedStream(context, send)
-        for request in requests:
-            self._method.requested(stream, request)
-        stream.end()
-        self._call_when_over(context, stream)
+        ended = self._begun()
+        try:
+            for request in requests:  # raises where its client has given up
+                self._method.requested(stream, request)
+            stream.end()
+        finally:
+            self._call_when_over(context, stream, ended)
 
-    def _call_when_over(self, context: grpc.ServicerContext, stream: GrpcStream) -> None:
-        if not context.add_callback(partial(self._method.over, stream)):
+    def _call_when_over(
+        self, context: grpc.ServicerContext, stream: _ThreadedStream, ended: _Ended
+    ) -> None:
+        def over() -> None:
             self._method.over(stream)
+            ended(stream.code)
+
+        if not context.add_callback(over):
+            over()
 
 
 class _ThreadedStream:
-    """A GrpcStream; sending waits until the message before is on its way."""
+    """A GrpcStream; sending waits until the message before is on its way.
+
+    ``code``: as what it has ended, CANCELLED as long as it was not ended here.
+    """
 
     def __init__(self, context: grpc.ServicerContext, send: _Send) -> None:
+        self.code = Code.CANCELLED
         self._context = context
         self._send = send
 
@@ -224,6 +261,7 @@ class _ThreadedStream:
         self._send(response)
 
     def end(self, error: ServingError | None = None) -> None:
+        self.code = error.code if error else Code.OK
         if error is not None:
             code, details = grpc_status(error)
             self._context.set_code(code)

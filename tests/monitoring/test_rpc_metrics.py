@@ -6,7 +6,7 @@ import pytest
 
 from serving.core.call import CallContext, WithMetadata
 from serving.core.cancellation import Cancellation
-from serving.core.errors import NotFound, ServingError, Unavailable
+from serving.core.errors import Code, NotFound, ServingError, Unavailable
 from serving.metrics.registry import Metrics
 from serving.monitoring.rpc_metrics import RpcMetrics
 
@@ -90,3 +90,20 @@ def test_a_method_that_was_never_called_is_there_with_zero():
     calls = Calls()
     cells = calls.metrics.snapshot()["model_server_rpc_duration_seconds"].cells
     assert {labels: sum(cell.counts) for labels, cell in cells.items()} == {(METHOD, "OK"): 0}
+
+
+def test_a_call_without_a_handler_is_in_progress_until_it_is_told_to_have_ended():
+    metrics = Metrics()
+    counting = RpcMetrics(metrics)
+    stream, unknown = counting.begun("/some.Service/Watch"), counting.begun("")
+    in_progress = metrics.snapshot()["model_server_rpcs_in_progress"]
+    assert in_progress.cells == {("(other)",): 1, ("some.Service/Watch",): 1}
+    stream(Code.OK)
+    unknown(Code.UNIMPLEMENTED)
+    families = metrics.snapshot()
+    assert set(families["model_server_rpcs_in_progress"].cells.values()) == {0}
+    counted = families["model_server_rpc_duration_seconds"].cells
+    assert {labels: sum(cell.counts) for labels, cell in counted.items()} == {
+        ("(other)", "UNIMPLEMENTED"): 1,
+        ("some.Service/Watch", "OK"): 1,
+    }
