@@ -4,7 +4,6 @@ import importlib.metadata
 import logging
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -103,11 +102,9 @@ def test_asking_does_not_import_what_serving_needs(flag):
     assert done.returncode == 0
 
 
-def test_the_program_answers_help_at_once():
-    began = time.monotonic()
+def test_the_program_answers_help():
     done = run_program("--help")
 
-    assert time.monotonic() - began < 5  # 0.1 s on an idle machine
     assert done.returncode == 0
     assert done.stderr == ""
 

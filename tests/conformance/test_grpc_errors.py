@@ -7,7 +7,6 @@ to that.
 from __future__ import annotations
 
 import json
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -712,18 +711,16 @@ def test_a_reload_takes_a_list_of_models_only(reloading: Client) -> None:
     assert reloading.failure("HandleReloadConfigRequest", type(nothing)()) == UNSUPPORTED_CONFIG
 
 
-def test_a_reload_that_names_a_missing_path_says_so_at_once(
+def test_a_reload_that_names_a_missing_path_says_so(
     reloading: Client, half: dict[str, str], tmp_path: Path
 ) -> None:
     missing = {"name": "n", "base_path": str(tmp_path / "missing")}
-    began = time.monotonic()
     assert reloading.failure("HandleReloadConfigRequest", reload_request(half, missing)) == (
         "UNKNOWN",
         "1 model(s) did not become available: {{{name: n} due to error: INVALID_ARGUMENT: "
         f"Could not find base path {tmp_path}/missing for servable n "
         "(No such file or directory)}, }",
     )
-    assert time.monotonic() - began < 5
     reloading.call("HandleReloadConfigRequest", reload_request(half))
 
 

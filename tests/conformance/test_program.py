@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
@@ -263,15 +262,15 @@ def test_what_outlasts_the_grace_is_cut_and_the_program_ends(
 
 
 def test_the_second_signal_ends_at_once(gated_base: Path, tmp_path: Path) -> None:
-    with program(*model_flags(gated_base)) as running, client_of(running.grpc_port) as client:
-        client.future("Predict", predict_request(spec(), gate=str(tmp_path / "never")))
+    flags = (*model_flags(gated_base), "--shutdown_grace_seconds=600")
+    with program(*flags) as running, client_of(running.grpc_port) as client:
+        call = client.future("Predict", predict_request(spec(), gate=str(tmp_path / "never")))
         await_receipt(client, running)
         running.send(signal.SIGINT)
         running.await_log("SIGINT: draining and stopping")
-        began = time.monotonic()
         running.send(signal.SIGTERM)
         assert running.end() == (128 + signal.SIGTERM, "")
-        assert time.monotonic() - began < 3  # of a grace of ten seconds
+        assert call.exception() is not None
 
 
 def test_a_signal_ends_a_load_that_never_does(tmp_path: Path) -> None:
@@ -287,7 +286,6 @@ def test_a_signal_ends_the_wait_for_another_attempt_to_load(tmp_path: Path) -> N
     (tmp_path / "1").mkdir()
     with program("--model_name=m", f"--model_base_path={tmp_path}") as running:
         running.await_log(r"attempt 1 of 6")
-        began = time.monotonic()
         running.send(signal.SIGTERM)
         assert running.end() == (0, "")
-        assert time.monotonic() - began < 5  # of a minute between two attempts
+        assert "Traceback" not in running.log

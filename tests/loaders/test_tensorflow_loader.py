@@ -490,11 +490,9 @@ class TestDeadline:
                 options = RunOptions(seconds and time.monotonic() + seconds)
                 (y,) = run_and_wait(servable, {feed: np.array(turns, np.int32)}, [fetch], options)
                 assert y == turns
-        began = time.monotonic()
         forever = {feed: np.array(2**31 - 1, np.int32)}
         with pytest.raises(DeadlineExceeded, match="Timed out waiting for notification"):
-            run_and_wait(servable, forever, [fetch], RunOptions(deadline=began + 0.3))
-        assert time.monotonic() - began < 5
+            run_and_wait(servable, forever, [fetch], RunOptions(time.monotonic() + 0.3))
 
     def test_already_over_runs_nothing(self, loaded: Loaded) -> None:
         options = RunOptions(deadline=time.monotonic())

@@ -8,27 +8,51 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.core.clock import SystemClock
-from serving.sources import lister
 from serving.sources.lister import SECONDS_TO_ANSWER, Lister
 from serving.testing import FakeClock
+
+WAIT_SECONDS = 60  # only a failure waits so long
 
 
 class Store:
     """Base paths that answer at once, but for those that hang until they are let go."""
 
-    def __init__(self, *hanging: str, clock: FakeClock | None = None) -> None:
+    def __init__(self, *hanging: str) -> None:
+        self.clock = FakeClock()
         self.gates = {path: threading.Event() for path in hanging}
         self.begun: list[str] = []
         self.threads: dict[str, threading.Thread] = {}
         self.answers: list[tuple[str, str, bool]] = []
         self.silences: list[str] = []
-        self.lister = Lister(self._list, self._hear, self.silences.append, clock or FakeClock())
+        self.lister = Lister(self._list, self._hear, self.silences.append, self.clock)
+
+    def begin(self, *base_paths: str) -> threading.Thread:
+        """A round that goes on."""
+        round_ = threading.Thread(target=self.lister.list_all, args=(base_paths,), daemon=True)
+        round_.start()
+        return round_
+
+    def await_listings(self, count: int) -> None:
+        """Return once so many have begun in all, and the round waits for the last of them."""
+        while len(self.begun) < count:
+            time.sleep(0.001)
+        self.clock.await_waiters()
+
+    def pass_by(self, *counts: int, round_: threading.Thread) -> None:
+        """Each time when so many listings have begun, let those in progress have had their time;
+        the round ends with the last.
+        """
+        for count in counts:
+            self.await_listings(count)
+            assert round_.is_alive()
+            self.clock.advance(SECONDS_TO_ANSWER)
+        round_.join(WAIT_SECONDS)
+        assert not round_.is_alive()
 
     def answer(self, base_path: str) -> None:
         """Let one go, and return when its thread has ended."""
         self.gates[base_path].set()
-        self.threads[base_path].join(10)
+        self.threads[base_path].join(WAIT_SECONDS)
 
     def close(self) -> None:
         for gate in self.gates.values():
@@ -38,7 +62,7 @@ class Store:
         self.begun.append(base_path)
         self.threads[base_path] = threading.current_thread()
         if base_path in self.gates:
-            assert self.gates[base_path].wait(30)
+            assert self.gates[base_path].wait(WAIT_SECONDS)
         return base_path.upper()
 
     def _hear(self, base_path: str, listing: str, is_late: bool) -> None:
@@ -46,14 +70,8 @@ class Store:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not answer within a fifth of a real second is silent."""
-    monkeypatch.setattr(lister, "SECONDS_TO_ANSWER", 0.2)
-
-
-@pytest.fixture
-def hanging(quick: None) -> Iterator[Store]:
-    store = Store("b", "c", clock=SystemClock())
+def hanging() -> Iterator[Store]:
+    store = Store("b", "c")
     yield store
     store.close()
 
@@ -71,29 +89,28 @@ def test_a_round_over_nothing_ends_at_once() -> None:
 
 
 def test_a_base_path_is_silent_after_its_time_and_not_before() -> None:
-    clock = FakeClock()
-    store = Store("a", clock=clock)
-    round_ = threading.Thread(target=store.lister.list_all, args=(["a", "b"],))
-    round_.start()
-    clock.await_waiters()
-    clock.advance(SECONDS_TO_ANSWER * 0.9)
+    store = Store("a")
+    round_ = store.begin("a", "b")
+    store.await_listings(1)
+    store.clock.advance(SECONDS_TO_ANSWER * 0.9)
     assert store.silences == []
     assert store.answers == []
-    clock.advance(SECONDS_TO_ANSWER * 0.2)
-    round_.join(10)
+    store.clock.advance(SECONDS_TO_ANSWER * 0.2)
+    round_.join(WAIT_SECONDS)
     assert store.silences == ["a"]
     assert store.answers == [("b", "B", False)]
     store.close()
 
 
 def test_the_others_are_listed_without_those_that_hang(hanging: Store) -> None:
-    hanging.lister.list_all(["a", "b", "c", "d"])
+    hanging.pass_by(2, 3, round_=hanging.begin("a", "b", "c", "d"))
     assert hanging.answers == [("a", "A", False), ("d", "D", False)]
     assert hanging.silences == ["b", "c"]
 
 
 def test_what_hangs_is_not_listed_again_before_it_has_answered(hanging: Store) -> None:
-    for _ in range(3):
+    hanging.pass_by(2, round_=hanging.begin("a", "b"))
+    for _ in range(2):
         hanging.lister.list_all(["a", "b"])
     assert hanging.begun.count("b") == 1
     assert hanging.begun.count("a") == 3
@@ -101,7 +118,7 @@ def test_what_hangs_is_not_listed_again_before_it_has_answered(hanging: Store) -
 
 
 def test_a_late_answer_is_heard_as_one_and_the_base_path_listed_again(hanging: Store) -> None:
-    hanging.lister.list_all(["b"])
+    hanging.pass_by(1, round_=hanging.begin("b"))
     hanging.answer("b")
     assert hanging.answers == [("b", "B", True)]
     hanging.lister.list_all(["b"])
@@ -109,44 +126,46 @@ def test_a_late_answer_is_heard_as_one_and_the_base_path_listed_again(hanging: S
     assert hanging.silences == ["b"]
 
 
-@pytest.mark.usefixtures("quick")
 def test_what_is_heard_of_late_at_this_moment_is_listed_again_after_it() -> None:
     """Else a round that begins just then would end without a word of it."""
-    answer, begun, take = threading.Event(), threading.Event(), threading.Event()
+    listed, answer, begun, take = (threading.Event() for _ in range(4))
     answers: list[bool] = []
+    clock = FakeClock()
 
     def make_listing(base_path: str) -> str:
-        answer.wait(30)
+        listed.set()
+        answer.wait(WAIT_SECONDS)
         return base_path
 
     def take_late(base_path: str, listing: str, is_late: bool) -> None:
         if is_late:
             begun.set()
-            take.wait(30)
+            take.wait(WAIT_SECONDS)
         answers.append(is_late)
 
-    listing = Lister(make_listing, take_late, lambda _path: None, SystemClock())
-    listing.list_all(["a"])
+    listing = Lister(make_listing, take_late, lambda _path: None, clock)
+    rounds = [threading.Thread(target=listing.list_all, args=(["a"],)) for _ in range(2)]
+    rounds[0].start()
+    assert listed.wait(WAIT_SECONDS)
+    clock.await_waiters()
+    clock.advance(SECONDS_TO_ANSWER)
+    rounds[0].join(WAIT_SECONDS)
     answer.set()
-    assert begun.wait(10)
-    round_ = threading.Thread(target=listing.list_all, args=(["a"],), daemon=True)
-    round_.start()
-    round_.join(0.05)
+    assert begun.wait(WAIT_SECONDS)
+    rounds[1].start()
+    rounds[1].join(0.05)
     take.set()
-    round_.join(10)
+    rounds[1].join(WAIT_SECONDS)
     assert answers == [True, False]
 
 
-@pytest.mark.usefixtures("quick")
 def test_many_that_hang_are_passed_by_twice_as_many_each_time_and_keep_a_thread_each() -> None:
     paths = [str(number) for number in range(30)]
-    store = Store(*paths, clock=SystemClock())
-    started = time.monotonic()
-    for _ in range(2):
-        store.lister.list_all([*paths, "last"])
+    store = Store(*paths)
+    for counts in ((1, 2, 4, 8, 16, 31), ()):
+        store.pass_by(*counts, round_=store.begin(*paths, "last"))
         assert store.answers.pop() == ("last", "LAST", False)
         assert sum(thread.is_alive() for thread in store.threads.values()) == len(paths)
-    assert time.monotonic() - started < len(paths) * lister.SECONDS_TO_ANSWER / 2
     assert len(store.begun) == len(paths) + 2
     store.close()
 

@@ -57,9 +57,7 @@ def server(grpc_engine, kept):
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             assert channel.unary_unary(ECHO)(b"next", timeout=WAIT_SECONDS) == b"next"
     finally:
-        began = time.monotonic()
         server.stop(1)
-        assert time.monotonic() - began < 10
 
 
 def test_the_raw_client_is_served_when_it_behaves(server):

@@ -16,7 +16,8 @@ from serving.core.errors import FailedPrecondition, InvalidArgument, Unavailable
 from serving.transport.http_options import ENGINES, HYPERCORN, HttpOptions
 from serving.transport.http_server import HttpServer
 
-WAIT_SECONDS = 20  # far longer than anything here takes; only a failure waits so long
+WAIT_SECONDS = 60  # far longer than anything here takes; only a failure waits so long
+LONG_GRACE_SECONDS = 600  # longer than a test may take
 
 
 async def answer(send, body, status=200):
@@ -230,10 +231,8 @@ def test_a_stop_cancels_what_outlasts_the_grace():
     with serving(held) as server, concurrent.futures.ThreadPoolExecutor(1) as client:
         pending = client.submit(request, server.port)
         assert held.arrived.wait(WAIT_SECONDS)
-        began = time.monotonic()
         server.stop(0.1)
 
-        assert time.monotonic() - began < 5
         with contextlib.suppress(OSError, http.client.HTTPException):
             assert pending.result()[0] >= 500
 
@@ -243,14 +242,13 @@ def test_a_second_stop_ends_the_grace():
     with serving(held) as server, concurrent.futures.ThreadPoolExecutor(1) as client:
         pending = client.submit(request, server.port)
         assert held.arrived.wait(WAIT_SECONDS)
-        stopping = threading.Thread(target=server.stop, args=(3 * WAIT_SECONDS,))
+        stopping = threading.Thread(target=server.stop, args=(LONG_GRACE_SECONDS,))
         stopping.start()
         assert _refuses_soon(server.port)
-        began = time.monotonic()
         server.stop(0)
-        stopping.join()
+        stopping.join(WAIT_SECONDS)
 
-        assert time.monotonic() - began < WAIT_SECONDS
+        assert not stopping.is_alive()
         with contextlib.suppress(OSError, http.client.HTTPException):
             assert pending.result()[0] >= 500
 
@@ -261,10 +259,7 @@ def test_an_idle_connection_does_not_hold_up_the_stop():
         with contextlib.closing(connection):
             connection.request("POST", "/", b"")
             connection.getresponse().read()
-            began = time.monotonic()
-            server.stop(WAIT_SECONDS)
-
-            assert time.monotonic() - began < WAIT_SECONDS / 2
+            server.stop(LONG_GRACE_SECONDS)
 
 
 def test_the_event_loop_answers_until_it_has_ended():
