@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.awaited_models import AwaitedModels
 from serving.core.errors import DeadlineExceeded, InvalidArgument, ServingError, Unavailable
@@ -49,7 +50,7 @@ def test_patience_lasts_so_long_even_where_nothing_happens_meanwhile(
     assert not waiting.models.has_ended()
     assert not waiting.ended.is_set()
     waiting.clock.advance(1)
-    assert waiting.ended.wait(10)
+    assert waiting.ended.wait(WAIT_SECONDS)
     assert waiting.models.lost() == {"m": problem}
 
 

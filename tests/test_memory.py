@@ -6,14 +6,14 @@ import sys
 import threading
 import weakref
 
+from waiting import WAIT_SECONDS
+
 from serving import memory
 from serving.core.clock import SystemClock
 from serving.core.event_bus import EventBus
 from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.memory import MemoryReturn
-
-WAIT_SECONDS = 20
 
 
 class Knot:

@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving import awaited_models, lifecycle
 from serving.core.clock import SystemClock
@@ -85,7 +86,7 @@ def state_reached(
 
     with served.bus.subscribe(hear):
         yield
-        assert reached.wait(20), f"{servable_id} did not reach {state.name}"
+        assert reached.wait(WAIT_SECONDS), f"{servable_id} did not reach {state.name}"
 
 
 def leased_version(served: ServerCore, spec: ModelSpec) -> int:
@@ -110,7 +111,7 @@ def test_by_version_by_label_or_the_highest(tmp_path: Path) -> None:
     for version in (1, 2):
         write_version(tmp_path, version)
     with core(table(tmp_path, policy=AllVersions())) as served:
-        assert served._monitor.wait_until(lambda: len(served.available()) == 2, 20)
+        assert served._monitor.wait_until(lambda: len(served.available()) == 2, WAIT_SECONDS)
         served.reload([table(tmp_path, labels={"stable": 1}, policy=AllVersions())])
         assert leased_version(served, ModelSpec("m")) == 2
         assert leased_version(served, ModelSpec("m", 1)) == 1
@@ -291,19 +292,19 @@ def test_a_reload_that_brings_a_model_back_waits_until_it_is_back(
         action = availability_preserving(versions)
         if action and action.verb is Verb.UNLOAD:
             dropped.set()
-            assert go_on.wait(20)
+            assert go_on.wait(WAIT_SECONDS)
         return action
 
     monkeypatch.setitem(lifecycle._POLICIES, "availability_preserving", unload_slowly)
     write_version(tmp_path / "m", 1)
     with core(table(tmp_path / "m")) as served:
         served.reload([])
-        assert dropped.wait(20)
+        assert dropped.wait(WAIT_SECONDS)
         outcome: SimpleQueue[ServingError | None] = SimpleQueue()
         served.begin_reload([table(tmp_path / "m")], outcome.put)
         assert outcome.empty()
         go_on.set()
-        assert outcome.get(timeout=20) is None
+        assert outcome.get(timeout=WAIT_SECONDS) is None
         assert leased_version(served, ModelSpec("m")) == 1
 
 
@@ -480,7 +481,7 @@ def test_a_cold_load_that_hangs_holds_up_no_other_model_and_is_bounded_by_the_de
             served.lease(ModelSpec("hanging"), time.monotonic() + 0.1, outcomes.put)
         assert leased_version(served, ModelSpec("warm")) == 1
         assert leased_version(served, ModelSpec("cold")) == 1
-        error = outcomes.get(timeout=20)
+        error = outcomes.get(timeout=WAIT_SECONDS)
         assert str(error) == (
             "DEADLINE_EXCEEDED: The deadline passed before servable {name: hanging version: 1} "
             "was loaded"
@@ -620,7 +621,7 @@ def move_label(served: ServerCore, base: Path, version: int, before: int) -> Non
     both = table(base, labels={"stable": before}, policy=specific(version, before))
     served.reload([both])
     arrived = ServableId("m", version)
-    assert served._monitor.wait_until(lambda: arrived in served.available(), 20)
+    assert served._monitor.wait_until(lambda: arrived in served.available(), WAIT_SECONDS)
     with state_reached(served, ServableId("m", before), ManagerState.END):
         served.reload([table(base, labels={"stable": version}, policy=specific(version))])
 
@@ -773,7 +774,7 @@ def test_a_reload_ends_when_what_it_waits_for_is_dropped_where_nobody_looks_agai
         served.begin_reload([table(tmp_path)], outcome.put)
         assert outcome.empty()
         served.reload([])
-        assert outcome.get(timeout=10) is None
+        assert outcome.get(timeout=WAIT_SECONDS) is None
 
 
 def test_a_version_that_was_loaded_after_it_had_failed_is_not_revised_by_a_reload(

@@ -4,6 +4,7 @@ import threading
 from queue import SimpleQueue
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.apis.profiler.profiler_service import ProfilerService
 from serving.core.call import CallContext
@@ -16,7 +17,6 @@ from serving.testing import FakeClock
 PROFILE = "/tensorflow.ProfilerService/Profile"
 MONITOR = "/tensorflow.ProfilerService/Monitor"
 TERMINATE = "/tensorflow.ProfilerService/Terminate"
-WAIT_SECONDS = 20
 
 
 class Profiler:

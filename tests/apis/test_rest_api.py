@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import uvicorn
 from rest_exchange import exchange
+from waiting import WAIT_SECONDS
 
 from serving.apis.tensorflow_serving.rest import json_writer
 from serving.apis.tensorflow_serving.rest.npy import npz_bytes
@@ -640,7 +641,7 @@ def test_a_call_holds_no_thread_while_its_model_loads(method, target):
             self.deadline = deadline
 
             def end_load() -> None:
-                executor.submit(lambda: None).result(10)
+                executor.submit(lambda: None).result(WAIT_SECONDS)
                 lend(spec, deadline, leased)
 
             lend = super().lease
@@ -798,7 +799,9 @@ def address() -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def connection(address) -> Iterator[http.client.HTTPConnection]:
-    with contextlib.closing(http.client.HTTPConnection(*address, timeout=10)) as connection:
+    with contextlib.closing(
+        http.client.HTTPConnection(*address, timeout=WAIT_SECONDS)
+    ) as connection:
         yield connection
 
 

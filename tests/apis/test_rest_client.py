@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fake_models import FakeModels
+from waiting import WAIT_SECONDS
 
 from serving.apis.tensorflow_serving.rest.rest_api import RestApi, RestOptions
 from serving.core.errors import Unavailable
@@ -22,7 +23,6 @@ from serving.transport.http_server import HttpServer
 TARGET = "/v1/models/m:predict"
 REQUEST = b'{"instances": [1, 2]}'
 ANSWER = {"predictions": [2.5, 3.0]}
-WAIT_SECONDS = 20  # far longer than anything here takes; only a failure waits so long
 
 
 class Work:

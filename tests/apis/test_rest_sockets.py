@@ -11,13 +11,13 @@ from http.client import HTTPConnection
 
 import pytest
 from fake_models import FakeModels
+from waiting import WAIT_SECONDS
 
 from serving.apis.tensorflow_serving.rest.rest_api import RestApi, RestOptions
 from serving.testing import FakeServable, InlineExecutor
 from serving.transport.http_options import ENGINES, HttpOptions
 from serving.transport.http_server import HttpServer
 
-WAIT_SECONDS = 30
 MAX_BYTES = 2**20
 TARGET = "/v1/models/m:predict"
 BODY = b'{"instances": [1.0, 2.0]}'

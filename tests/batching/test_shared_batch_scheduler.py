@@ -6,7 +6,6 @@ import gc
 import math
 import queue as fifo
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import WAIT_SECONDS, await_
 
 from serving.batching.adaptive_queue import AdaptiveQueue
 from serving.batching.batch_queue import Batch, BatchQueue, Split
@@ -35,7 +35,6 @@ Rows = tuple[int, int, int]
 """A task of the simulation: its number, and its rows from … to."""
 
 NEVER = math.inf
-WAIT_SECONDS = 3  # only a failure waits so long
 
 
 def cut(task: Rows, sizes: Sequence[int]) -> list[Rows]:
@@ -74,13 +73,6 @@ def threads(count: int, clock: Clock) -> Iterator[SharedBatchScheduler]:
 
 def stepped(clock: Clock | None = None) -> SharedBatchScheduler:
     return SharedBatchScheduler(SchedulerOptions(1), clock or FakeClock())
-
-
-def await_(condition: Callable[[], bool]) -> None:
-    """Return once another thread has made it so."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
 
 
 def step_all(scheduler: SharedBatchScheduler) -> None:

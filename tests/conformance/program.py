@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stock_clients import WAIT_SECONDS, await_
+from waiting import START_SECONDS
 
 PROGRAM = Path(__file__).parents[2] / "server.py"
 _COMMAND = (sys.executable, str(PROGRAM))
@@ -66,7 +67,7 @@ class RunningProgram:
 
     def end(self) -> tuple[int, str]:
         """Waits for the end; the exit status and everything on standard output."""
-        status = self.process.wait(2 * WAIT_SECONDS)  # several processes may have begun in it
+        status = self.process.wait(START_SECONDS)  # several processes may have begun in it
         self._reader.join()
         return status, self.process.stdout.read()
 

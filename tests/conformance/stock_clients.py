@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +24,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
     regression_pb2,
 )
-
-WAIT_SECONDS = 30  # far longer than anything here takes; only a failure waits so long
+from waiting import WAIT_SECONDS, await_
 
 States = Mapping[int, tuple[str, str]]
 """Version → the names of its state and of its error's code."""
@@ -113,18 +111,6 @@ def publish(
     exporter(unfinished, **arguments)
     base.mkdir(exist_ok=True)
     return unfinished.rename(base / str(version))
-
-
-def await_(
-    condition: Callable[[], bool],
-    expected: Callable[[], str] = lambda: "something that did not",
-    seconds: float = WAIT_SECONDS,
-) -> None:
-    """Return once the condition holds; fails, saying what was expected, when it never does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"expected {expected()}"
-        time.sleep(0.01)
 
 
 def spec(

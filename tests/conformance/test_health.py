@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from stock_clients import WAIT_SECONDS, await_, publish
+from waiting import START_SECONDS
 
 from serving.model_server import ModelServer
 from serving.testing import running_server
@@ -46,7 +47,7 @@ def test_health_follows_the_only_model_of_a_server(tmp_path: Path) -> None:
         grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
     ):
         request = health_pb2.HealthCheckRequest(service="m")
-        statuses = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=3 * WAIT_SECONDS)
+        statuses = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=START_SECONDS)
         assert next(statuses).status == SERVING
         assert readiness(server) == (200, "ok\n")
 

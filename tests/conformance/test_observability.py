@@ -34,6 +34,7 @@ from stock_clients import (
     status_request,
 )
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from waiting import START_SECONDS
 
 from serving.model_server import ModelServer
 from serving.observability.log_lines import JsonLines
@@ -320,7 +321,7 @@ def test_the_processes_of_a_program_write_structured_logs_and_send_their_last_sp
         "--tracing_sample_ratio=0",
     )
     with program(model, *flags) as running:
-        running.await_log('"message": "2 workers serve"', 3 * WAIT_SECONDS)
+        running.await_log('"message": "2 workers serve"', START_SECONDS)
         with client_of(running.grpc_port) as client:
             sent = [("traceparent", parent), ("x-request-id", "mine")]
             client.predictions.Predict(half(), metadata=sent, timeout=WAIT_SECONDS)

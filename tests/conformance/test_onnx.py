@@ -12,6 +12,7 @@ import onnx_models as models
 import pytest
 from program import RunningProgram, program
 from stock_clients import Client, client_of, floats, metadata_request, predict_request, spec
+from waiting import START_SECONDS
 
 _CONFIG = """
 model_config_list {{
@@ -19,7 +20,6 @@ model_config_list {{
   config {{ name: "pairs" base_path: "{folder}/pairs" model_platform: "onnx" }}
 }}
 """
-START_SECONDS = 100  # TensorFlow is imported first, which other work on the machine slows down
 _PAIRS = "max_batch_size { value: 2 } batch_timeout_micros { value: 30000000 }"
 
 

@@ -29,6 +29,7 @@ from stock_clients import (
     spec,
 )
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+from waiting import START_SECONDS
 
 from serving.core.errors import ServingError
 from serving.metrics.request_log_metrics import request_log_count
@@ -256,10 +257,10 @@ def test_each_worker_writes_files_of_its_own_and_leaves_no_record_behind(tmp_pat
     with program("--num_workers=2", "--version_settle_seconds=0", flag) as running:
         port = int(
             running.await_log(
-                r"Running gRPC ModelServer at 127\.0\.0\.1:(\d+) \.\.\.", 3 * WAIT_SECONDS
+                r"Running gRPC ModelServer at 127\.0\.0\.1:(\d+) \.\.\.", START_SECONDS
             )[1]
         )
-        running.await_log("2 workers serve", 3 * WAIT_SECONDS)
+        running.await_log("2 workers serve", START_SECONDS)
 
         def call() -> bool:
             nonlocal calls

@@ -16,13 +16,11 @@ from program import RunningProgram, program
 from stock_clients import WAIT_SECONDS, await_, publish
 from tensorflow_serving.apis import get_model_status_pb2 as status
 from tensorflow_serving.apis import model_service_pb2_grpc as model_service
+from waiting import START_SECONDS
 
 from serving.core.errors import InvalidArgument
 from serving.model_server import ModelServer
 from serving.testing import running_server
-
-START_SECONDS = 3 * WAIT_SECONDS
-"""Several processes import TensorFlow at the same time."""
 
 
 def table(directory: Path) -> None:

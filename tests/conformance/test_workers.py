@@ -33,12 +33,11 @@ from stock_clients import (
     spec,
     status_request,
 )
+from waiting import START_SECONDS
 
 REQUEST_COUNT = ":tensorflow:serving:request_count_total"
 AVAILABLE = ("AVAILABLE", "OK")
 FLAGS = ("--num_workers=2", "--version_settle_seconds=0", "--max_num_load_retries=0")
-START_SECONDS = 3 * WAIT_SECONDS
-"""Several processes import TensorFlow at the same time."""
 
 NUM_CLIENTS = 8
 """Enough that no worker is without: the system chooses one for each connection."""

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Sequence
 
+from waiting import WAIT_SECONDS
+
 from serving.core.errors import Internal, InvalidArgument
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId
@@ -69,7 +71,7 @@ def test_what_arrives_before_there_is_a_target_waits_for_it() -> None:
     early.join(0.05)
     assert early.is_alive()
     adapter.connect(downstream.take)
-    early.join(10)
+    early.join(WAIT_SECONDS)
     assert downstream.got == [("m", [ServableData(M1, "path")])]
 
 

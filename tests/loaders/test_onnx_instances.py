@@ -13,6 +13,7 @@ import numpy as np
 import onnx_models as models
 import onnxruntime
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.batching.batching_options import BatchingOptions, QueueOptions, SchedulerOptions
 from serving.batching.batching_session import BatchingServable
@@ -27,7 +28,6 @@ from serving.loaders.instances import InstanceOptions, InstancesServable, load_i
 from serving.loaders.onnx_loader import OnnxPlatform
 
 M1 = ServableId("m", 1)
-WAIT_SECONDS = 60  # only a failure waits so long
 
 
 def two_of(path: Path) -> Servable:

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.clock import Clock, SystemClock
 from serving.core.errors import InvalidArgument, NotFound, ServingError
@@ -79,11 +80,11 @@ class House:
     def await_event(self, event: str) -> None:
         """Return once this was announced, by whatever thread."""
         with self._heard:
-            assert self._heard.wait_for(lambda: event in self.events, 10), self.events
+            assert self._heard.wait_for(lambda: event in self.events, WAIT_SECONDS), self.events
 
     def await_rounds(self, condition: Callable[[], bool]) -> None:
         """Do rounds until the condition holds."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
             assert time.monotonic() < deadline, self.events
             self.manager.tick()
@@ -386,7 +387,7 @@ class Gate:
 
     def _wait(self) -> None:
         self.begun.set()
-        self.go_on.wait(20)
+        self.go_on.wait(WAIT_SECONDS)
 
 
 def in_threads(num_load_threads: int = 2) -> House:
@@ -396,7 +397,7 @@ def in_threads(num_load_threads: int = 2) -> House:
 def test_a_load_that_hangs_holds_up_no_other_servable() -> None:
     house, hanging = in_threads(), Gate()
     house.offer(ServableId("hanging", 1), hanging.loader)
-    assert hanging.begun.wait(10)
+    assert hanging.begun.wait(WAIT_SECONDS)
     for version in (1, 2, 3):
         house.offer(ServableId("m", version), FakeLoader())
         house.await_event(f"{version} AVAILABLE")
@@ -409,7 +410,7 @@ def test_a_load_that_hangs_holds_up_no_other_servable() -> None:
 def test_where_loads_go_one_by_one_a_load_that_hangs_holds_up_others_for_so_long_only() -> None:
     house, hanging = in_threads(num_load_threads=0), Gate()
     house.offer(ServableId("hanging", 1), hanging.loader)
-    assert hanging.begun.wait(10)
+    assert hanging.begun.wait(WAIT_SECONDS)
     house.offer(ServableId("m", 2), FakeLoader())
     house.clock.advance(SECONDS_UNTIL_OVERDUE)
     house.await_event("2 AVAILABLE")
@@ -420,7 +421,7 @@ def test_where_loads_go_one_by_one_a_load_that_hangs_holds_up_others_for_so_long
 def test_a_load_that_ends_after_its_version_was_un_aspired_is_undone() -> None:
     house, slow = in_threads(), Gate()
     house.offer(ServableId("m", 1), slow.loader)
-    assert slow.begun.wait(10)
+    assert slow.begun.wait(WAIT_SECONDS)
     house.aspire()
     slow.go_on.set()
     house.await_event("1 END")
@@ -433,7 +434,7 @@ def test_a_load_that_ends_after_its_version_was_un_aspired_is_undone() -> None:
 def test_a_version_that_comes_back_while_its_load_is_being_given_up_is_loaded_anew() -> None:
     house, slow = in_threads(), Gate()
     house.offer(ServableId("m", 1), slow.loader)
-    assert slow.begun.wait(10)
+    assert slow.begun.wait(WAIT_SECONDS)
     house.aspire()
     again = FakeLoader()
     house.offer(ServableId("m", 1), again)
@@ -451,7 +452,7 @@ def hang_version_2(house: House) -> Gate:
     house.await_event("1 AVAILABLE")
     hanging = Gate()
     house.offer(ServableId("m", 2), hanging.loader)
-    assert hanging.begun.wait(10)
+    assert hanging.begun.wait(WAIT_SECONDS)
     house.aspire(1)
     return hanging
 

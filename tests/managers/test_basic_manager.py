@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import (
     FailedPrecondition,
@@ -70,12 +71,12 @@ class Managed:
         ended = threading.Event()
         self.manager.manage(ServableData(servable_id, loader))
         self.manager.load(servable_id, lambda _: ended.set())
-        assert ended.wait(10)
+        assert ended.wait(WAIT_SECONDS)
 
     def await_ended(self, count: int) -> None:
         """Return once so many loads and unloads have ended, however they did."""
         with self._ended:
-            assert self._ended.wait_for(lambda: self.finished >= count, 10)
+            assert self._ended.wait_for(lambda: self.finished >= count, WAIT_SECONDS)
 
     def told(self, servable_id: ServableId) -> list[str]:
         return [event.state.name for event in self.events if event.id == servable_id]
@@ -233,15 +234,15 @@ def test_stopping_waits_for_a_load_in_progress_and_undoes_it() -> None:
 
     def block() -> None:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(WAIT_SECONDS)
 
     loader = FakeLoader(before_load=block)
     managed.load(M1, loader)
-    assert begun.wait(10)
+    assert begun.wait(WAIT_SECONDS)
     stopping = threading.Thread(target=managed.manager.stop, daemon=True)
     stopping.start()
     go_on.set()
-    stopping.join(10)
+    stopping.join(WAIT_SECONDS)
     assert not stopping.is_alive()
     assert loader.unloads == 1
     assert managed.told(M1) == ["START", "LOADING", "END"]
@@ -257,9 +258,9 @@ def test_a_slow_load_holds_up_neither_look_ups_nor_other_loads() -> None:
             available.set()
 
     managed.bus.subscribe(tell)
-    managed.load(M1, FakeLoader(before_load=lambda: go_on.wait(10)))
+    managed.load(M1, FakeLoader(before_load=lambda: go_on.wait(WAIT_SECONDS)))
     managed.load(N1)
-    assert available.wait(10)
+    assert available.wait(WAIT_SECONDS)
     managed.manager.servable(ServableRequest("n")).release()
     assert managed.manager.states()[M1] in (HarnessState.LOADING, HarnessState.LOAD_APPROVED)
     go_on.set()
@@ -299,12 +300,12 @@ def test_while_the_highest_version_unloads_the_next_one_is_lent() -> None:
 
     def block() -> None:
         unloading.set()
-        go_on.wait(10)
+        go_on.wait(WAIT_SECONDS)
 
     for servable_id, loader in ((M1, FakeLoader()), (M2, FakeLoader(before_unload=block))):
         managed.load_and_wait(servable_id, loader)
     managed.manager.unload(M2)
-    assert unloading.wait(10)
+    assert unloading.wait(WAIT_SECONDS)
     with managed.manager.servable(ServableRequest("m")) as handle:
         assert handle.id == M1
     go_on.set()
@@ -363,7 +364,7 @@ def test_of_many_who_ask_at_once_only_one_succeeds(act: str) -> None:
     together = threading.Barrier(4)
 
     def ask() -> int:
-        together.wait(10)
+        together.wait(WAIT_SECONDS)
         try:
             getattr(managed.manager, act)(M1)
         except FailedPrecondition:
@@ -399,7 +400,7 @@ def test_loads_that_were_waiting_are_done_when_the_number_of_threads_changes() -
     go_on = threading.Event()
     versions = [ServableId("m", version) for version in range(10)]
     for servable_id in versions:
-        managed.load(servable_id, FakeLoader(before_load=lambda: go_on.wait(10)))
+        managed.load(servable_id, FakeLoader(before_load=lambda: go_on.wait(WAIT_SECONDS)))
     managed.manager.set_num_load_threads(1)
     go_on.set()
     managed.await_ended(len(versions))
@@ -412,7 +413,9 @@ def test_two_loads_that_fit_together_go_on_at_the_same_time() -> None:
     together = threading.Barrier(2)
     for servable_id in (M1, N1):
         half = ResourceAllocation.ram(5)
-        managed.load(servable_id, FakeLoader(resources=half, before_load=lambda: together.wait(10)))
+        managed.load(
+            servable_id, FakeLoader(resources=half, before_load=lambda: together.wait(WAIT_SECONDS))
+        )
     managed.await_ended(2)
     assert managed.manager.available() == [M1, N1]
     managed.manager.stop()
@@ -444,7 +447,7 @@ def test_what_an_unload_frees_is_there_for_a_load_that_waits_for_it() -> None:
     managed = Managed(limit=ResourceAllocation.ram(10), make_executor=WorkThreads)
     go_on = threading.Event()
     all_of_it = ResourceAllocation.ram(10)
-    leaving = FakeLoader(resources=all_of_it, before_unload=lambda: go_on.wait(10))
+    leaving = FakeLoader(resources=all_of_it, before_unload=lambda: go_on.wait(WAIT_SECONDS))
     managed.load_and_wait(M1, leaving)
     managed.manager.unload(M1)
     managed.load(N1, FakeLoader(resources=all_of_it))
@@ -514,7 +517,7 @@ class Gate:
 
     def _wait(self) -> None:
         self.begun.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(WAIT_SECONDS)
 
 
 def one_by_one(retries: int = 0) -> Managed:
@@ -606,7 +609,7 @@ def test_an_attempt_that_fails_after_it_was_cancelled_is_the_last() -> None:
 def test_cancelling_ends_the_wait_for_a_thread_at_once() -> None:
     managed, slow, waiting = one_by_one(), Gate(), FakeLoader()
     managed.load(N1, slow.loader)
-    assert slow.begun.wait(10)
+    assert slow.begun.wait(WAIT_SECONDS)
     managed.load(M1, waiting)
     managed.manager.cancel_load(M1)
     assert managed.told(M1) == ["START", "END"]
@@ -627,9 +630,9 @@ def test_cancelling_ends_the_wait_for_room() -> None:
     managed = Managed(limit=all_of_it, make_executor=WorkThreads)
     slow = Gate(all_of_it)
     managed.load(N1, slow.loader)
-    assert slow.begun.wait(10)
+    assert slow.begun.wait(WAIT_SECONDS)
     managed.load(M1, Asked())
-    assert asked.wait(10)
+    assert asked.wait(WAIT_SECONDS)
     managed.manager.cancel_load(M1)
     managed.await_ended(1)
     assert managed.told(M1) == ["START", "END"]
@@ -643,17 +646,17 @@ def test_one_that_hangs_holds_up_the_others_for_so_long_only(act: str) -> None:
 
     def hang() -> None:
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(WAIT_SECONDS)
 
     if act == "load":
         managed.load(M1, FakeLoader(before_load=hang))
-        assert begun.wait(10)
+        assert begun.wait(WAIT_SECONDS)
         managed.load(N1)
     else:
         managed.load_and_wait(N1, FakeLoader())
         managed.load_and_wait(M1, FakeLoader(before_unload=hang))
         managed.manager.unload(M1)
-        assert begun.wait(10)
+        assert begun.wait(WAIT_SECONDS)
         managed.manager.unload(N1)
     ended = managed.finished
     managed.clock.advance(SECONDS_UNTIL_OVERDUE)

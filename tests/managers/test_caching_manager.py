@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import (
     DeadlineExceeded,
@@ -67,7 +68,7 @@ class Cache:
         return outcomes
 
     def lease(self, name: str, version: int | None = None) -> ServableHandle:
-        outcome = self.begin(name, version).get(timeout=20)
+        outcome = self.begin(name, version).get(timeout=WAIT_SECONDS)
         if isinstance(outcome, ServingError):
             raise outcome
         return outcome
@@ -93,7 +94,7 @@ class Gate:
 
     def __call__(self) -> None:
         self.begun.set()
-        self.go_on.wait(10)
+        self.go_on.wait(WAIT_SECONDS)
 
 
 def hanging(gate: Gate, size: int = 0) -> FakeLoader:
@@ -141,7 +142,7 @@ def test_what_nobody_offers_is_not_found() -> None:
 def test_many_who_ask_at_once_share_one_load() -> None:
     cache = Cache(make_executor=WorkThreads)
     go_on = threading.Event()
-    loader = FakeLoader(before_load=lambda: go_on.wait(10))
+    loader = FakeLoader(before_load=lambda: go_on.wait(WAIT_SECONDS))
     cache.offer("m", {1: loader})
     answers: list[int] = []
     asking = [
@@ -152,7 +153,7 @@ def test_many_who_ask_at_once_share_one_load() -> None:
         thread.start()
     go_on.set()
     for thread in asking:
-        thread.join(10)
+        thread.join(WAIT_SECONDS)
     assert answers == [1] * 8
     assert loader.attempts == 1
     cache.manager.stop()
@@ -218,7 +219,7 @@ def test_room_is_made_only_once_nobody_holds_what_leaves() -> None:
         asking.join(0.05)
         assert asking.is_alive()
         assert leaving.unloads == 0
-    asking.join(10)
+    asking.join(WAIT_SECONDS)
     assert cache.loaded == ["b1"]
     cache.manager.stop()
 
@@ -349,12 +350,12 @@ def test_a_load_that_hangs_holds_up_only_those_who_ask_for_it() -> None:
         cache.offer("hanging", {1: hanging(gate)})
         cache.offer("m", {1: FakeLoader()})
         waiting = [cache.begin("hanging") for _ in range(100)]
-        assert gate.begun.wait(10)
+        assert gate.begun.wait(WAIT_SECONDS)
         assert cache.ask("m") == 1
         assert all(outcomes.empty() for outcomes in waiting)
         gate.go_on.set()
         for outcomes in waiting:
-            outcomes.get(timeout=10).release()
+            outcomes.get(timeout=WAIT_SECONDS).release()
 
 
 def test_a_load_that_would_end_its_thread_is_an_answer_like_any_failure() -> None:
@@ -374,14 +375,14 @@ def test_a_call_whose_deadline_passes_is_told_which_model_and_the_load_goes_on()
         patient, hasty = cache.begin("m"), cache.begin("m", deadline=1005.0)
         cache.clock.await_waiters()
         cache.clock.advance(5)
-        error = hasty.get(timeout=10)
+        error = hasty.get(timeout=WAIT_SECONDS)
         assert isinstance(error, DeadlineExceeded)
         assert error.message == (
             "The deadline passed before servable {name: m version: 1} was loaded"
         )
         assert patient.empty()
         gate.go_on.set()
-        patient.get(timeout=10).release()
+        patient.get(timeout=WAIT_SECONDS).release()
         assert cache.ask("m") == 1
         assert loader.attempts == 1
         assert hasty.empty()
@@ -391,7 +392,7 @@ def test_a_call_that_was_answered_in_time_hears_nothing_of_its_deadline() -> Non
     with threaded() as cache:
         cache.offer("m", {1: FakeLoader()})
         outcomes = cache.begin("m", deadline=1005.0)
-        outcomes.get(timeout=10).release()
+        outcomes.get(timeout=WAIT_SECONDS).release()
         cache.clock.advance(5)
         cache.manager._deadlines.tick()
         assert outcomes.empty()
@@ -408,7 +409,7 @@ def test_one_who_waited_and_runs_for_long_holds_up_no_other() -> None:
             handle.release()
 
         cache.manager.lend(ServableRequest("m"), None, run)
-        assert gate.begun.wait(10)
+        assert gate.begun.wait(WAIT_SECONDS)
         assert cache.ask("n") == 1
         gate.go_on.set()
 
@@ -419,11 +420,11 @@ def test_what_fits_is_never_refused_because_another_is_loading() -> None:
         cache.offer("a", {1: hanging(gate, 60)})
         cache.offer("b", {1: sized(60)})
         first, second = cache.begin("a"), cache.begin("b")
-        assert gate.begun.wait(10)
+        assert gate.begun.wait(WAIT_SECONDS)
         assert second.empty()
         gate.go_on.set()
-        first.get(timeout=10).release()
-        second.get(timeout=10).release()
+        first.get(timeout=WAIT_SECONDS).release()
+        second.get(timeout=WAIT_SECONDS).release()
         assert cache.loaded == ["b1"]
 
 
@@ -446,7 +447,7 @@ def test_who_waits_for_a_lease_to_end_holds_up_nobody_who_fits() -> None:
             large = cache.begin("large")
             assert cache.ask("small") == 1
             assert large.empty()
-        large.get(timeout=10).release()
+        large.get(timeout=WAIT_SECONDS).release()
         assert cache.loaded == ["large1", "small1"]
 
 
@@ -455,11 +456,11 @@ def test_who_waits_for_a_version_that_is_replaced_gets_the_one_in_its_place() ->
     with threaded() as cache:
         cache.offer("m", {1: hanging(gate)})
         latest, first = cache.begin("m"), cache.begin("m", 1)
-        assert gate.begun.wait(10)
+        assert gate.begun.wait(WAIT_SECONDS)
         cache.offer("m", {2: FakeLoader()})
-        with latest.get(timeout=10) as handle:
+        with latest.get(timeout=WAIT_SECONDS) as handle:
             assert handle.id.version == 2
-        error = first.get(timeout=10)
+        error = first.get(timeout=WAIT_SECONDS)
         assert isinstance(error, NotFound)
         assert error.message == "Servable not found for request: Specific(m, 1)"
         gate.go_on.set()
@@ -480,7 +481,7 @@ def test_the_latest_is_always_found_while_versions_replace_each_other() -> None:
         answers = [cache.ask("m")]
         while not replaced.is_set():
             answers.append(cache.ask("m"))
-        thread.join(10)
+        thread.join(WAIT_SECONDS)
         assert answers == sorted(answers)
         assert cache.ask("m") == 199
 
@@ -528,13 +529,13 @@ def test_a_version_offered_again_while_its_cancelled_load_goes_on_begins_anew_af
     with threaded() as cache:
         cache.offer("m", {1: hanging(gate)})
         cancelled = cache.begin("m")
-        assert gate.begun.wait(10)
+        assert gate.begun.wait(WAIT_SECONDS)
         cache.offer("m", {})
-        assert isinstance(cancelled.get(timeout=10), NotFound)
+        assert isinstance(cancelled.get(timeout=WAIT_SECONDS), NotFound)
         cache.offer("m", {1: FakeLoader()})
         again = cache.begin("m")
         gate.go_on.set()
-        again.get(timeout=10).release()
+        again.get(timeout=WAIT_SECONDS).release()
         life = ["START", "LOADING", "END", "START", "LOADING", "AVAILABLE"]
         assert cache.events == [f"m1 {step}" for step in life]
 
@@ -555,12 +556,12 @@ def test_a_version_that_turns_into_an_error_while_it_waits_for_room_is_the_answe
         with cache.lease("held"):
             waiting = cache.begin("m")
             cache.offer("m", {1: InvalidArgument("unreadable")})
-            assert str(waiting.get(timeout=10)) == "INVALID_ARGUMENT: unreadable"
+            assert str(waiting.get(timeout=WAIT_SECONDS)) == "INVALID_ARGUMENT: unreadable"
             assert cache.events[-1] == "m1 END"
             cache.offer("m", {1: sized(80)})
             assert cache.events[-1] == "m1 START"
             again = cache.begin("m")
-        again.get(timeout=10).release()
+        again.get(timeout=WAIT_SECONDS).release()
 
 
 def test_estimates_that_hang_keep_nobody_from_being_told() -> None:
@@ -575,7 +576,7 @@ def test_estimates_that_hang_keep_nobody_from_being_told() -> None:
         cache.offer("away", {version: Silent() for version in range(20)})
         for version in range(20):
             cache.begin("away", version)
-        assert gate.begun.wait(10)
+        assert gate.begun.wait(WAIT_SECONDS)
         cache.offer("m", {1: sized(10)})
         assert cache.ask("m") == 1
         gate.go_on.set()
@@ -592,9 +593,9 @@ def test_a_version_that_turns_into_an_error_while_it_is_estimated_is_the_answer(
     with threaded(limit=100) as cache:
         cache.offer("m", {1: Slow()})
         waiting = cache.begin("m")
-        assert gate.begun.wait(10)
+        assert gate.begun.wait(WAIT_SECONDS)
         cache.offer("m", {1: InvalidArgument("unreadable")})
-        assert str(waiting.get(timeout=10)) == "INVALID_ARGUMENT: unreadable"
+        assert str(waiting.get(timeout=WAIT_SECONDS)) == "INVALID_ARGUMENT: unreadable"
         gate.go_on.set()
         cache.offer("m", {1: sized(40)})
         assert cache.ask("m") == 1
@@ -616,10 +617,10 @@ def test_a_load_that_can_not_begin_is_an_answer_and_holds_up_no_other(
         with cache.lease("held"):
             monkeypatch.setattr(cache.manager._basic, "load", refuse_bad)
             bad, good = cache.begin("bad"), cache.begin("good")
-        assert str(bad.get(timeout=10)) == (
+        assert str(bad.get(timeout=WAIT_SECONDS)) == (
             "INTERNAL: loading servable {name: bad version: 1} failed: RuntimeError"
         )
-        good.get(timeout=10).release()
+        good.get(timeout=WAIT_SECONDS).release()
         assert "bad1 END" in cache.events
         monkeypatch.undo()
         assert cache.ask("bad") == 1
@@ -671,11 +672,11 @@ def test_what_turns_out_to_need_more_waits_for_no_load_that_hangs() -> None:
         cache.offer("m", {1: Growing(10, 80)})
         cache.ask("other")
         waiting = cache.begin("hanging")
-        assert gate.begun.wait(10)
+        assert gate.begun.wait(WAIT_SECONDS)
         assert cache.ask("m") == 1
         assert cache.loaded == ["m1"]
         gate.go_on.set()
-        waiting.get(timeout=10).release()
+        waiting.get(timeout=WAIT_SECONDS).release()
 
 
 def test_what_needs_more_whenever_it_is_asked_is_refused_in_the_end() -> None:
@@ -773,13 +774,13 @@ def test_a_stop_refuses_who_waits_and_who_comes_later() -> None:
     cache.manager.start()
     cache.offer("m", {1: hanging(gate)})
     waiting = cache.begin("m")
-    assert gate.begun.wait(10)
+    assert gate.begun.wait(WAIT_SECONDS)
     stopping = threading.Thread(target=cache.manager.stop, daemon=True)
     stopping.start()
     for outcomes in (waiting, cache.begin("m")):
-        error = outcomes.get(timeout=10)
+        error = outcomes.get(timeout=WAIT_SECONDS)
         assert isinstance(error, Unavailable)
         assert error.message == "the server is shutting down"
     gate.go_on.set()
-    stopping.join(10)
+    stopping.join(WAIT_SECONDS)
     assert cache.loaded == []

@@ -2,6 +2,8 @@
 
 import threading
 
+from waiting import WAIT_SECONDS
+
 from serving.managers.deadlines import Deadlines
 from serving.testing import FakeClock
 
@@ -51,6 +53,6 @@ def test_the_thread_sleeps_until_the_next_deadline_even_if_that_is_added_later()
     deadlines.add(1005.0, early.set)
     clock.await_waiters()
     clock.advance(5)
-    assert early.wait(10)
+    assert early.wait(WAIT_SECONDS)
     assert not late.is_set()
     deadlines.stop()

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import Cancelled, ResourceExhausted
 from serving.core.resources import Resource, ResourceAllocation
@@ -41,7 +42,7 @@ def test_a_reservation_waits_for_an_unload_on_its_way() -> None:
     waiting.join(0.05)
     assert waiting.is_alive()
     tracker.release(A)
-    waiting.join(10)
+    waiting.join(WAIT_SECONDS)
     assert tracker.used == ram(50)
 
 
@@ -104,10 +105,10 @@ def test_a_reservation_that_waits_ends_when_it_is_cancelled() -> None:
         ended.set()
 
     threading.Thread(target=reserve, daemon=True).start()
-    assert asked.wait(10)
+    assert asked.wait(WAIT_SECONDS)
     cancelled.set()
     tracker.look_again()
-    assert ended.wait(10)
+    assert ended.wait(WAIT_SECONDS)
     assert tracker.used == ram(10)
 
 

@@ -2,6 +2,8 @@
 
 import threading
 
+from waiting import WAIT_SECONDS
+
 from serving.core.errors import InvalidArgument
 from serving.core.event_bus import EventBus
 from serving.core.servable_id import ServableId, ServableRequest
@@ -96,7 +98,7 @@ def test_waiting_ends_with_the_event_that_fulfils_the_condition() -> None:
     heard.clock.await_waiters()
     heard.say(M1, ManagerState.LOADING)
     heard.say(M1, ManagerState.AVAILABLE)
-    waiting.join(10)
+    waiting.join(WAIT_SECONDS)
     assert results == [True]
 
 
@@ -111,7 +113,7 @@ def test_waiting_gives_up_when_the_time_is_over() -> None:
     waiting.start()
     heard.clock.await_waiters()
     heard.clock.advance(5)
-    waiting.join(10)
+    waiting.join(WAIT_SECONDS)
     assert results == [False]
 
 

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import NotFound
 from serving.core.servable_id import ServableId, ServableRequest
@@ -95,7 +96,7 @@ def test_no_lease_outlives_the_drain_when_readers_race_a_writer() -> None:
         with served.servable(ServableRequest("m", version - 1)) as handle:
             leaving = handle.servable
         served.remove(ServableId("m", version - 1), drained.set)
-        assert drained.wait(10)
+        assert drained.wait(WAIT_SECONDS)
         leaving.close()
     stop.set()
     for reader in readers:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import FailedPrecondition
 from serving.core.servable_id import ServableId
@@ -23,10 +24,10 @@ class Step:
 
     def __call__(self) -> None:
         self.begun.set()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(WAIT_SECONDS)
 
     def await_begun(self) -> None:
-        assert self.begun.wait(10)
+        assert self.begun.wait(WAIT_SECONDS)
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import io
 import json
 import shutil
 import threading
-import time
 
 import pytest
 from observed_calls import HTTP, PREDICT, ended_call
+from waiting import await_
 
 from serving.core.errors import InvalidArgument
 from serving.observability.access_log import AccessLog
@@ -210,11 +210,3 @@ def broken_once(write):
         write(calls)
 
     return broken
-
-
-def await_(condition):
-    """Return once the thread that writes has made it so."""
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.002)

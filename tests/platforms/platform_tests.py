@@ -34,13 +34,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import Code, ServingError
 from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
 from serving.testing import running_server
 
-WAIT_SECONDS = 60
 _BATCHES_OF_TWO = "max_batch_size { value: 2 } batch_timeout_micros { value: 60000000 }"
 _CONFIG = """
 model_config_list {{

@@ -17,6 +17,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
     regression_pb2,
 )
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import Code, ServingError
 from serving.loaders.tensorflow_options import TensorFlowOptions
@@ -25,7 +26,6 @@ from serving.testing import running_server
 __all__ = ["served"]  # the fixture, which pytest finds here
 
 INPUTS = {"x": np.float32([1, 7])}
-WAIT_SECONDS = 60
 
 
 def write(directory: Path, **saver: object) -> Mapping[str, np.ndarray]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorflow_serving.config.logging_config_pb2 import SamplingConfig
+from waiting import await_
 
 from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.core.model_config import LoggingConfig, ModelConfig, TaskSampling
@@ -191,14 +191,6 @@ def test_models_that_name_the_same_files_share_them(tmp_path: Path, logs: Logs):
     logs.stop()
     assert len(list(tmp_path.iterdir())) == 1
     assert len(records(tmp_path)) == 2
-
-
-def await_(condition: Callable[[], bool]) -> None:
-    """Return once the thread that writes has made it so."""
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.002)
 
 
 def open_files(folder: Path) -> set[str]:

@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+from waiting import WAIT_SECONDS
+
 from serving.sources.file_lock import FileLock
 
 HOLDER = """
@@ -50,7 +52,7 @@ def test_who_waits_gets_the_lock_when_it_is_released(tmp_path: Path):
     assert got == []
     assert held
     held.release()
-    thread.join(10)
+    thread.join(WAIT_SECONDS)
     assert got[0]
     got[0].release()
 
@@ -67,7 +69,7 @@ def test_a_lock_whose_file_was_removed_is_not_taken_for_one(tmp_path: Path):
     )
     thread.start()
     held.remove()
-    thread.join(10)
+    thread.join(WAIT_SECONDS)
     assert path.exists()
     assert tried(path, shared=True) is None
     assert got[0]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.clock import Clock, SystemClock
 from serving.core.errors import FailedPrecondition, InvalidArgument, Unavailable
@@ -212,11 +213,11 @@ def test_the_thread_polls_at_every_interval(tmp_path: Path) -> None:
     source.connect(lambda name, versions: emitted.append([data.id.version for data in versions]))
     source.update([model(tmp_path)])
     source.start()
-    assert polled.acquire(timeout=10)
+    assert polled.acquire(timeout=WAIT_SECONDS)
     clock.await_waiters()
     directories(tmp_path, "1")
     clock.advance(3)
-    assert polled.acquire(timeout=10)
+    assert polled.acquire(timeout=WAIT_SECONDS)
     assert emitted == [[], [1]]
     source.stop()
 
@@ -484,7 +485,7 @@ class Dead:
     def answer(self) -> None:
         """Come back, and return when that has been taken."""
         self.is_back.set()
-        assert self.heard.wait(10)
+        assert self.heard.wait(WAIT_SECONDS)
 
 
 @pytest.fixture
@@ -542,13 +543,13 @@ def test_an_update_waits_for_no_listing(tmp_path: Path, dead: Dead) -> None:
     watched.emitted.clear()
     polling = threading.Thread(target=watched.source.poll_once)
     polling.start()
-    assert dead.is_asked.wait(10)
+    assert dead.is_asked.wait(WAIT_SECONDS)
     watched.source.update([])
     watched.source.retry_failed()
     assert watched.emitted == [("dead", [])]
     assert polling.is_alive()
     dead.is_back.set()
-    polling.join(10)
+    polling.join(WAIT_SECONDS)
     assert watched.emitted == [("dead", [])]
 
 
@@ -559,7 +560,7 @@ def test_what_answers_after_the_stop_is_not_emitted(tmp_path: Path, dead: Dead) 
     dead.is_back.set()
     for thread in threading.enumerate():
         if thread.name == "lister":
-            thread.join(10)
+            thread.join(WAIT_SECONDS)
     assert watched.emitted == []
     assert not dead.heard.is_set()
 

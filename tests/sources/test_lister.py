@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.sources.lister import SECONDS_TO_ANSWER, Lister
 from serving.testing import FakeClock
-
-WAIT_SECONDS = 60  # only a failure waits so long
 
 
 class Store:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import s3fs
 from remote_stores import Impatient, WebServer, put, tar, zipped
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import (
     Cancelled,
@@ -203,7 +204,7 @@ class TestWeb:
         stalled, go_on = threading.Semaphore(0), threading.Event()
         web.files["/m.tar.gz"], web.files["/n.tar.gz"] = tar(FILES), tar({"g": b"x" * 100_000})
         web.cuts = [1000, 1000]
-        web.before_end = lambda: (stalled.release(), go_on.wait(10))
+        web.before_end = lambda: (stalled.release(), go_on.wait(WAIT_SECONDS))
         program = (
             "import sys; from serving.core.clock import SystemClock;"
             "from serving.sources.model_cache import *;"
@@ -211,14 +212,14 @@ class TestWeb:
         )
         command = [sys.executable, "-c", program, str(tmp_path), f"{web.url}/m.tar.gz"]
         with subprocess.Popen(command) as killed:
-            assert stalled.acquire(timeout=10)
+            assert stalled.acquire(timeout=WAIT_SECONDS)
             mine: list[LocalCopy] = []
             models = cache(tmp_path)
             thread = threading.Thread(
                 target=lambda: mine.append(models.lease(f"{web.url}/n.tar.gz")), daemon=True
             )
             thread.start()
-            assert stalled.acquire(timeout=10)
+            assert stalled.acquire(timeout=WAIT_SECONDS)
             assert len(list(tmp_path.glob("*.partial"))) == 2
             cache(tmp_path).start()
             assert len(list(tmp_path.glob("*.partial"))) == 2
@@ -226,7 +227,7 @@ class TestWeb:
         cache(tmp_path).start()
         assert len(list(tmp_path.glob("*.partial"))) == 1
         go_on.set()
-        thread.join(10)
+        thread.join(WAIT_SECONDS)
         assert contents(mine[0].path) == {"g": b"x" * 100_000}
         assert contents(cache(tmp_path).lease(f"{web.url}/m.tar.gz").path) == FILES
 
@@ -237,7 +238,7 @@ def test_concurrent_requests_for_one_version_download_it_once(tmp_path: Path):
     copies: list[LocalCopy] = []
 
     def lease(models: ModelCache) -> None:
-        everybody.wait(10)
+        everybody.wait(WAIT_SECONDS)
         copies.append(models.lease("s3://b/m/1"))
 
     # Two caches stand for two processes: what they share is the directory.
@@ -246,7 +247,7 @@ def test_concurrent_requests_for_one_version_download_it_once(tmp_path: Path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(WAIT_SECONDS)
     assert store.reads == 1
     assert len({copy.path for copy in copies}) == 1
     assert len(copies) == 4
@@ -262,7 +263,7 @@ def test_who_looked_just_before_a_copy_was_made_and_leased_gets_it_too(tmp_path:
     copies: list[LocalCopy] = []
     thread = threading.Thread(target=lambda: copies.append(late.lease("s3://b/m/1")), daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(WAIT_SECONDS)
     assert [copy.path for copy in copies] == [first.path]
     assert store.reads == 1
 
@@ -377,7 +378,7 @@ class TestRoom:
         def while_the_first_arrives() -> None:
             thread = threading.Thread(target=second, daemon=True)
             thread.start()
-            thread.join(10)
+            thread.join(WAIT_SECONDS)
 
         stores["s3://b/m/1"].on_read = while_the_first_arrives
         models.lease("s3://b/m/1")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import s3fs
 from remote_stores import WebServer, put, tar
+from waiting import WAIT_SECONDS
 
 from serving.core.clock import SystemClock
 from serving.core.errors import ServingError, Unknown
@@ -57,7 +58,7 @@ def state_reached(
 
     with served.bus.subscribe(hear):
         yield heard
-        assert reached.wait(20), f"{servable_id} did not reach {state.name}"
+        assert reached.wait(WAIT_SECONDS), f"{servable_id} did not reach {state.name}"
 
 
 def answer(served: ServerCore, name: str = "m") -> tuple[int, bytes]:
@@ -112,7 +113,7 @@ def test_a_slow_download_holds_up_neither_polls_nor_other_models(web: WebServer,
     threads = {"num_load_threads": 2}
     with core(tmp_path / "cache", table(str(base), "l"), **threads) as served:
         # As a new configuration: a start would wait for the download.
-        web.before_end = lambda: (stalled.set(), go_on.wait(20))
+        web.before_end = lambda: (stalled.set(), go_on.wait(WAIT_SECONDS))
         web.cuts = [10]
         slow = ServableId("m", 1)
         with state_reached(served, slow, ManagerState.AVAILABLE):
@@ -121,7 +122,7 @@ def test_a_slow_download_holds_up_neither_polls_nor_other_models(web: WebServer,
                 args=([table(str(base), "l"), table(f"{web.url}/slow.tar.gz")],),
             )
             thread.start()
-            assert stalled.wait(10)
+            assert stalled.wait(WAIT_SECONDS)
             (base / "unfinished").mkdir()
             (base / "unfinished" / "table.csv").write_text("key,two\n")
             (base / "unfinished").rename(base / "2")
@@ -129,14 +130,14 @@ def test_a_slow_download_holds_up_neither_polls_nor_other_models(web: WebServer,
                 served._source.poll_once()
             assert answer(served, "l") == (2, b"two")
             go_on.set()
-        thread.join(10)
+        thread.join(WAIT_SECONDS)
         assert answer(served) == (1, b"slow")
 
 
 def test_stopping_does_not_wait_for_a_download(web: WebServer, tmp_path: Path):
     web.files["/m.tar.gz"] = tar({"table.csv": b"key,value\n"})
     stalled, go_on = threading.Event(), threading.Event()
-    web.before_end = lambda: (stalled.set(), go_on.wait(20))
+    web.before_end = lambda: (stalled.set(), go_on.wait(WAIT_SECONDS))
     web.cuts = [10] * 9
     with core(tmp_path, max_num_load_retries=5) as served:
 
@@ -146,9 +147,9 @@ def test_stopping_does_not_wait_for_a_download(web: WebServer, tmp_path: Path):
 
         thread = threading.Thread(target=reload, daemon=True)
         thread.start()
-        assert stalled.wait(10)
+        assert stalled.wait(WAIT_SECONDS)
         go_on.set()
-    thread.join(10)
+    thread.join(WAIT_SECONDS)
     assert not thread.is_alive()
     assert list(tmp_path.iterdir()) == []
 

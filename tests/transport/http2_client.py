@@ -11,8 +11,8 @@ import h2.config
 import h2.connection
 import h2.events
 from hyperframe.frame import Frame, PingFrame
+from waiting import WAIT_SECONDS
 
-WAIT_SECONDS = 20
 _FRAME_HEAD_BYTES = 9
 
 

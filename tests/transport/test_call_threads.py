@@ -7,13 +7,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from waiting import WAIT_SECONDS
 
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.grpc_server import GrpcServer
 
 ECHO = "/test.Echo/Say"
 RELOAD = "/test.Control/Reload"
-WAIT_SECONDS = 20  # far longer than anything here takes; only a failure waits so long
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 

@@ -7,6 +7,7 @@ import weakref
 
 import grpc
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import Unavailable
 from serving.transport import completion_queue_calls, unary_call
@@ -15,7 +16,6 @@ from serving.transport.grpc_server import GrpcServer
 from tests.transport.http2_client import raw_client
 
 METHOD = "/test.Work/Do"
-WAIT_SECONDS = 20  # far longer than anything here takes; only a failure waits so long
 CALLS = (completion_queue_calls.UnaryCall, unary_call.UnaryCall)
 
 

@@ -5,13 +5,13 @@ from importlib.util import find_spec
 
 import grpc
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import FailedPrecondition
 from serving.transport import channelz
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.grpc_server import GrpcServer
 
-WAIT_SECONDS = 20
 needs_channelz = pytest.mark.skipif(
     not find_spec("grpc_channelz"), reason="grpcio-channelz is not installed"
 )

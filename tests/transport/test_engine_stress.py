@@ -16,6 +16,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from h2.exceptions import H2Error
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import NotFound
 from serving.transport.grpc_options import GrpcOptions
@@ -166,7 +167,7 @@ def one_life(engine, handlers):
         thread.start()
     time.sleep(LIFE_SECONDS * 0.8)
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        assert channel.unary_unary(ECHO)(b"alive", timeout=20) == b"alive"
+        assert channel.unary_unary(ECHO)(b"alive", timeout=WAIT_SECONDS) == b"alive"
     server.stop(0.2)
     for thread in threads:
         thread.join(30)

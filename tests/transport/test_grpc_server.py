@@ -11,6 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import InvalidArgument, NotFound, Unavailable
 from serving.transport.grpc_options import GrpcOptions
@@ -18,7 +19,6 @@ from serving.transport.grpc_server import GrpcServer
 
 ECHO = "/test.Echo/Say"
 HEALTH_KEYS = ("", "ModelService", "PredictionService")
-WAIT_SECONDS = 60  # far longer than anything here takes; only a failure waits so long
 LONG_GRACE_SECONDS = 600  # longer than a test may take
 
 

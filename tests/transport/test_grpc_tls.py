@@ -5,6 +5,7 @@ import contextlib
 import grpc
 import pytest
 from certificates import Authority
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import InvalidArgument, Unavailable
 from serving.transport.grpc_options import GrpcOptions
@@ -68,7 +69,7 @@ def mutual(server, ca):
 
 def call(target, credentials):
     with grpc.secure_channel(target, credentials) as channel:
-        return channel.unary_unary(ECHO)(b"hi", timeout=20)
+        return channel.unary_unary(ECHO)(b"hi", timeout=WAIT_SECONDS)
 
 
 def refusal(target, credentials):
@@ -94,7 +95,7 @@ def test_a_client_without_tls_is_not_served(serving, server):
         grpc.insecure_channel(target) as channel,
         pytest.raises(grpc.RpcError) as caught,
     ):
-        channel.unary_unary(ECHO)(b"hi", timeout=20)
+        channel.unary_unary(ECHO)(b"hi", timeout=WAIT_SECONDS)
 
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
@@ -106,7 +107,7 @@ def test_the_unix_socket_wants_tls_as_well(serving, old, server, tmp_path):
         serving(plain(server), socket_path=str(path)),
         grpc.secure_channel(f"unix:{path}", trusting(old), options=override) as channel,
     ):
-        assert channel.unary_unary(ECHO)(b"hi", timeout=20) == b"hi"
+        assert channel.unary_unary(ECHO)(b"hi", timeout=WAIT_SECONDS) == b"hi"
 
 
 def test_with_client_verify_a_client_with_a_certificate_is_served(serving, old, server, client):
@@ -129,11 +130,11 @@ def test_a_new_certificate_is_shown_to_new_connections_and_breaks_no_open_one(
         grpc.secure_channel(target, trusting(old)) as open_channel,
     ):
         say = open_channel.unary_unary(ECHO)
-        assert say(b"before", timeout=20) == b"before"
+        assert say(b"before", timeout=WAIT_SECONDS) == b"before"
 
         certificate.replace(TlsOptions(renewed.key, renewed.cert))
 
-        assert say(b"after", timeout=20) == b"after"
+        assert say(b"after", timeout=WAIT_SECONDS) == b"after"
         assert call(target, trusting(new)) == b"hi"
         assert refusal(target, trusting(old)) is grpc.StatusCode.UNAVAILABLE
 

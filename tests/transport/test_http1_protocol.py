@@ -7,11 +7,11 @@ import contextlib
 import socket
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.transport.http_options import ENGINES, UVICORN, HttpOptions
 from serving.transport.http_server import HttpServer
 
-WAIT_SECONDS = 30
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAA\r\n"
 WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
 ENDED = b"GET /end HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

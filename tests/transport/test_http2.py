@@ -10,12 +10,11 @@ import httpx
 import pytest
 from certificates import Authority
 from hypercorn.config import Config
+from waiting import WAIT_SECONDS
 
 from serving.transport.http_options import HYPERCORN, UVICORN, HttpOptions
 from serving.transport.http_server import HttpServer
 from serving.transport.tls import Certificate, TlsOptions
-
-WAIT_SECONDS = 30
 
 
 async def echo(scope, receive, send):

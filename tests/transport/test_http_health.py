@@ -4,13 +4,12 @@ import contextlib
 import http.client
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.transport.http_health import health_apps
 from serving.transport.http_options import HttpOptions
 from serving.transport.http_routes import routed
 from serving.transport.http_server import HttpServer
-
-WAIT_SECONDS = 20
 
 
 async def other(scope, receive, send):

@@ -11,12 +11,12 @@ import threading
 import time
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import FailedPrecondition, InvalidArgument, Unavailable
 from serving.transport.http_options import ENGINES, HYPERCORN, HttpOptions
 from serving.transport.http_server import HttpServer
 
-WAIT_SECONDS = 60  # far longer than anything here takes; only a failure waits so long
 LONG_GRACE_SECONDS = 600  # longer than a test may take
 
 

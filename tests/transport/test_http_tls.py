@@ -7,6 +7,7 @@ import ssl
 
 import pytest
 from certificates import Authority
+from waiting import WAIT_SECONDS
 
 from serving.transport.http_options import ENGINES, HttpOptions
 from serving.transport.http_server import HttpServer
@@ -59,7 +60,7 @@ def connection(port, ca, pair=None):
     context = ssl.create_default_context(cafile=ca.cert_file)
     if pair:
         context.load_cert_chain(pair.cert_file, pair.key_file)
-    return http.client.HTTPSConnection("localhost", port, timeout=20, context=context)
+    return http.client.HTTPSConnection("localhost", port, timeout=WAIT_SECONDS, context=context)
 
 
 def get(client):
@@ -80,7 +81,9 @@ def test_a_client_that_trusts_the_ca_is_served(serving, old, server):
 def test_a_client_without_tls_is_not_served(serving, server):
     with (
         serving(Certificate(TlsOptions(server.key, server.cert))) as port,
-        contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as client,
+        contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
+        ) as client,
         pytest.raises((http.client.HTTPException, ConnectionError)),
     ):
         get(client)

@@ -5,6 +5,7 @@ import contextlib
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from waiting import WAIT_SECONDS
 
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.grpc_server import GrpcServer
@@ -12,7 +13,6 @@ from serving.transport.grpc_server import GrpcServer
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-WAIT_SECONDS = 20  # far longer than anything here takes; only a failure waits so long
 
 
 class Models:

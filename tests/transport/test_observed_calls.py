@@ -6,6 +6,7 @@ import threading
 
 import grpc
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.call_observer import CallObserver
 from serving.core.clock import SystemClock
@@ -15,7 +16,6 @@ from serving.transport.grpc_options import GrpcOptions
 from serving.transport.grpc_server import GrpcServer
 from serving.transport.observed_calls import observed
 
-WAIT_SECONDS = 20  # far longer than anything here takes; only a failure waits so long
 METHOD = "/package.Service/Method"
 
 

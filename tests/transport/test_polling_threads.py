@@ -6,11 +6,10 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.testing import FakeClock
 from serving.transport.polling_threads import PollingThreads
-
-WAIT_SECONDS = 20
 
 
 class Event:

@@ -7,12 +7,12 @@ import time
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from waiting import WAIT_SECONDS
 
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.grpc_server import GrpcServer
 
 ECHO = "/test.Echo/Say"
-WAIT_SECONDS = 20  # far longer than anything here takes; only a failure waits so long
 SHUTTING_DOWN = (grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
 

@@ -8,12 +8,12 @@ import socket
 import threading
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.transport import stalled_body
 from serving.transport.http_options import ENGINES, UVICORN, HttpOptions
 from serving.transport.http_server import HttpServer
 
-WAIT_SECONDS = 60  # only a failure waits so long
 SHORT_SECONDS = 0.2
 HEAD = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\n"
 LAST = HEAD.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.transport import tcp_port
 
 
 def accepts(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS).close()
     except OSError:
         return False
     return True

@@ -5,22 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
+from waiting import WAIT_SECONDS, await_
+
 from serving.metrics.families import Description, Family, Kind, Snapshot
 from serving.workers.channel import Answer, Channel
-
-WAIT_SECONDS = 10
-
-
-def await_(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def counted(value: int) -> Snapshot:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.clock import SystemClock
 from serving.core.model_config import AllVersions, LatestVersions, ModelConfig
@@ -66,7 +67,7 @@ def serve(core: ServerCore, base: Path, policy: AllVersions | LatestVersions) ->
 
     with core.bus.subscribe(hear):
         core.reload([ModelConfig("m", str(base), "hashmap", policy)])
-        assert reached.wait(10)
+        assert reached.wait(WAIT_SECONDS)
 
 
 def version_of(models: SharedModels, spec: ModelSpec) -> int:
@@ -92,7 +93,7 @@ def test_the_old_version_stays_until_the_new_one_is_everywhere(
     with core.bus.subscribe(hear):
         everywhere.add(V2)
         core.reconsider("m")
-        assert gone.wait(10)
+        assert gone.wait(WAIT_SECONDS)
     assert list(core.available()) == [V2]
 
 
