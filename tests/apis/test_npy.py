@@ -79,6 +79,7 @@ GOOD = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}"
         (with_header(GOOD.replace("(2,)", f"({2**40},{2**40})")), "dimensions or elements"),
         (with_header(GOOD.replace("(2,)", f"(0,{2**61},{2**61})")), "dimensions or elements"),
         (with_header(GOOD.replace("<f4", "S0").replace("2", f"0,{2**70}")), "or elements"),
+        (with_header(GOOD.replace("<f4", "<U0").replace("2", f"0,{2**61}")), "or elements"),
         (with_header(GOOD.replace("<f4", "V999999999")), "promises 1999999998 bytes"),
         (with_header(GOOD.replace("<f4", "U999999999")), "the .npy header can not be read"),
         (with_header(GOOD.replace("(2,)", "(1,)*40")), "the .npy header can not be read"),

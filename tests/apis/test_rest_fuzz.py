@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import math
@@ -9,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import zstandard
 from fake_models import FakeModels
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -146,6 +148,60 @@ def test_bytes_that_are_nearly_a_document(api, document, edits):
         at = math.floor(place * len(body))
         body = body[:at] + put + body[at + len(put) // 2 + 1 :]
     check(api, "POST", "/v1/models/m:predict", body)
+
+
+HERE = "~here~"  # stands for what json.dumps can not write
+RAW = st.sampled_from(
+    [
+        b"[" * 5000,
+        b"[" * 5000 + b"]" * 5000,
+        b'{"x0": ' * 5000 + b"1" + b"}" * 5000,
+        b"9" * 5000,
+        b"-1e" + b"9" * 400,
+        b"1e-" + b"9" * 400,
+        b"0." + b"0" * 5000 + b"1",
+        b'"\xff\xfe"',
+        b'"\xed\xa0\x80"',  # half a surrogate pair, in UTF-8
+        b'"\\ud800"',
+        b'"\xf0\x9f\x92"',
+        b'{"x0": 1, "x0": [2], "x0": "3"}',
+        b'{"b64": "aGk=", "b64": 1}',
+        b'{"b64": "' + b"A" * 5001 + b'"}',
+        b"",
+        b"nan",
+        b"[1],, [2]",
+        b"'1'",
+        b"\0",
+    ]
+)
+
+
+@EXAMPLES
+@given(document=documents(), raw=RAW, data=st.data())
+def test_documents_with_one_piece_that_may_be_no_json(api, document, raw, data):
+    """Depth, numbers, texts and keys that no writer of JSON gives, at any place."""
+    place, key = data.draw(st.sampled_from(list(places(document))))
+    place[key] = HERE
+    body = json.dumps(document).encode().replace(json.dumps(HERE).encode(), raw)
+    verb = data.draw(st.sampled_from(["predict", "classify", "regress"]))
+    check(api, "POST", f"/v1/models/m:{verb}", body)
+
+
+@EXAMPLES
+@given(
+    document=documents(),
+    coding=st.sampled_from(["gzip", "zstd"]),
+    cut=st.tuples(st.floats(0, 1), st.binary(max_size=20)),
+    damage=st.tuples(st.floats(0, 1), st.binary(max_size=1)),
+)
+def test_compressed_bodies_of_any_length(api, document, coding, cut, damage):
+    """Cut short, longer than what is compressed, or damaged in one place."""
+    compress = {"gzip": gzip.compress, "zstd": zstandard.compress}[coding]
+    body = compress(json.dumps(document).encode())
+    body = body[: math.ceil(cut[0] * len(body))] + cut[1]
+    at = math.floor(damage[0] * len(body))
+    body = body[:at] + damage[1] + body[at + 1 :]
+    check(api, "POST", "/v1/models/m:predict", body, {"Content-Encoding": coding})
 
 
 SEGMENTS = st.sampled_from(

@@ -37,6 +37,7 @@ _ZIP_ERRORS = (
     RuntimeError,
     ValueError,
 )
+_CHARACTER_BYTES = 4
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -84,9 +85,10 @@ def _header(raw: bytes) -> tuple[np.dtype, bool, tuple[int, ...]]:
     sizes = shape if isinstance(shape, tuple) else ()
     if shape != sizes or not all(type(size) is int and size >= 0 for size in sizes):
         raise InvalidArgument("the .npy shape must be a tuple of sizes")
-    # Even of an array without elements numpy multiplies the sizes that are not 0.
+    # Even of an array without elements numpy multiplies the sizes that are not 0, and where strings
+    # are empty it makes them one character long.
     most = len(raw) if dtype.itemsize == 0 and 0 not in sizes else _MOST_BYTES
-    needed = math.prod(size or 1 for size in sizes) * (dtype.itemsize or 1)
+    needed = math.prod(size or 1 for size in sizes) * (dtype.itemsize or _CHARACTER_BYTES)
     if len(sizes) > _MOST_DIMENSIONS or needed > most:
         raise InvalidArgument("the .npy shape has too many dimensions or elements")
     return dtype, bool(header["fortran_order"]), sizes
