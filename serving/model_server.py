@@ -59,7 +59,11 @@ class ModelServer:
             options.request_log, self._metrics, self._clock, options.tensorflow.tags
         )
         self._platforms = Platforms(
-            {"tensorflow": options.tensorflow, "tflite": options.tflite},
+            {
+                "sklearn": options.sklearn,
+                "tensorflow": options.tensorflow,
+                "tflite": options.tflite,
+            },
             added=options.added_platforms,
             prefer_tflite=options.tflite.preferred,
         )

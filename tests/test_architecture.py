@@ -155,10 +155,14 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
 """The packages from elsewhere that each part may import."""
 
 PLATFORM_FILES: dict[str, frozenset[str]] = {
+    "serving/loaders/catboost_*.py": frozenset({"catboost"}),
+    "serving/loaders/lightgbm_*.py": frozenset({"lightgbm"}),
     "serving/loaders/onnx_*.py": frozenset({"onnxruntime"}),
     "serving/loaders/pytorch_*.py": frozenset({"torch"}),
+    "serving/loaders/sklearn_*.py": frozenset({"joblib", "pandas", "sklearn", "skops"}),
     "serving/loaders/tensorflow_*.py": frozenset({"tensorflow", "google.protobuf"}),
     "serving/loaders/tflite_*.py": frozenset({"ai_edge_litert", "flatbuffers"}) | MESSAGES,
+    "serving/loaders/xgboost_*.py": frozenset({"xgboost"}),
     "serving/observability/tracing.py": frozenset({"opentelemetry"}),
 }
 """The files that may import what is optional: a machine-learning framework, whose models they run,

@@ -22,7 +22,9 @@ DISTRIBUTIONS = {
     "opentelemetry": "opentelemetry-exporter-otlp-proto-grpc",
     "prometheus_client": "prometheus-client",
     "pynvml": "nvidia-ml-py",
+    "sklearn": "scikit-learn",
     "tensorflow_serving": "tensorflow-serving-api",
+    "xgboost": "xgboost-cpu",
     "yaml": "pyyaml",
 }
 """What installs a package, where it has another name than the package."""

@@ -10,7 +10,8 @@ from serving.loaders.platform_table import PLATFORMS
 
 ROOT = Path(__file__).parent.parent
 TOOLS = {"grpcio-tools", "pytest"}
-PLATFORMS_WITH_AN_EXTRA = {"onnx", "tensorflow", "tflite"}
+PLATFORMS_WITH_AN_EXTRA = {row.extra for row in PLATFORMS.values() if row.extra}
+WITHOUT_TENSORFLOW = {"onnx", "tflite"}
 OTHER_CODE_WITH_AN_EXTRA = {"channelz", "otel"}
 
 
@@ -30,10 +31,10 @@ def test_requirements_are_what_the_package_runs_with_and_the_named_tools():
     assert next(line for line in tools if "pytest" in line) in extras["test"]
 
 
-def test_without_tensorflow_it_is_the_same_with_the_platforms_that_do_not_need_it():
+def test_without_tensorflow_it_is_the_same_with_the_formats_that_models_are_converted_to():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    platforms = {line for name in PLATFORMS_WITH_AN_EXTRA - {"tensorflow"} for line in extras[name]}
+    platforms = {line for name in WITHOUT_TENSORFLOW for line in extras[name]}
     expected = set(project["dependencies"]) - set(extras["tensorflow"]) | platforms
     assert set(requirement_lines("requirements-without-tensorflow.txt")) == expected
 

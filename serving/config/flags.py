@@ -447,6 +447,18 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "JSON or YAML (.yaml, .yml) that adds platforms, with classes from Python packages.",
         ),
         Flag(
+            "allow_pickle_models",
+            _BOOL,
+            False,
+            "Serve scikit-learn models from pickles, which may run any code as they are read.",
+        ),
+        Flag(
+            "trusted_skops_types",
+            _STRING,
+            "",
+            "Comma-separated types that .skops files may hold beside those that skops trusts.",
+        ),
+        Flag(
             "thread_pool_factory_config_file",
             _STRING,
             "",

@@ -23,6 +23,7 @@ from serving.config.platform_config import read_platforms
 from serving.config.tls_files import TlsFiles
 from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.loaders.platforms import AddedPlatform
+from serving.loaders.sklearn_options import SklearnOptions
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tflite_options import TfLiteOptions
 from serving.observability.observability_options import ObservabilityOptions
@@ -56,6 +57,7 @@ class ServerOptions:
     http: HttpOptions | None
     tensorflow: TensorFlowOptions
     tflite: TfLiteOptions
+    sklearn: SklearnOptions
     added_platforms: Mapping[str, AddedPlatform]
     lifecycle: LifecycleOptions
     batching: Batching | None
@@ -109,6 +111,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         tensorflow=_tensorflow_options(flags),
         added_platforms=_added_platforms(flags),
         tflite=TfLiteOptions(flags["prefer_tflite_model"], flags["num_tflite_pools"]),
+        sklearn=_sklearn_options(flags),
         lifecycle=_lifecycle_options(flags),
         batching=_batching(flags),
         tflite_batching=_tflite_batching(flags),
@@ -142,6 +145,11 @@ def server_options(flags: CommandLine) -> ServerOptions:
 def _added_platforms(flags: CommandLine) -> Mapping[str, AddedPlatform]:
     """Those of the file, and of distributions; what the operator wrote down comes first."""
     return {**installed_platforms(), **read_platforms(flags["platform_config_file"])}
+
+
+def _sklearn_options(flags: CommandLine) -> SklearnOptions:
+    trusted = [name.strip() for name in flags["trusted_skops_types"].split(",")]
+    return SklearnOptions(flags["allow_pickle_models"], tuple(filter(None, trusted)))
 
 
 def _check_models(flags: CommandLine) -> None:

@@ -16,10 +16,10 @@ from serving.loaders.input_check import as_bytes, check_input, check_names
 log = logging.getLogger(__name__)
 
 Compute = Callable[[Mapping[str, np.ndarray], Sequence[str]], Outputs]
-"""Checked feeds and the fetches, both by the signature's tensor names, to an array for each fetch.
+"""Feeds and fetches, both by the signature's tensor names, to an array for each fetch.
 
-Strings come as objects that hold ``bytes`` and may be answered as text. Called from several threads
-at a time.
+The feeds are checked and aligned. Strings come as objects that hold ``bytes`` and may be answered
+as text. Called from several threads at a time.
 """
 
 
@@ -71,7 +71,11 @@ class FunctionServable:
             check_names(self._inputs, feeds)
             for name, array in feeds.items():
                 check_input(self._inputs[name], array)
-            return [as_bytes(output) for output in self._compute(feeds, fetches)]
+            aligned = {
+                name: array if array.flags.aligned else array.copy()
+                for name, array in feeds.items()
+            }
+            return [as_bytes(output) for output in self._compute(aligned, fetches)]
         except ServingError as error:
             return error
         except self._refusals as error:

@@ -9,10 +9,11 @@ from serving.core.errors import InvalidArgument, NotFound
 from serving.core.resources import ResourceAllocation
 
 
-def model_file(path: str, suffixes: Sequence[str]) -> Path:
+def model_file(path: str, suffixes: Sequence[str], ignored: Sequence[str] = ()) -> Path:
     """The file called ``model`` with one of the suffixes, or the one that has such a suffix.
 
-    ``path`` is a version directory, or the file itself. Raises NotFound where there is none or
+    ``path`` is a version directory, or the file itself; ``ignored`` are names of files that are no
+    models. Raises NotFound where there is none or
     more than one, InvalidArgument for files that can not be looked at.
     """
     given = Path(path)
@@ -20,7 +21,11 @@ def model_file(path: str, suffixes: Sequence[str]) -> Path:
         if given.is_file():
             return given
         # Not a glob, which passes over a directory that may not be read.
-        fitting = sorted(child for child in given.iterdir() if child.suffix in suffixes)
+        fitting = sorted(
+            child
+            for child in given.iterdir()
+            if child.suffix in suffixes and child.name not in ignored
+        )
     except OSError as error:
         raise unreadable(error) from error
     candidates = [file for file in fitting if file.stem == "model"] or fitting
@@ -39,6 +44,17 @@ def ram_of_file(file: Path, factor: float) -> ResourceAllocation:
         return ResourceAllocation.ram(int(factor * file.stat().st_size))
     except OSError as error:
         raise unreadable(error) from error
+
+
+def read_model(file: Path) -> bytes:
+    """All of a model's file. Raises InvalidArgument as above, and for an empty one."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise unreadable(error) from error
+    if not content:
+        raise InvalidArgument(f"{file.name} is empty")
+    return content
 
 
 def unreadable(error: OSError) -> InvalidArgument:

@@ -36,8 +36,16 @@ class PlatformRow:
 
 
 PLATFORMS: Mapping[str, PlatformRow] = {
+    "catboost": PlatformRow(
+        "serving.loaders.catboost_loader:CatBoostPlatform", "catboost", files=(ModelFile("*.cbm"),)
+    ),
     "hashmap": PlatformRow(
         "serving.loaders.hashmap_loader:HashmapPlatform", files=(ModelFile("*.csv"),)
+    ),
+    "lightgbm": PlatformRow(
+        "serving.loaders.lightgbm_loader:LightGBMPlatform",
+        "lightgbm",
+        files=(ModelFile("*.txt", begins=rb"tree\r?\n"),),
     ),
     "onnx": PlatformRow(
         "serving.loaders.onnx_loader:OnnxPlatform", "onnx", files=(ModelFile("*.onnx"),)
@@ -46,6 +54,11 @@ PLATFORMS: Mapping[str, PlatformRow] = {
         "serving.loaders.pytorch_loader:PyTorchPlatform",
         "torch",
         files=(ModelFile("*.pt2"), ModelFile("*.pt"), ModelFile("*.pth"), ModelFile("*.ts")),
+    ),
+    "sklearn": PlatformRow(
+        "serving.loaders.sklearn_loader:SklearnPlatform",
+        "sklearn",
+        files=tuple(map(ModelFile, ("*.skops", "*.joblib", "*.pkl", "*.pickle"))),
     ),
     "tensorflow": PlatformRow(
         "serving.loaders.tensorflow_loader:TensorFlowPlatform",
@@ -60,6 +73,14 @@ PLATFORMS: Mapping[str, PlatformRow] = {
     ),
     "tflite": PlatformRow(
         "serving.loaders.tflite_loader:TfLitePlatform", "tflite", files=(ModelFile("model.tflite"),)
+    ),
+    "xgboost": PlatformRow(
+        "serving.loaders.xgboost_loader:XGBoostPlatform",
+        "xgboost",
+        files=(
+            ModelFile("*.json", begins=rb"\s*\{\s*\"learner\""),
+            *map(ModelFile, ("*.ubj", "*.bst", "*.model")),
+        ),
     ),
 }
 """Platform name, as model configurations spell it → its row."""

@@ -64,6 +64,7 @@ enable_serialization_as_tensor_content bool false
 ROWS = [(*line.split(" "), "")[:3] for line in UPSTREAM.strip().splitlines()]
 OWN = {
     "access_log",
+    "allow_pickle_models",
     "aspired_version_policy",
     "custom_op_libraries",
     "devices",
@@ -98,6 +99,7 @@ OWN = {
     "total_model_memory_limit_bytes",
     "tracing_endpoint",
     "tracing_sample_ratio",
+    "trusted_skops_types",
     "version_marker_file",
     "version_settle_seconds",
     "worker_hang_seconds",

@@ -50,7 +50,15 @@ def test_every_row_of_the_table_names_a_class() -> None:
 
 @pytest.mark.parametrize(
     ("platform", "library"),
-    [("onnx", "onnxruntime"), ("pytorch", "torch"), ("tflite", "ai_edge_litert")],
+    [
+        ("catboost", "catboost"),
+        ("lightgbm", "lightgbm"),
+        ("onnx", "onnxruntime"),
+        ("pytorch", "torch"),
+        ("sklearn", "joblib"),
+        ("tflite", "ai_edge_litert"),
+        ("xgboost", "xgboost"),
+    ],
 )
 def test_without_its_library_a_platform_names_the_extra(platform: str, library: str) -> None:
     program = (

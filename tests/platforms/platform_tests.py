@@ -149,10 +149,15 @@ def served(case: PlatformCase, tmp_path_factory: pytest.TempPathFactory) -> Iter
     config = folder / "models.config"
     platform = "" if case.detected else f'model_platform: "{case.platform}"'
     config.write_text(_CONFIG.format(folder=folder, platform=platform))
-    batching = ("--enable_batching", "--enable_per_model_batching_parameters")
-    flags = (f"--model_config_file={config}", "--rest_api_timeout_in_ms=60000", *case.flags)
+    flags = (
+        f"--model_config_file={config}",
+        "--enable_batching",
+        "--enable_per_model_batching_parameters",
+        "--max_num_load_retries=0",
+        f"--rest_api_timeout_in_ms={1000 * WAIT_SECONDS}",
+    )
     with ExitStack() as running:
-        server = running.enter_context(running_server(*flags, *batching))
+        server = running.enter_context(running_server(*flags, *case.flags))
         channel = running.enter_context(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}"))
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         assert server.grpc_port is not None
@@ -228,7 +233,8 @@ class PlatformTests:
         case.write(_made(tmp_path / "1"))
         file = tmp_path / "1" / case.file
         whole = file.read_bytes()
-        for content in (whole[: len(whole) // 2], whole[:20], b"", b"hello\n", b"\x00" * 500):
+        cut = [whole[: len(whole) * eighths // 8] for eighths in range(1, 8)]
+        for content in (*cut, whole[:20], b"", b"hello\n", b"\x00" * 500):
             file.write_bytes(content)
             with pytest.raises(ServingError) as raised:
                 case.load(tmp_path / "1")

@@ -1,0 +1,93 @@
+"""The ``xgboost`` platform: models of XGBoost, in its own JSON or UBJSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import xgboost
+
+from serving.core.dtypes import DType
+from serving.core.errors import InvalidArgument
+from serving.core.resources import ResourceAllocation
+from serving.core.servable import Outputs
+from serving.core.servable_id import ServableId
+from serving.loaders.device import Device
+from serving.loaders.function_servable import FunctionServable
+from serving.loaders.model_file import model_file, ram_of_file, read_model
+from serving.loaders.signature_file import SIGNATURE_FILE, read_signature_file
+from serving.loaders.tabular import PREDICT, check_device, matrix_input, tabular_servable
+from serving.loaders.xgboost_ubjson import is_whole
+
+_SUFFIXES = (".json", ".ubj", ".bst", ".model")
+_RAM_PER_BYTE_ON_DISK = 3
+_ORIGIN = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+_UBJSON_LENGTHS = b"iUIlL$#"  # none of which JSON has after a brace
+_TREE_BOOSTERS = {"gbtree", "dart"}
+
+
+class XGBoostPlatform:
+    """Loads a ``.json`` or ``.ubj``, or a ``.bst`` or ``.model`` that holds one of these two.
+
+    Runs on the processor. Thread-safe.
+    """
+
+    def estimate(self, path: str) -> ResourceAllocation:
+        """Three times the file's size."""
+        return ram_of_file(_file(path), _RAM_PER_BYTE_ON_DISK)
+
+    def load(
+        self, servable_id: ServableId, path: str, device: Device | None = None
+    ) -> FunctionServable:
+        """The model; ``predict`` is what ``Booster.predict`` gives for ``x`` of floats.
+
+        Raises NotFound without a model, InvalidArgument for one that XGBoost does not read.
+        """
+        check_device(servable_id, device)
+        file = _file(path)
+        booster = _booster(file.name, read_model(file))
+        declared = read_signature_file(path)
+        info = matrix_input(declared, booster.num_features(), DType.FLOAT)
+        predict = _prediction(booster)
+
+        def compute(feeds: Mapping[str, np.ndarray], fetches: Sequence[str]) -> Outputs:
+            answer = predict(feeds[info.name])
+            return [answer for _ in fetches]
+
+        return tabular_servable(
+            servable_id, {info.name: info}, [PREDICT], compute, declared=declared
+        )
+
+
+def _file(path: str) -> Path:
+    return model_file(path, _SUFFIXES, ignored=(SIGNATURE_FILE,))
+
+
+def _booster(name: str, content: bytes) -> xgboost.Booster:
+    if not content.lstrip().startswith(b"{"):
+        raise InvalidArgument(
+            f"{name} is neither JSON nor UBJSON; the binary format of old versions is not read any "
+            "more: load it with XGBoost 3.0 or older and save it as .ubj"
+        )
+    if content[1:2] and content[1] in _UBJSON_LENGTHS and not is_whole(content):
+        raise InvalidArgument(f"{name} is no whole model of XGBoost: it is cut short")
+    try:
+        return xgboost.Booster(model_file=bytearray(content))
+    except ValueError as error:  # which XGBoost's own is, as that of a text that is no UTF-8
+        raise InvalidArgument(f"{name} is no whole model of XGBoost: {_reason(error)}") from error
+
+
+def _prediction(booster: xgboost.Booster) -> Callable[[np.ndarray], np.ndarray]:
+    """Trees are run on the array itself, which linear models can not be."""
+    learner = json.loads(booster.save_config())["learner"]
+    if learner["gradient_booster"]["name"] in _TREE_BOOSTERS:
+        return lambda rows: np.asarray(booster.inplace_predict(rows, validate_features=False))
+    return lambda rows: booster.predict(xgboost.DMatrix(rows), validate_features=False)
+
+
+def _reason(error: ValueError) -> str:
+    """Without the place in XGBoost's own program before it, and the stack after."""
+    return _ORIGIN.sub("", str(error).strip()).partition("\n")[0].strip()
