@@ -1,14 +1,16 @@
 """How much of a device's own throughput arrives at clients who send one row each.
 
-    .venv/bin/python benchmarks/gpu_batching.py [--batch_sizes=1,8,32,128] [--connections=8x32]
-        [--parameters="batch_timeout_micros { value: 2000 }"] [--cache=FOLDER]
+    .venv/bin/python benchmarks/gpu_batching.py [--model=pytorch] [--batch_sizes=1,8,32,128]
+        [--connections=8x32] [--parameters="batch_timeout_micros { value: 2000 }"]
+        [--cache=FOLDER | --python=FILE]
 
-Writes an ONNX model of ResNet-50's shape and measures onnxruntime alone, in a loop, at each batch
-size. Then serves the model with batching, sends requests of one image over gRPC, many in flight,
-and prints what is answered and its ratio to the best batch size of the loop, which takes turns with
-the server. Uses a CUDA device where there is one, else the processor, with smaller images and fewer
-requests. onnxruntime, and the server with it, run in a scratch environment that is made with pip
-the first time.
+Writes an ONNX or PyTorch model of ResNet-50's shape and measures onnxruntime or PyTorch alone, in a
+loop, at each batch size. Then serves the model with batching, sends requests of one image over
+gRPC, many in flight, and prints what is answered and its ratio to the best batch size of the loop,
+which takes turns with the server. Uses a CUDA device where there is one, else the processor, with
+smaller images and fewer requests. The framework, and the server with it, run in a scratch
+environment without TensorFlow that is made with pip the first time, or with the Python that is
+named.
 """
 
 from __future__ import annotations
@@ -47,21 +49,50 @@ _GENERATORS: Mapping[str, Callable[[Target, Connections, float], Load]] = {
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What suits a device: its package, pixels along a side, rows in a batch, clients."""
+    """What suits a device: pixels along a side, rows in a batch, clients."""
 
-    runtime: str
     image_size: int
     batch_sizes: str
     connections: str
 
 
-_CUDA = Scale("onnxruntime-gpu[cuda,cudnn]", 224, "1,2,4,8,16,32,64,128", "8x32")
-_CPU = Scale("onnxruntime", 64, "1,2,4,8", "2x8")
+_CUDA = Scale(224, "1,2,4,8,16,32,64,128", "8x32")
+_CPU = Scale(64, "1,2,4,8", "2x8")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A kind of model: its file, the programs that write it and that run it in a loop, packages.
+
+    ``cuda`` and ``cpu`` are what it needs on either device.
+    """
+
+    platform: str
+    file: str
+    writer: str
+    loop: str
+    cuda: Sequence[str]
+    cpu: Sequence[str]
+
+
+_MODELS: Mapping[str, Model] = {
+    "onnx": Model(
+        "onnx",
+        "model.onnx",
+        "resnet50.py",
+        "bare_onnxruntime.py",
+        ("onnx", "onnxruntime-gpu[cuda,cudnn]"),
+        ("onnx", "onnxruntime"),
+    ),
+    "pytorch": Model(
+        "pytorch", "model.pt2", "resnet50_pytorch.py", "bare_pytorch.py", ("torch",), ("torch",)
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """What onnxruntime does alone: rows a second by batch size, the outputs for the first row."""
+    """What the framework does alone: rows a second by batch size, the outputs for the first row."""
 
     provider: str
     rates: Mapping[int, float]
@@ -73,20 +104,20 @@ class Bare:
         return max(self.rates, key=self.rates.__getitem__)
 
 
-def bare(python: Path, model: Path, seconds: float, sizes: Sequence[str]) -> Bare:
+def bare(python: Path, loop: str, model: Path, seconds: float, sizes: Sequence[str]) -> Bare:
     """Measure in a process of its own, which has the device to itself."""
-    command = (str(python), str(HERE / "bare_onnxruntime.py"), str(model), str(seconds), *sizes)
+    command = (str(python), str(HERE / loop), str(model), str(seconds), *sizes)
     answer = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     rates = {int(size): rate for size, rate in answer["rates"].items()}
     return Bare(answer["provider"], rates, np.array(answer["first"], np.float32))
 
 
-def server(python: Path, base: Path, parameters: str) -> Program:
+def server(python: Path, platform: str, base: Path, parameters: str) -> Program:
     """The server of this project with the one model, batching as the parameters say."""
     config, batching = base.with_suffix(".config"), base.with_suffix(".batching")
     config.write_text(
         f'model_config_list {{ config {{ name: "{base.name}" base_path: "{base}" '
-        'model_platform: "onnx" } }\n'
+        f'model_platform: "{platform}" }} }}\n'
     )
     batching.write_text(parameters)
     command = (
@@ -119,12 +150,12 @@ def target(port: int, body: bytes, expected: np.ndarray) -> Target:
     return Target(port, _PREDICT, body, len(answer))
 
 
-def print_bare(measured: Bare) -> None:
+def print_bare(platform: str, measured: Bare) -> None:
     rows = [
         (str(size), f"{rate:,.0f}", f"{size / rate * 1e3:.1f}")
         for size, rate in measured.rates.items()
     ]
-    print(f"\nonnxruntime alone, {measured.provider}:\n")
+    print(f"\n{platform} alone, {measured.provider}:\n")
     print(markdown(("batch", "rows/s", "ms a batch"), rows, names=0))
 
 
@@ -147,6 +178,7 @@ def print_served(
 
 def arguments_of(scale: Scale) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure batching against the bare device.")
+    parser.add_argument("--model", choices=_MODELS, default="onnx")
     parser.add_argument("--image_size", type=int, default=scale.image_size)
     parser.add_argument("--batch_sizes", default=scale.batch_sizes, help="of the bare loop")
     parser.add_argument("--connections", default=scale.connections, help="8x32: streams on each")
@@ -155,7 +187,17 @@ def arguments_of(scale: Scale) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     environments.add_argument(parser)
+    parser.add_argument("--python", type=Path, help="one that has all packages, instead of those")
     return parser.parse_args()
+
+
+def python_with(kind: Model, cache: Path, *, on_cuda: bool) -> Path:
+    """An environment for the model's kind, with what a server needs without TensorFlow."""
+    needed = (ROOT / "requirements-without-tensorflow.txt").read_text().splitlines()
+    server = [line for line in needed if not line.startswith(("#", "onnxruntime"))]
+    packages = [*(kind.cuda if on_cuda else kind.cpu), *server]
+    name = "gpu_batching" if kind.platform == "onnx" else f"gpu_batching_{kind.platform}"
+    return environments.environment(cache, name, packages) / "python"
 
 
 def main() -> None:
@@ -165,31 +207,32 @@ def main() -> None:
         load.require("h2load")
     end_with_sigterm()
     connections = Connections.parse(arguments.connections)
-    needed = (ROOT / "requirements-without-tensorflow.txt").read_text().splitlines()
-    server = [line for line in needed if not line.startswith(("#", "onnxruntime"))]
-    packages = ["onnx", scale.runtime, *server]
-    python = environments.environment(arguments.cache, "gpu_batching", packages) / "python"
+    kind = _MODELS[arguments.model]
+    python = arguments.python or python_with(kind, arguments.cache, on_cuda=scale is _CUDA)
 
     with tempfile.TemporaryDirectory() as directory:
         base = Path(directory) / "resnet50"
-        model = base / "1" / "model.onnx"
+        model = base / "1" / kind.file
         model.parent.mkdir(parents=True)
         size = arguments.image_size
-        subprocess.run([python, HERE / "resnet50.py", model, str(size)], check=True)
-        measured = bare(python, model, arguments.seconds, arguments.batch_sizes.split(","))
-        print_bare(measured)
+        subprocess.run([python, HERE / kind.writer, model, str(size)], check=True)
+        sizes = arguments.batch_sizes.split(",")
+        measured = bare(python, kind.loop, model, arguments.seconds, sizes)
+        print_bare(kind.platform, measured)
         parameters = (
             f"max_batch_size {{ value: {measured.best} }} num_batch_threads {{ value: 2 }} "
             f"max_enqueued_batches {{ value: 1000 }} {arguments.parameters}"
         )
-        with running(server(python, base, parameters), os.sched_getaffinity(0)) as serving:
+        with running(
+            server(python, kind.platform, base, parameters), os.sched_getaffinity(0)
+        ) as serving:
             asked = target(serving.port, request(base.name, size), measured.first)
             generate = _GENERATORS[arguments.load]
             generate(asked, connections, arguments.seconds)  # warms up every batch size
             alone, loads = [], []
             for _ in range(arguments.rounds):
                 serving.suspend()
-                again = bare(python, model, arguments.seconds, [str(measured.best)])
+                again = bare(python, kind.loop, model, arguments.seconds, [str(measured.best)])
                 alone.append(again.rates[measured.best])
                 serving.resume()
                 loads.append(generate(asked, connections, arguments.seconds))

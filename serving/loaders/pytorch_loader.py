@@ -10,6 +10,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+# Threads of one run that wait busily would take the processors from all the others. PyTorch's read
+# this as it is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import torch
 

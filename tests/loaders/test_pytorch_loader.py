@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -259,6 +260,7 @@ def test_the_estimate_is_an_upper_bound_by_the_file(tmp_path: Path):
 
 
 def test_models_are_loaded_and_run_where_tensorflow_is_not_installed(tmp_path: Path):
+    """With threads that sleep while they wait."""
     models.export(tmp_path / "model.pt2", models.Same(), {"x": torch.ones(3)})
     program = (
         "import sys; sys.modules.update(tensorflow=None, tensorflow_serving=None)\n"
@@ -266,11 +268,13 @@ def test_models_are_loaded_and_run_where_tensorflow_is_not_installed(tmp_path: P
         "from serving.core.servable import run_and_wait\n"
         "from serving.loaders.platforms import Platforms\n"
         "platform = Platforms({}).get('pytorch')\n"
-        "assert 'torch' in sys.modules\n"
+        "import os\n"
+        "assert (os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules) == ('PASSIVE', True)\n"
         f"servable = platform.load(None, {str(tmp_path)!r})\n"
         "print(run_and_wait(servable, {'x': np.ones(2, np.float32)}, ['output_0'])[0].tolist())"
     )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     assert ran.stdout == "[1.0, 1.0]\n"
