@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # One line, although the texts of TensorFlow may have several.
         text = str(error).replace("\n", " ")
         sys.stdout.write(f"Failed to start server. Error: {text}\n")
+        # Also where the log goes: what collects that may never see standard output.
+        log.error("Failed to start server: %s", text)
         return FAILURE
 
 

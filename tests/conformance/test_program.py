@@ -45,13 +45,15 @@ def ended(*flags: str) -> subprocess.CompletedProcess[str]:
 
 
 def start_failure(*flags: str) -> str:
-    """The one line in which a program that cannot start says why."""
+    """The one line in which a program that cannot start says why, and its log as well."""
     done = ended("--grpc_bind_address=127.0.0.1:0", *flags)
     assert done.returncode == 255
     assert done.stdout.startswith("Failed to start server. Error: ")
     assert done.stdout.count("\n") == 1
     assert "Traceback" not in done.stderr
-    return done.stdout.removeprefix("Failed to start server. Error: ").rstrip("\n")
+    text = done.stdout.removeprefix("Failed to start server. Error: ").rstrip("\n")
+    assert f"Failed to start server: {text}\n" in done.stderr
+    return text
 
 
 def model_flags(base: Path) -> tuple[str, ...]:
