@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from serving.apis.tensorflow_serving.rest import json_document
 from serving.apis.tensorflow_serving.rest.json_document import (
-    _reason_and_position,
     quote,
     read_object,
     signature_name,
@@ -37,28 +36,27 @@ from serving.core.errors import InvalidArgument
         (b"{1: 2}", "Missing a name for object member. at offset: 1"),
         (b'{"a": 1,}', "Missing a name for object member. at offset: 8"),
         (b'{"a" 1}', "Missing a colon after a name of object member. at offset: 5"),
-        (b'{"a": [1] "b"', "Missing a comma or } after an object member. at offset: 10"),
-        (b'{"]": [{"[": 1} 2]}', "Missing a comma or ] after an array element. at offset: 16"),
-        (b'{"a": [1', "Missing a comma or ] after an array element. at offset: 8"),
+        (b'{"a": [1] "b"', "Missing a comma or '}' after an object member. at offset: 10"),
+        (b'{"]": [{"[": 1} 2]}', "Missing a comma or ']' after an array element. at offset: 16"),
+        (b'{"a": [1', "Missing a comma or ']' after an array element. at offset: 8"),
         (b'{"a": "bc', "Missing a closing quotation mark in string. at offset: 9"),
-        (b'{"a": "b\nc"}', "Invalid encoding in string. at offset: 8"),
+        (b'{"a": "b\nc"}', "Invalid escape character in string. at offset: 8"),
         (b'{"a": "b\\x"}', "Invalid escape character in string. at offset: 8"),
         (b'{"a": "\\u12G4"}', "Incorrect hex digit after \\u escape in string. at offset: 7"),
         (b'{"a": "x\\ud800y"}', "The surrogate pair in string is invalid. at offset: 8"),
-        (b'{"a": "\\udc00"}', "The surrogate pair in string is invalid. at offset: 7"),
         (
             b'{"1": ' + b"9" * 5000 + b"}",
             "Number too big to be stored in double. at offset: 6",
         ),
         (
-            b'{"1": [' + b"9" * 4300 + b"," + b"9" * 4301 + b"]}",
-            "Number too big to be stored in double. at offset: 4308",
+            b'{"1": [' + b"9" * 300 + b"," + b"9" * 4301 + b"]}",
+            "Number too big to be stored in double. at offset: 308",
         ),
-        (b'{"a": [1 NaN]}', "Missing a comma or ] after an array element. at offset: 9"),
-        (b'{"a": [1-NaN]}', "Missing a comma or ] after an array element. at offset: 8"),
+        (b'{"a": [1 NaN]}', "Missing a comma or ']' after an array element. at offset: 9"),
+        (b'{"a": [1-NaN]}', "Missing a comma or ']' after an array element. at offset: 8"),
         (b'{"a": [Inf, -NaN, -Inf, x', "Invalid value. at offset: 24"),
-        (b'{"a": [-NaN, Inf}', "Missing a comma or ] after an array element. at offset: 16"),
-        (b'{"a": [Infinit]}', "Missing a comma or ] after an array element. at offset: 10"),
+        (b'{"a": [-NaN, Inf}', "Missing a comma or ']' after an array element. at offset: 16"),
+        (b'{"a": [Infinit]}', "Invalid value. at offset: 14"),
         (
             b'{"\xc3\xa9": Inf, "b": "\\ud800"}',
             "The surrogate pair in string is invalid. at offset: 18",
@@ -123,24 +121,6 @@ def test_scanning_for_a_mistake_takes_time_by_the_length_only():
     command = [sys.executable, "-c", HARD_TO_SCAN]
     done = subprocess.run(command, capture_output=True, check=False, timeout=50)
     assert (done.returncode, done.stdout) == (0, b"refused\n"), done.stderr
-
-
-@pytest.mark.parametrize(
-    ("message", "text", "position", "expected"),
-    [
-        ("Illegal trailing comma before end of array", "[1, ]", 2, ("Invalid value.", 4)),
-        (
-            "Illegal trailing comma before end of object",
-            '{"a": 1,}',
-            7,
-            ("Missing a name for object member.", 8),
-        ),
-        ("Something new", "{", 1, ("Unspecific syntax error.", 1)),
-    ],
-)
-def test_messages_of_newer_pythons_read_the_same(message, text, position, expected):
-    error = json.JSONDecodeError(message, text, position)
-    assert _reason_and_position(error, text) == expected
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,14 @@ from typing import TypeAlias
 import numpy as np
 import orjson
 
+from serving.apis.tensorflow_serving.rest.json_mistakes import (
+    STRING,
+    Mistake,
+    end_of_whitespace,
+    half_surrogate_pair,
+    number_too_big,
+    syntax_mistake,
+)
 from serving.apis.tensorflow_serving.rest.json_numbers import decimal_texts
 from serving.core.errors import InvalidArgument
 
@@ -20,29 +28,11 @@ _QUOTED_BYTES = 256
 _LOWEST_INTEGER, _HIGHEST_INTEGER = -(2**63), 2**64 - 1
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
-_REASONS = {
-    "Expecting value": "Invalid value.",
-    "Expecting property name": "Missing a name for object member.",
-    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
-    "Illegal trailing comma before end of array": "Invalid value.",
-    "Illegal trailing comma before end of object": "Missing a name for object member.",
-    "Unterminated string": "Missing a closing quotation mark in string.",
-    "Invalid control character": "Invalid encoding in string.",
-    "Invalid \\escape": "Invalid escape character in string.",
-    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
-}
-"""How messages of the standard decoder begin, and what a client of RapidJSON reads instead."""
-
-# Possessive, and content with what has no end: neither memory nor a second look at any character.
-_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
-_STRING_OR_BRACKET = re.compile(_STRING + r"|[][{}]", re.DOTALL)
-_STRING_OR_ABBREVIATION = re.compile(_STRING + r"|(-?)(NaN|Inf(?:inity)?)", re.DOTALL)
-_ABBREVIATION = re.compile(r"-?(NaN|Inf)")
-_STRING_OR_LONG_NUMBER = re.compile(_STRING + r"|(-?[0-9]{4301,}+)|[0-9]++", re.DOTALL)
-_SURROGATES = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|(\\u[dD][89a-fA-F])|\\.", re.DOTALL
+_STRING_OR_ABBREVIATION = re.compile(STRING + r"|(-?)(NaN|Inf(?:inity|(?!i)))", re.DOTALL)
+_ABBREVIATION = re.compile(r"-?(NaN|Inf(?!i))|-Infinity|Infinity")
+_LOW_SURROGATE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F]|\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.", re.DOTALL
 )
-_WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 
 def _first_of_duplicates(pairs: list[tuple[str, Json]]) -> JsonObject:
@@ -55,15 +45,22 @@ def _first_of_duplicates(pairs: list[tuple[str, Json]]) -> JsonObject:
 
 
 def _integer(digits: str) -> int | float:
-    """Integers that take more than 64 bits are doubles, unless they are too big for these too."""
+    """Integers that take more than 64 bits are doubles.
+
+    Raises ValueError for those that are too big for a double, as orjson does for other numbers.
+    """
     value = int(digits)
     if _LOWEST_INTEGER <= value <= _HIGHEST_INTEGER:
         return value
     double = float(digits)
-    return value if math.isinf(double) else double
+    if math.isinf(double):
+        raise ValueError(digits)
+    return double
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_first_of_duplicates, parse_int=_integer)
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_first_of_duplicates, parse_int=_integer, parse_float=orjson.loads
+)
 _encoder = json.JSONEncoder(ensure_ascii=False, indent=4)
 
 
@@ -150,28 +147,35 @@ def type_name(value: Json) -> str:
 def _decode(text: str, sent: str = "") -> Json:
     """The value that ``text`` holds: what was ``sent``, if that is another, with long names."""
     start = 1 if text.startswith("\ufeff") else 0
-    start = _end_of_whitespace(text, start)
+    start = end_of_whitespace(text, start)
     if start == len(text):
-        raise _parse_error(text, "The document is empty.", start)
+        raise _parse_error(text, Mistake("The document is empty.", start))
     try:
         value, end = _decoder.raw_decode(text, start)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
+        if type(error) is not json.JSONDecodeError:  # the reader of numbers has one of its own
+            raise _parse_error(sent or text, number_too_big(sent or text)) from None
         if not sent and _ABBREVIATION.match(text, error.pos):
             return _decode(_with_long_names(text), text)
-        reason, position = _reason_and_position(error, text)
-        raise _parse_error(text, reason, position, sent) from None
-    except ValueError:
-        # Python refuses to convert integers of that many digits; RapidJSON reads them as doubles.
-        raise _number_too_big(sent or text) from None
+        position = _sent_position(error.pos, sent)
+        raise _parse_error(sent or text, syntax_mistake(error, sent or text, position)) from None
     if "\\u" in text:
-        _check_surrogates(text, start, end, sent)
+        if mistake := half_surrogate_pair(text, start, end):
+            position = _sent_position(mistake.position, sent)
+            raise _parse_error(sent or text, mistake._replace(position=position))
+        bytes_of_halves = _LOW_SURROGATE.sub(_low_surrogate, text[start:end])
+        if len(bytes_of_halves) != end - start:
+            return _decode(bytes_of_halves)
     decoded: Json = value
     return decoded
 
 
-def _end_of_whitespace(text: str, start: int) -> int:
-    match = _WHITESPACE.match(text, start)
-    return match.end() if match else start
+def _low_surrogate(match: re.Match[str]) -> str:
+    """The second half of a pair alone: RapidJSON writes it as it would any character."""
+    half = match.group(1)
+    if half is None:
+        return match.group()
+    return chr(int(half, 16)).encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
 
 
 def _with_long_names(text: str) -> str:
@@ -196,52 +200,7 @@ def _sent_position(position: int, sent: str) -> int:
     return position - longer
 
 
-def _reason_and_position(error: json.JSONDecodeError, text: str) -> tuple[str, int]:
-    """RapidJSON's reason, and the place where it stops reading."""
-    if error.msg.startswith("Expecting ',' delimiter"):
-        if _innermost_bracket(text[: error.pos]) == "{":
-            return "Missing a comma or } after an object member.", error.pos
-        return "Missing a comma or ] after an array element.", error.pos
-    reasons = (reason for start, reason in _REASONS.items() if error.msg.startswith(start))
-    reason = next(reasons, "Unspecific syntax error.")
-    if error.msg.startswith("Illegal trailing comma"):
-        return reason, _end_of_whitespace(text, error.pos + 1)
-    if error.msg.startswith("Unterminated string"):
-        return reason, len(text)
-    if "escape" in error.msg:
-        return reason, text.rfind("\\", 0, error.pos + 1)
-    return reason, error.pos
-
-
-def _innermost_bracket(text: str) -> str:
-    """The last bracket that ``text`` opens and does not close."""
-    open_brackets: list[str] = []
-    for match in _STRING_OR_BRACKET.finditer(text):
-        token = match.group()
-        if token in "[{":
-            open_brackets.append(token)
-        elif token in "]}":
-            open_brackets.pop()
-    return open_brackets[-1]
-
-
-def _number_too_big(text: str) -> InvalidArgument:
-    positions = (match.start(1) for match in _STRING_OR_LONG_NUMBER.finditer(text))
-    position = next((position for position in positions if position >= 0), 0)
-    return _parse_error(text, "Number too big to be stored in double.", position)
-
-
-def _check_surrogates(text: str, start: int, end: int, sent: str) -> None:
-    """Refuse half of a surrogate pair: it is no character and has no UTF-8."""
-    for match in _SURROGATES.finditer(text, start, end):
-        if match.group(1):
-            reason = "The surrogate pair in string is invalid."
-            raise _parse_error(text, reason, match.start(), sent)
-
-
-def _parse_error(text: str, reason: str, position: int, sent: str = "") -> InvalidArgument:
+def _parse_error(text: str, mistake: Mistake) -> InvalidArgument:
     """The offset is that of the bytes which were sent."""
-    if sent:
-        text, position = sent, _sent_position(position, sent)
-    offset = len(text[:position].encode("utf-8", "surrogateescape"))
-    return InvalidArgument(f"JSON Parse error: {reason} at offset: {offset}")
+    offset = len(text[: mistake.position].encode("utf-8", "surrogateescape"))
+    return InvalidArgument(f"JSON Parse error: {mistake.reason} at offset: {offset}")
