@@ -105,7 +105,7 @@ def test_a_context_is_merged_into_every_example():
         ),
         (
             '{"examples": [{"x": 1' + "0" * 400 + "}]}",
-            "Feature: x has element too big for a float",
+            "JSON Parse error: Number too big to be stored in double. at offset: 20",
         ),
         ('{"examples": [{"x": {"b64": "?"}}]}', "Unable to base64 decode"),
     ],

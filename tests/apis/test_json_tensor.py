@@ -187,11 +187,6 @@ FAILED_1 = "Failed to process element: 1 of 'instances' list. Error: INVALID_ARG
             "[" + "[" * 40 + "1" + "]" * 40 + "]",
             "Encountered lists nested in more than 31 levels",
         ),
-        (
-            DType.FLOAT,
-            "[1" + "0" * 400 + "]",
-            FAILED_0 + "JSON Value: 1" + "0" * 255 + " Type: Number is not of expected type: float",
-        ),
     ],
 )
 def test_a_bad_row_is_named(dtype, text, message):

@@ -65,19 +65,12 @@ def flat_array(values: Sequence[Json], dtype: DType) -> np.ndarray | None:
             return None
         return strings
     if elements is _NUMBER:
-        return _floats(values, _TYPE_CODES[dtype])
+        # What exceeds the type is infinite, without numpy's warning.
+        return np.frombuffer(array(_TYPE_CODES[dtype], values), _TYPE_CODES[dtype])  # type: ignore[type-var]  # numbers only
     target = numpy_dtype(dtype)
     if elements is _INT32:
         return np.array(values, np.int64).astype(target)
     return np.array(values, target)
-
-
-def _floats(values: Sequence[Json], type_code: str) -> np.ndarray | None:
-    """Numbers; what exceeds the type is infinite, without numpy's warning."""
-    try:
-        return np.frombuffer(array(type_code, values), type_code)  # type: ignore[type-var]  # numbers only
-    except OverflowError:  # an integer of hundreds of digits
-        return None
 
 
 def check_element(value: Json, dtype: DType) -> None:

@@ -15,7 +15,6 @@ from serving.apis.tensorflow_serving.rest.json_element import (
 from serving.core.errors import InvalidArgument
 
 _INT64 = range(-(2**63), 2**63)
-_UINT64 = range(2**64)
 
 
 def serialized_examples(document: JsonObject) -> list[bytes]:
@@ -64,15 +63,15 @@ def _add(value: Json, name: str, feature: protos.Feature) -> None:
         _values(feature, "bytes", name).append(string_bytes(value))
     elif isinstance(value, dict) and is_base64_object(value):
         _values(feature, "bytes", name).append(decode_base64_object(value))
-    elif isinstance(value, int) and (value in _INT64 or value in _UINT64):
+    elif isinstance(value, int):
         values = _values(feature, "int64", name)
         if value not in _INT64:
             raise InvalidArgument(
                 f"Feature: {name} has uint64_t element. Only int64_t is supported."
             )
         values.append(int(value))
-    elif isinstance(value, (int, float)):
-        _values(feature, "float", name).append(_double(value, name))
+    elif isinstance(value, float):
+        _values(feature, "float", name).append(value)
     else:
         raise InvalidArgument(
             f"Feature: {name} has element with unexpected JSON type: {type_name(value)}"
@@ -89,10 +88,3 @@ def _values(feature: protos.Feature, kind: str, name: str) -> MutableSequence[An
         )
     values: MutableSequence[Any] = getattr(feature, f"{kind}_list").value
     return values
-
-
-def _double(value: float, name: str) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        raise InvalidArgument(f"Feature: {name} has element too big for a float") from None
