@@ -36,10 +36,14 @@ SIGNATURES = {
     ),
     "pair": Signature(
         {"s": info("s", DType.STRING, None), "n": info("n", DType.INT32, None)},
-        {"s": info("s", DType.STRING, None), "n": info("n", DType.INT32, None)},
+        # Bytes, as what is sent in base64 need not be text.
+        {"s_bytes": info("s", DType.STRING, None), "n": info("n", DType.INT32, None)},
     ),
     "examples": Signature(
         {"inputs": info("e", DType.STRING, None)}, {"scores": info("scores", DType.FLOAT, None, 1)}
+    ),
+    "regression": Signature(
+        {"inputs": info("e", DType.STRING, None)}, {"outputs": info("scores", DType.FLOAT, None, 1)}
     ),
     "half": Signature({"h": info("h", DType.HALF, None)}, {"h": info("h", DType.HALF, None)}),
 }
@@ -89,6 +93,13 @@ def test_every_call_of_what_is_loaded_has_its_path(api):
     }
 
 
+@pytest.mark.parametrize(("verb", "name"), [("classify", "examples"), ("regress", "regression")])
+def test_examples_are_described_for_signatures_that_give_what_the_verb_is_for(api, verb, name):
+    operation = document_of(api)["paths"][f"/v1/models/m:{verb}"]["post"]
+    forms = operation["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert [form["title"] for form in forms] == [name]
+
+
 def test_nothing_is_kept_on_lease(api, models):
     document_of(api)
     assert models.leases == models.releases > 0
@@ -103,7 +114,9 @@ def test_a_request_is_described_by_the_signatures(api):
     row = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
     instances = by_name[DEFAULT_SIGNATURE, "instances"]
     assert instances["required"] == ["instances"]
-    assert instances["properties"]["instances"]["items"]["anyOf"][0] == row
+    values, objects = instances["properties"]["instances"]["anyOf"]
+    assert values["items"] == row
+    assert objects["items"]["required"] == ["x"]
     inputs = by_name["pair", "inputs"]
     assert inputs["required"] == ["signature_name", "inputs"]
     assert inputs["properties"]["inputs"]["required"] == ["s", "n"]

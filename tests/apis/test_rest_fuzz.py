@@ -267,8 +267,7 @@ DEEP = 60_000
 @pytest.mark.parametrize("verb", ["predict", "classify"])
 def test_what_brings_down_parsers(api, body, verb):
     response = check(api, "POST", f"/v1/models/m:{verb}", body)
-    # What is too large for a float is infinite, and the first of two keys counts.
-    is_right = b"[1e9" in body or b'"instances": [1], ' in body
+    is_right = b'"instances": [1], ' in body  # the first of two keys counts
     assert response.status == (200 if is_right and verb == "predict" else 400)
 
 

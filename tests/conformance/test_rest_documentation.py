@@ -11,12 +11,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
-import numpy as np
 import pytest
-import tensorflow as tf
 from exported_models import Exported, half_plus_two
 from stock_clients import WAIT_SECONDS
 
@@ -105,67 +101,3 @@ def test_the_python_example_prints_what_the_page_shows(
     (printed,) = re.findall(r"# (\[.*)$", program, re.MULTILINE)
     exec(program.replace("localhost:8501", f"127.0.0.1:{server.rest_port}"), {})
     assert capsys.readouterr().out.strip() == printed
-
-
-def half_plus_three(directory: Path) -> None:
-    """The model of TensorFlow Serving's own page: y = x / 2 + 3, and a regression of the same."""
-    module = tf.Module()
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
-    def predict(x: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"y": 0.5 * x + 3.0}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
-    def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        x = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([], tf.float32)})["x"]
-        return {"outputs": 0.5 * x + 3.0}
-
-    signatures = {"serving_default": predict, "tensorflow/serving/regress": regress}
-    tf.saved_model.save(module, str(directory), signatures=signatures)
-
-
-@pytest.fixture(scope="module")
-def address(exported: Exported) -> Iterator[str]:
-    base = exported(half_plus_three, 123).parent
-    with running_server("--model_name=half_plus_three", f"--model_base_path={base}") as running:
-        yield f"http://127.0.0.1:{running.rest_port}/v1/models/"
-
-
-STATUS = """{
- "model_version_status": [
-  {
-   "version": "123",
-   "state": "AVAILABLE",
-   "status": {
-    "error_code": "OK",
-    "error_message": ""
-   }
-  }
- ]
-}
-"""
-REGRESSED = """{
-    "results": [3.5, 4.0]
-}"""
-
-
-def test_what_tensorflow_servings_own_page_prints_to_the_byte(address: str) -> None:
-    with urlopen(f"{address}half_plus_three", timeout=WAIT_SECONDS) as response:
-        assert response.read().decode() == STATUS
-    body = {"signature_name": "tensorflow/serving/regress", "examples": [{"x": 1.0}, {"x": 2.0}]}
-    sent = json.dumps(body).encode()
-    with urlopen(f"{address}half_plus_three:regress", sent, timeout=WAIT_SECONDS) as response:
-        assert response.read().decode() == REGRESSED
-
-
-def test_what_tensorflow_servings_own_page_prints_in_other_lines_than_its_server(
-    address: str,
-) -> None:
-    body = b'{"instances": [1.0,2.0,5.0]}'
-    with urlopen(f"{address}half_plus_three:predict", body, timeout=WAIT_SECONDS) as response:
-        np.testing.assert_array_equal(json.load(response)["predictions"], [3.5, 4.0, 5.5])
-    with pytest.raises(HTTPError) as refused:
-        urlopen(f"{address}half:predict", body, timeout=WAIT_SECONDS)
-    with refused.value as error:
-        assert (error.code, error.headers["content-type"]) == (404, "application/json")
-        assert json.load(error) == {"error": "Servable not found for request: Latest(half)"}

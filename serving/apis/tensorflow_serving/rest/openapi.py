@@ -103,15 +103,15 @@ def _paths(base: str, version: _Version) -> _Json:
         f"{base}/metadata": {"get": _get("The signatures", tag, {"type": "object"})},
         f"{base}:predict": {"post": _predict(version, tag)},
     }
-    examples = {
-        name: signature
-        for name, signature in version.signatures.items()
-        if schemas.takes_examples(signature)
-    }
-    for verb in ("classify", "regress") if examples else ():
-        request = schemas.examples_request(examples)
-        answered = schemas.results(verb)
-        paths[f"{base}:{verb}"] = {"post": _post(verb.capitalize(), tag, request, answered)}
+    for verb in ("classify", "regress"):
+        names = [
+            name
+            for name, signature in version.signatures.items()
+            if schemas.takes_examples(signature, verb)
+        ]
+        if names:
+            request, answered = schemas.examples_request(names), schemas.results(verb)
+            paths[f"{base}:{verb}"] = {"post": _post(verb.capitalize(), tag, request, answered)}
     return paths
 
 
@@ -151,7 +151,8 @@ def _predict(version: _Version, tag: str) -> _Json:
             "name": "x-signature-name",
             "in": "header",
             "description": "The signature to run, where the body is no JSON.",
-            "schema": {"type": "string", "enum": sorted(version.signatures)},
+            # No enumeration: where the body is JSON, the header is not looked at.
+            "schema": {"type": "string", "examples": sorted(version.signatures)},
         }
     ]
     return operation

@@ -10,9 +10,11 @@ from serving.core.servable import DEFAULT_SIGNATURE, Signature, TensorInfo
 
 _Json = dict[str, Any]
 
+_DIGIT = "[A-Za-z0-9+/_-]"
+_ENCODED = f"^({_DIGIT}{{4}})*({_DIGIT}{{2}}(==)?|{_DIGIT}{{3}}=?)?$"
 _BASE64: _Json = {
     "type": "object",
-    "properties": {"b64": {"type": "string", "contentEncoding": "base64"}},
+    "properties": {"b64": {"type": "string", "contentEncoding": "base64", "pattern": _ENCODED}},
     "required": ["b64"],
     "additionalProperties": False,
 }
@@ -68,10 +70,15 @@ def predict_response(signatures: Mapping[str, Signature]) -> _Json:
     return _any_of(forms)
 
 
-def takes_examples(signature: Signature) -> bool:
-    """Whether classify or regress may be asked of it: one input of serialized examples."""
+def takes_examples(signature: Signature, verb: str) -> bool:
+    """Whether it may be classified or regressed with: it takes examples and gives results."""
     infos = list(signature.inputs.values())
-    return len(infos) == 1 and infos[0].dtype is DType.STRING and "inputs" in signature.inputs
+    if len(infos) != 1 or infos[0].dtype is not DType.STRING or "inputs" not in signature.inputs:
+        return False
+    outputs = set(signature.outputs)
+    if verb == "classify":
+        return bool(outputs) and outputs <= {"classes", "scores"}
+    return outputs == {"outputs"}
 
 
 def examples_request(names: Iterable[str]) -> _Json:
@@ -100,11 +107,12 @@ def _request(name: str, required: _Json, optional: _Json | None = None) -> _Json
 
 
 def _rows(tensors: Mapping[str, TensorInfo], least: int = 1) -> _Json:
-    """One element a row: values where there is one tensor, else objects by alias."""
+    """One element a row: objects by alias, or values where there is one tensor; never both."""
     columns = {alias: _tensor(info, skip=1) for alias, info in tensors.items()}
-    by_alias = _object(columns, additional=False)
-    row = {"anyOf": [*columns.values(), by_alias]} if len(columns) == 1 else by_alias
-    return {"type": "array", "minItems": least, "items": row}
+    rows = _list_of(_object(columns, additional=False), least)
+    if len(columns) != 1:
+        return rows
+    return {"anyOf": [*(_list_of(value, least) for value in columns.values()), rows]}
 
 
 def _columns(tensors: Mapping[str, TensorInfo]) -> _Json:
@@ -118,11 +126,18 @@ def _tensor(info: TensorInfo, skip: int = 0) -> _Json:
     """Lists nested as deep as the shape, but for the first ``skip`` dimensions."""
     schema = _ELEMENTS[info.dtype]
     if info.shape is None:
-        return {"description": f"{info.dtype.label}, of any shape"}
+        return {
+            "description": f"{info.dtype.label}, of any shape",
+            "anyOf": [schema, {"type": "array"}],
+        }
     for size in reversed(info.shape[skip:]):
         sizes = {} if size is None else {"minItems": size, "maxItems": size}
         schema = {"type": "array", "items": schema, **sizes}
     return schema
+
+
+def _list_of(items: _Json, least: int) -> _Json:
+    return {"type": "array", "minItems": least, "items": items}
 
 
 def _without_sizes(info: TensorInfo) -> TensorInfo:
