@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -258,3 +260,37 @@ def test_what_is_on_the_page_is_what_prometheus_understands(server: ModelServer)
         if not name.startswith(("model_server_gpu", "model_server_worker"))
     }
     assert {name: found.get(name) for name in expected} == expected
+
+
+UPSTREAMS_NAMES = {
+    "metric names should not contain ':'",
+    "no help text",
+    'counter metrics should have "_total" suffix',
+    'non-histogram and non-summary metrics should not have "_count" suffix',
+}
+"""What promtool says of TensorFlow Serving's metrics, whose names and lines are a contract."""
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="Prometheus' promtool is not installed")
+def test_promtool_complains_of_upstreams_names_only(exported: Exported, monitoring: str) -> None:
+    base = exported(half_plus_two).parent
+    flags = ("--model_name=m", f"--model_base_path={base}", monitoring, "--enable_batching")
+    with running_server(*flags) as server, client_of(server.grpc_port) as client:
+        client.call("Predict", predict_request(spec("m"), x=[1.0, 2.0]))
+        client.failure("Predict", predict_request(spec('no "such"'), x=[1.0]))
+        fetch(server, "/v1/models/m:predict", "POST", '{"instances": [1.0]}')
+        fetch(server, "/v1/models/m:predict", "POST", '{"instances":')
+        page = Page(server)
+    ended = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=page.text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 3, ended.stderr  # 1 where it cannot read the page
+    complaints = [line.partition(" ") for line in f"{ended.stdout}{ended.stderr}".splitlines()]
+    named = {(name, text) for name, _, text in complaints if name}
+    assert {text for name, text in named if name.startswith(PREFIX)} <= UPSTREAMS_NAMES
+    assert not [name for name, _ in named if not name.startswith(PREFIX)]
