@@ -9,7 +9,7 @@ from serving.core.servable_id import ServableId
 from serving.metrics.buckets import exponential
 from serving.metrics.families import Cell, Cells, Description, Kind
 from serving.metrics.registry import Metrics
-from serving.monitoring.buckets import CALL_SECONDS
+from serving.monitoring.bounds import CALL_SECONDS
 
 _PREFIX = "/tensorflow/serving/batching_session/"
 _ROWS = exponential(1, 2, 14)

@@ -8,7 +8,7 @@ from typing import Any
 
 from serving.metrics.families import OTHER
 from serving.metrics.registry import Metrics
-from serving.monitoring.buckets import CALL_SECONDS
+from serving.monitoring.bounds import CALL_SECONDS
 
 _METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"})
 

@@ -9,7 +9,7 @@ from serving.core.call import CallContext, TransportReply, UnaryHandler, WithMet
 from serving.core.errors import Code, ServingError
 from serving.metrics.families import OTHER
 from serving.metrics.registry import Metrics
-from serving.monitoring.buckets import CALL_SECONDS
+from serving.monitoring.bounds import CALL_SECONDS
 
 _OK = Code.OK.name
 

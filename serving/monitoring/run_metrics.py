@@ -13,7 +13,7 @@ from serving.core.servable_id import ServableId
 from serving.core.servable_wrapper import ServableWrapper
 from serving.metrics.registry import Metrics
 from serving.metrics.request_metrics import LATENCY_BOUNDS
-from serving.monitoring.buckets import CALL_SECONDS
+from serving.monitoring.bounds import CALL_SECONDS
 
 _COUNTED_BY_TENSORFLOW_SERVING = frozenset({"Predict", "Classify", "Regress"})
 _RUNTIMES: Mapping[str, str] = {"tensorflow": "TF1"}

@@ -13,7 +13,7 @@ from serving.core.servable_id import ServableId
 from serving.core.servable_state import ManagerState, ServableState
 from serving.metrics.families import Cells, Description, Kind, Together
 from serving.metrics.registry import Metrics
-from serving.monitoring.buckets import LOAD_SECONDS
+from serving.monitoring.bounds import LOAD_SECONDS
 
 _STATE = Description(
     "model_server_version_state",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import exported_models as models
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 from batching_models import gated_rows
 from exported_models import Exported
 from stock_clients import (
+    Client,
     await_,
     client_of,
     reload_request,
@@ -23,6 +26,7 @@ from tensorflow_serving.apis import model_management_pb2
 
 from serving.core.errors import Code, ServingError
 from serving.metrics.warm_up_metrics import WARM_UP_RECORDS
+from serving.model_server import ModelServer
 from serving.testing import running_server
 
 LOADING = {1: ("LOADING", "OK")}
@@ -78,42 +82,59 @@ def test_a_version_is_available_only_once_its_requests_have_run(
         assert client.states("g") == AVAILABLE
 
 
-def test_a_load_that_is_not_wanted_any_more_warms_up_no_further(exported: Exported, tmp_path: Path):
-    half, first, second = exported(models.half_plus_two).parent, tmp_path / "1st", tmp_path / "2nd"
-    config = write_config(tmp_path / "models.config", {"half": half})
+class TwoRequests(NamedTuple):
+    """A version ``g`` that warms up: its first request runs until the file ``first`` is there."""
+
+    server: ModelServer
+    client: Client
+    first: Path
+    second: Path
+    reloading: Any
+
+
+@pytest.fixture
+def half(exported: Exported) -> Path:
+    return exported(models.half_plus_two).parent
+
+
+@contextmanager
+def warming_up(exported: Exported, place: Path, half: Path) -> Iterator[TwoRequests]:
+    """A server that serves ``half``, and within the block the first request of ``g`` runs."""
+    first, second = place / "1st", place / "2nd"
+    config = write_config(place / "models.config", {"half": half})
     records = [logs.of_predict(gate=[str(gate)]) for gate in (first, second)]
-    gated = copy_of(exported(gated_rows), tmp_path / "g", *records)
+    gated = copy_of(exported(gated_rows), place / "g", *records)
     with (
         running_server(f"--model_config_file={config}") as server,
         client_of(server.grpc_port) as client,
     ):
         reloading = client.future("HandleReloadConfigRequest", reload_of(half=half, g=gated))
         await_(entered(first), lambda: "a request that runs")
-        client.call("HandleReloadConfigRequest", reload_of(half=half))
-        first.touch()
-        client.await_states({1: ("END", "CANCELLED")}, "g")
-        assert not entered(second)()
-        reloading.result()
+        yield TwoRequests(server, client, first, second, reloading)
 
 
-def test_a_server_that_stops_while_it_warms_up_does_not_go_on(exported: Exported, tmp_path: Path):
-    half, first, second = exported(models.half_plus_two).parent, tmp_path / "1st", tmp_path / "2nd"
-    config = write_config(tmp_path / "models.config", {"half": half})
-    records = [logs.of_predict(gate=[str(gate)]) for gate in (first, second)]
-    gated = copy_of(exported(gated_rows), tmp_path / "g", *records)
-    with (
-        running_server(f"--model_config_file={config}") as server,
-        client_of(server.grpc_port) as client,
-    ):
-        reloading = client.future("HandleReloadConfigRequest", reload_of(half=half, g=gated))
-        await_(entered(first), lambda: "a request that runs")
+def test_a_load_that_is_not_wanted_any_more_warms_up_no_further(
+    exported: Exported, tmp_path: Path, half: Path
+):
+    with warming_up(exported, tmp_path, half) as run:
+        run.client.call("HandleReloadConfigRequest", reload_of(half=half))
+        run.first.touch()
+        run.client.await_states({1: ("END", "CANCELLED")}, "g")
+        assert not entered(run.second)()
+        run.reloading.result()
+
+
+def test_a_server_that_stops_while_it_warms_up_does_not_go_on(
+    exported: Exported, tmp_path: Path, half: Path
+):
+    with warming_up(exported, tmp_path, half) as run:
 
         def let_it_go_on_once_cancelled(state: object) -> None:
-            first.touch()
+            run.first.touch()
 
-        server.core.bus.subscribe(let_it_go_on_once_cancelled)  # half's unload is announced
-    assert not entered(second)()
-    assert reloading.code() is not None
+        run.server.core.bus.subscribe(let_it_go_on_once_cancelled)  # half's unload is announced
+    assert not entered(run.second)()
+    assert run.reloading.code() is not None
 
 
 def test_requests_run_through_the_batching_of_the_version(exported: Exported, tmp_path: Path):
