@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from state_events import state_reached
 from waiting import WAIT_SECONDS
 
 from serving import awaited_models, lifecycle
@@ -34,7 +35,7 @@ from serving.core.model_config import AllVersions, ModelConfig, SpecificVersions
 from serving.core.models import ModelSpec, lease_and_wait
 from serving.core.servable_handle import ServableHandle
 from serving.core.servable_id import ServableId
-from serving.core.servable_state import ManagerState, ServableState
+from serving.core.servable_state import ManagerState
 from serving.loaders.platforms import Platforms
 from serving.managers.policies import Action, Verb, VersionSnapshot, availability_preserving
 from serving.server_core import ServerCore
@@ -71,22 +72,6 @@ def core(*configs: ModelConfig, **options: object) -> Iterator[ServerCore]:
         yield made
     finally:
         made.stop()
-
-
-@contextmanager
-def state_reached(
-    served: ServerCore, servable_id: ServableId, state: ManagerState
-) -> Iterator[None]:
-    """Leaves the block only once the state was announced."""
-    reached = threading.Event()
-
-    def hear(event: ServableState) -> None:
-        if event.id == servable_id and event.state is state:
-            reached.set()
-
-    with served.bus.subscribe(hear):
-        yield
-        assert reached.wait(WAIT_SECONDS), f"{servable_id} did not reach {state.name}"
 
 
 def leased_version(served: ServerCore, spec: ModelSpec) -> int:

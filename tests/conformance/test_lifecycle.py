@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from exported_models import half_plus_two, version_number
@@ -294,14 +295,21 @@ def test_the_old_version_answers_while_the_new_one_loads(tmp_path: Path) -> None
         assert answering_version(client) == 2
 
 
-def test_while_its_first_version_loads_a_model_is_not_found(tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    publish(version_number, tmp_path / "m", 1)
-    publish(gated_load, tmp_path / "n", 1, gate=gate)
-    models = [{"name": name, "base_path": str(tmp_path / name)} for name in "mn"]
-    with served(tmp_path / "m") as client:
+@contextmanager
+def second_model_loading(place: Path) -> Iterator[tuple[Client, Path, Any]]:
+    """A server of ``m`` that loads ``n`` for a reload until there is a gate; all three."""
+    gate = place / "gate"
+    publish(version_number, place / "m", 1)
+    publish(gated_load, place / "n", 1, gate=gate)
+    models = [{"name": name, "base_path": str(place / name)} for name in "mn"]
+    with served(place / "m") as client:
         reload = client.future("HandleReloadConfigRequest", reload_request(*models))
         client.await_states({1: ("LOADING", "OK")}, "n")
+        yield client, gate, reload
+
+
+def test_while_its_first_version_loads_a_model_is_not_found(tmp_path: Path) -> None:
+    with second_model_loading(tmp_path) as (client, gate, reload):
         for asked, shown in ((spec("n"), "Latest(n)"), (spec("n", version=1), "Specific(n, 1)")):
             assert client.failure("Predict", predict_request(asked, x=[0.0])) == (
                 "NOT_FOUND",
@@ -348,13 +356,7 @@ def test_a_call_holds_its_version_while_the_next_one_takes_over(tmp_path: Path) 
 
 
 def test_one_model_that_loads_for_long_does_not_hold_up_what_is_served(tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    publish(version_number, tmp_path / "m", 1)
-    publish(gated_load, tmp_path / "n", 1, gate=gate)
-    models = [{"name": name, "base_path": str(tmp_path / name)} for name in "mn"]
-    with served(tmp_path / "m") as client:
-        reload = client.future("HandleReloadConfigRequest", reload_request(*models))
-        client.await_states({1: ("LOADING", "OK")}, "n")
+    with second_model_loading(tmp_path) as (client, gate, reload):
         assert answering_version(client) == 1
         assert not reload.done()
         gate.touch()

@@ -322,35 +322,38 @@ def test_failed_versions_are_emitted_anew_on_request_and_others_are_not(tmp_path
     assert watched.revisions[2] > before[2]
 
 
-def test_a_load_that_is_given_up_because_its_version_is_gone_is_no_failure(tmp_path: Path) -> None:
-    """Its end is told only after the version went."""
-    directories(tmp_path, "1")
-    watched = Watched(model(tmp_path))
+def watching_one_version(base: Path) -> Watched:
+    directories(base, "1")
+    watched = Watched(model(base))
     watched.poll()
-    (tmp_path / "1").rmdir()
-    watched.poll()
-    watched.source.report_failure(ServableId("m", 1))
-    directories(tmp_path, "1")
+    return watched
+
+
+def assert_it_comes_back_as_no_failure(watched: Watched, base: Path) -> None:
+    """What is tried again on request is what has failed, and nothing else."""
+    directories(base, "1")
     watched.poll()
     anew = watched.revisions
     watched.source.retry_failed()
     watched.poll()
     assert watched.revisions == anew
+
+
+def test_a_load_that_is_given_up_because_its_version_is_gone_is_no_failure(tmp_path: Path) -> None:
+    """Its end is told only after the version went."""
+    watched = watching_one_version(tmp_path)
+    (tmp_path / "1").rmdir()
+    watched.poll()
+    watched.source.report_failure(ServableId("m", 1))
+    assert_it_comes_back_as_no_failure(watched, tmp_path)
 
 
 def test_a_failure_is_forgotten_with_the_version_s_files(tmp_path: Path) -> None:
-    directories(tmp_path, "1")
-    watched = Watched(model(tmp_path))
-    watched.poll()
+    watched = watching_one_version(tmp_path)
     watched.source.report_failure(ServableId("m", 1))
     (tmp_path / "1").rmdir()
     watched.poll()
-    directories(tmp_path, "1")
-    watched.poll()
-    anew = watched.revisions
-    watched.source.retry_failed()
-    watched.poll()
-    assert watched.revisions == anew
+    assert_it_comes_back_as_no_failure(watched, tmp_path)
 
 
 def test_a_version_that_went_and_came_back_has_a_higher_revision(tmp_path: Path) -> None:

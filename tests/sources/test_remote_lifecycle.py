@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import s3fs
 from remote_stores import WebServer, put, tar
+from state_events import state_reached
 from waiting import WAIT_SECONDS
 
 from serving.core.clock import SystemClock
@@ -23,7 +24,7 @@ from serving.core.model_config import ModelConfig
 from serving.core.models import ModelSpec, lease_and_wait
 from serving.core.servable import RunOptions
 from serving.core.servable_id import ServableId
-from serving.core.servable_state import ManagerState, ServableState
+from serving.core.servable_state import ManagerState
 from serving.loaders.platforms import Platforms
 from serving.server_core import ServerCore
 from serving.server_core_options import LifecycleOptions
@@ -41,24 +42,6 @@ def core(cache: Path, *configs: ModelConfig, **options: Any) -> Iterator[ServerC
         yield made
     finally:
         made.stop()
-
-
-@contextmanager
-def state_reached(
-    served: ServerCore, servable_id: ServableId, state: ManagerState
-) -> Iterator[list[ServableState]]:
-    """Leaves the block only once the state was announced."""
-    reached = threading.Event()
-    heard: list[ServableState] = []
-
-    def hear(event: ServableState) -> None:
-        heard.append(event)
-        if event.id == servable_id and event.state is state:
-            reached.set()
-
-    with served.bus.subscribe(hear):
-        yield heard
-        assert reached.wait(WAIT_SECONDS), f"{servable_id} did not reach {state.name}"
 
 
 def answer(served: ServerCore, name: str = "m") -> tuple[int, bytes]:

@@ -4,7 +4,6 @@ import contextlib
 
 import grpc
 import pytest
-from certificates import Authority
 from waiting import WAIT_SECONDS
 
 from serving.core.errors import InvalidArgument, Unavailable
@@ -17,16 +16,6 @@ ECHO = "/test.Echo/Say"
 
 def echo(request, context, reply):
     reply(request)
-
-
-@pytest.fixture(scope="module")
-def old(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("old"))
-
-
-@pytest.fixture(scope="module")
-def new(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("new"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import socket
 import ssl
 
 import pytest
-from certificates import Authority
 from waiting import WAIT_SECONDS
 
 from serving.transport.http_options import ENGINES, HttpOptions
@@ -22,16 +21,6 @@ async def hello(scope, receive, send):
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]}
     )
     await send({"type": "http.response.body", "body": scope["scheme"].encode()})
-
-
-@pytest.fixture(scope="module")
-def old(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("old"))
-
-
-@pytest.fixture(scope="module")
-def new(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("new"))
 
 
 @pytest.fixture(scope="module")

@@ -302,33 +302,31 @@ def test_a_version_is_forgotten_when_it_has_ended_everywhere(
     assert told() == []
 
 
-def test_a_worker_that_can_not_serve_what_the_others_do_ends(
-    supervisor: ChannelEnd,
-    peers: SupervisedPeers,
-    core: ServerCore,
-    configs: list[ModelConfig],
-    signals: list[int],
-) -> None:
+@pytest.fixture
+def started(
+    supervisor: ChannelEnd, peers: SupervisedPeers, core: ServerCore, configs: list[ModelConfig]
+) -> ChannelEnd:
+    """The supervisor of a worker that has loaded its models."""
     begin(supervisor, peers, configs)
     peers.start(core)
-    outcome = supervisor.ask(Reload(labelled(configs, stable=9)))
+    return supervisor
+
+
+def test_a_worker_that_can_not_serve_what_the_others_do_ends(
+    started: ChannelEnd, configs: list[ModelConfig], signals: list[int]
+) -> None:
+    outcome = started.ask(Reload(labelled(configs, stable=9)))
     assert isinstance(outcome, FailedPrecondition)
     await_(lambda: bool(signals))
 
 
 def test_a_worker_that_fails_over_a_configuration_answers_all_the_same(
-    supervisor: ChannelEnd,
-    peers: SupervisedPeers,
-    core: ServerCore,
-    configs: list[ModelConfig],
-    signals: list[int],
+    started: ChannelEnd, configs: list[ModelConfig], signals: list[int]
 ) -> None:
-    begin(supervisor, peers, configs)
-    peers.start(core)
     nonsense = [replace(configs[0], base_path=None)]  # type: ignore[arg-type]  # on purpose
-    assert isinstance(supervisor.ask(Check(nonsense)), Internal)
+    assert isinstance(started.ask(Check(nonsense)), Internal)
     assert signals == []
-    assert isinstance(supervisor.ask(Reload(nonsense)), Internal)
+    assert isinstance(started.ask(Reload(nonsense)), Internal)
     await_(lambda: bool(signals))
 
 
