@@ -27,4 +27,6 @@ class SystemClock:
     time = staticmethod(time.time)
 
     def wait(self, event: threading.Event, timeout_seconds: float | None) -> bool:
+        if timeout_seconds is not None and timeout_seconds > threading.TIMEOUT_MAX:
+            timeout_seconds = None  # centuries, which Python refuses to wait for
         return event.wait(timeout_seconds)

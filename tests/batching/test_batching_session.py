@@ -774,6 +774,20 @@ def test_a_model_that_hangs_keeps_other_models_from_nothing():
     scheduler.stop()
 
 
+def test_limits_may_be_as_large_as_numbers_are():
+    """A timeout of 300,000 years is one that never comes; the end of the queue does."""
+    clock, huge = SystemClock(), 2**63 - 1
+    scheduler = SharedBatchScheduler(SchedulerOptions(1), clock)
+    scheduler.start()
+    options = BatchingOptions(QueueOptions(huge, huge, huge))
+    batched = BatchingServable(FakeServable(), FakeServable(), scheduler, options, clock)
+    results: list[Result] = []
+    batched.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(), results.append)
+    batched.close()
+    assert values(results) == [[2.0]]
+    scheduler.stop()
+
+
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_stopping_answers_what_waits_behind_a_model_that_hangs(adaptive: bool):
     """The thread that stops is not to hang with it."""

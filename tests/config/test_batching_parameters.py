@@ -131,6 +131,92 @@ def test_a_value_of_zero_is_a_value(tmp_path: Path):
     assert raised.value.message == "input_batch_size_limit must be positive; was 0"
 
 
+HUGE = 2**63 - 1
+
+WRONG_QUEUES = {
+    "max_batch_size { value: -5 }": "input_batch_size_limit must be positive; was -5",
+    "max_batch_size { value: 0 }": "input_batch_size_limit must be positive; was 0",
+    "batch_timeout_micros { value: -1 }": "batch_timeout_micros must be non-negative; was -1",
+    "max_enqueued_batches { value: -1 }": "max_enqueued_batches must be positive; was -1",
+    "enable_large_batch_splitting { value: true } max_enqueued_batches {}": (
+        "max_enqueued_batches must be positive; was 0"
+    ),
+    "enable_large_batch_splitting { value: true } max_execution_batch_size {}": (
+        "max_execution_batch_size must be positive; was 0"
+    ),
+    "enable_large_batch_splitting { value: true } max_execution_batch_size { value: 1001 }": (
+        "When enable_large_batch_splitting is true, input_batch_size_limit must be greater than or "
+        "equal to max_execution_batch_size. They are 1000 and 1001"
+    ),
+    "allowed_batch_sizes: 8": (
+        "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 8; "
+        "expected 1000"
+    ),
+    "max_batch_size { value: 8 } allowed_batch_sizes: 8 allowed_batch_sizes: -8": (
+        "Last entry in allowed_batch_sizes must match max_batch_size; last entry was -8; expected 8"
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG_QUEUES.items())
+def test_wrong_queues_fail_the_load_in_tensorflow_servings_words(
+    tmp_path: Path, text: str, message: str
+):
+    made = read_batching(written(tmp_path, text), per_version=False)
+    with pytest.raises(InvalidArgument) as raised:
+        made.options_for("/m/1")
+    assert raised.value.message == message
+
+
+@pytest.mark.parametrize("value", ["-1", "0"])
+def test_wrong_threads_stop_the_start(tmp_path: Path, value: str):
+    text = f"num_batch_threads {{ value: {value} }}"
+    with pytest.raises(InvalidArgument) as raised:
+        read_batching(written(tmp_path, text), per_version=False)
+    assert raised.value.message == f"num_batch_threads must be positive; was {value}"
+
+
+def test_numbers_may_be_as_large_as_the_message_lets_them(tmp_path: Path):
+    fields = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches")
+    text = " ".join(f"{field} {{ value: {HUGE} }}" for field in fields)
+    options = read_batching(written(tmp_path, text), per_version=False).options_for("/m/1")
+    assert options == BatchingOptions(QueueOptions(HUGE, HUGE, HUGE))
+
+
+def test_allowed_sizes_need_not_increase_and_only_the_last_is_looked_at(tmp_path: Path):
+    sizes = " ".join(f"allowed_batch_sizes: {size}" for size in (4, -1, 0, 2, 4, 8))
+    made = read_batching(
+        written(tmp_path, f"max_batch_size {{ value: 8 }} {sizes}"), per_version=False
+    )
+    options = made.options_for("/m/1")
+    assert options is not None
+    assert options.allowed_batch_sizes == (4, -1, 0, 2, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("max_batch_size: 8", 1),
+        ("max_batch_size { value: 9223372036854775808 }", 1),
+        ("max_batch_size { value: 1.5 }", 1),
+        ("max_batch_size { value: 8", 1),
+        ("max_batch_size { value: 8 }\nno_such_field: 1", 2),
+        ("\n\npad_variable_length_inputs { value: true }", 3),
+        ("batching_mode: QUICK", 1),
+    ],
+)
+def test_what_is_no_batching_parameters_is_refused_with_its_place(
+    tmp_path: Path, text: str, line: int
+):
+    file = written(tmp_path, text)
+    with pytest.raises(InvalidArgument) as raised:
+        read_batching(file, per_version=False)
+    assert raised.value.message.startswith(
+        f"Invalid protobuf file: '{file}': Error parsing text-format "
+        f"tensorflow.serving.BatchingParameters at line {line}, column "
+    )
+
+
 @pytest.mark.parametrize(
     "flags", [(), ("--enable_per_model_batching_parameters",), ("--enable_batching=false",)]
 )

@@ -279,6 +279,46 @@ def test_rows_without_elements_are_answered_so(client: Client):
     assert together(*calls) == [[[]]] * 2
 
 
+def test_a_request_without_rows_is_answered_so_in_a_batch_with_another(client: Client):
+    """As many requests as a batch may have rows are a whole one."""
+    answers = together(
+        lambda: identity(client, "pairs", float32=np.ones((0, 2), np.float32)),
+        lambda: identity(client, "pairs", float32=np.ones((1, 2), np.float32)),
+    )
+    assert answers == [[], [[1.0, 1.0]]]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "failure"),
+    [
+        (
+            [(1, 0), (1, 2)],
+            ("INVALID_ARGUMENT", "Got empty tensor in batch of non-empty tensors."),
+        ),
+        (
+            [(1, 1, 1, 1, 1, 1, 1), (1, 1, 1, 1, 1, 1, 2)],
+            ("INVALID_ARGUMENT", "Only tensors with rank from 1 to 6 can be padded."),
+        ),
+        (
+            [(1,), (1, 2)],
+            (
+                "FAILED_PRECONDITION",
+                "Tensors with name 'in_float32:0' from different tasks have different ranks, which "
+                "padding does not make equal.",
+            ),
+        ),
+    ],
+)
+def test_what_can_not_be_padded_fails_all_requests_of_the_batch(
+    client: Client, shapes: list[tuple[int, ...]], failure: tuple[str, str]
+):
+    calls = [
+        lambda shape=shape: identity(client, "padded", float32=np.ones(shape, np.float32))
+        for shape in shapes
+    ]
+    assert together(*calls) == [failure] * 2
+
+
 def test_outputs_that_a_request_leaves_out_are_batches_of_their_own(client: Client):
     request = predict_request(spec("split"), ("rows",), x=floats(1, 2, 3))
     answer = client.call("Predict", request)

@@ -14,7 +14,16 @@ import grpc
 import pytest
 from batching_models import gated_rows, rows_of_run
 from exported_models import Exported
-from stock_clients import Client, await_, client_of, floats, predict_request, reload_request, spec
+from stock_clients import (
+    Client,
+    await_,
+    client_of,
+    floats,
+    predict_request,
+    reload_request,
+    spec,
+    write_config,
+)
 
 from serving.model_server import ModelServer
 from serving.testing import running_server
@@ -229,6 +238,39 @@ def test_what_would_wait_past_its_deadline_is_refused_at_once_with_a_hint(
             assert refusal.code == 429
             assert 1 <= int(refusal.headers["Retry-After"]) <= 60
         model.open("running", "waiting")
+
+
+def test_other_models_go_on_while_one_hangs_with_its_queue_full(exported: Exported, tmp_path: Path):
+    """It holds one of two batch threads, though the other has nothing else to do."""
+    parameters, gate = tmp_path / "parameters", tmp_path / "gate"
+    parameters.write_text(
+        "num_batch_threads { value: 2 } max_batch_size { value: 1 } "
+        "max_enqueued_batches { value: 2 } max_batches_in_progress { value: 1 }"
+    )
+    models = {"hangs": gated_rows, "other": rows_of_run}
+    folders = {name: exported(exporter).parent for name, exporter in models.items()}
+    with (
+        running_server(
+            "--enable_batching",
+            f"--batching_parameters_file={parameters}",
+            f"--model_config_file={write_config(tmp_path / 'models.config', folders)}",
+        ) as server,
+        client_of(server.grpc_port) as client,
+    ):
+        stuck = predict_request(spec("hangs"), gate=[str(gate)])
+        running = client.future("Predict", stuck)
+        await_(gate.with_name("gate-entered").exists)
+        calls = [client.future("Predict", stuck) for _ in range(3)]
+        await_(lambda: any(call.done() for call in calls))
+        (refused,) = (call for call in calls if call.done())
+        assert refused.code() is grpc.StatusCode.UNAVAILABLE
+        waiting = [running, *(call for call in calls if call is not refused)]
+        for number in range(20):
+            assert client.predict(spec("other"), x=floats(number))["x"].tolist() == [number]
+        assert not any(call.done() for call in waiting)
+        gate.touch()
+        for call in waiting:
+            assert call.result().outputs["gate"].string_val == [str(gate).encode()]
 
 
 @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
