@@ -233,7 +233,7 @@ def check_against_the_rules(
     ] == texts
 
 
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(deadline=None, max_examples=100, derandomize=True)
 @given(all_rules(), all_arrivals(), ALL_RUN_MICROS)
 def test_the_same_batches_at_the_same_times_as_by_the_rules(
     rules: Rules, arrivals: list[Arrival], run_micros: list[int]
