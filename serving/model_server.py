@@ -60,6 +60,7 @@ class ModelServer:
         )
         self._platforms = Platforms(
             {
+                "keras": options.keras,
                 "sklearn": options.sklearn,
                 "tensorflow": options.tensorflow,
                 "tflite": options.tflite,

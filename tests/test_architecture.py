@@ -156,6 +156,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
 
 PLATFORM_FILES: dict[str, frozenset[str]] = {
     "serving/loaders/catboost_*.py": frozenset({"catboost"}),
+    "serving/loaders/keras_*.py": frozenset({"keras"}),
     "serving/loaders/lightgbm_*.py": frozenset({"lightgbm"}),
     "serving/loaders/onnx_*.py": frozenset({"onnxruntime"}),
     "serving/loaders/pytorch_*.py": frozenset({"torch"}),

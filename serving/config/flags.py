@@ -437,6 +437,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             0.0,
             "Share of each GPU's memory to take, 0 to 1; 0: TensorFlow chooses.",
         ),
+        Flag(
+            "allow_keras_code",
+            _BOOL,
+            False,
+            "Run the Python code that Keras models bring, as Lambda layers do; trust every file.",
+        ),
         Flag("mixed_precision", _STRING, "", "bfloat16: compute in bfloat16 where that is safe."),
         Flag("xla_cpu_compilation_enabled", _BOOL, False, "Allow XLA compilation for CPUs."),
         Flag("xla_gpu_compilation_enabled", _BOOL, False, "Allow XLA compilation for GPUs."),

@@ -22,6 +22,7 @@ from serving.config.observability import observability_options
 from serving.config.platform_config import read_platforms
 from serving.config.tls_files import TlsFiles
 from serving.core.errors import FailedPrecondition, InvalidArgument
+from serving.loaders.keras_options import KerasOptions
 from serving.loaders.platforms import AddedPlatform
 from serving.loaders.sklearn_options import SklearnOptions
 from serving.loaders.tensorflow_options import TensorFlowOptions
@@ -56,6 +57,7 @@ class ServerOptions:
     grpc: GrpcOptions
     http: HttpOptions | None
     tensorflow: TensorFlowOptions
+    keras: KerasOptions
     tflite: TfLiteOptions
     sklearn: SklearnOptions
     added_platforms: Mapping[str, AddedPlatform]
@@ -110,6 +112,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         http=_http_options(flags),
         tensorflow=_tensorflow_options(flags),
         added_platforms=_added_platforms(flags),
+        keras=KerasOptions(_tensorflow_options(flags), flags["allow_keras_code"]),
         tflite=TfLiteOptions(flags["prefer_tflite_model"], flags["num_tflite_pools"]),
         sklearn=_sklearn_options(flags),
         lifecycle=_lifecycle_options(flags),

@@ -42,6 +42,11 @@ PLATFORMS: Mapping[str, PlatformRow] = {
     "hashmap": PlatformRow(
         "serving.loaders.hashmap_loader:HashmapPlatform", files=(ModelFile("*.csv"),)
     ),
+    "keras": PlatformRow(
+        "serving.loaders.keras_loader:KerasPlatform",
+        "keras",
+        files=(ModelFile("*.keras"), ModelFile("*.h5"), ModelFile("*.hdf5")),
+    ),
     "lightgbm": PlatformRow(
         "serving.loaders.lightgbm_loader:LightGBMPlatform",
         "lightgbm",

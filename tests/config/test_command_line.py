@@ -64,6 +64,7 @@ enable_serialization_as_tensor_content bool false
 ROWS = [(*line.split(" "), "")[:3] for line in UPSTREAM.strip().splitlines()]
 OWN = {
     "access_log",
+    "allow_keras_code",
     "allow_pickle_models",
     "aspired_version_policy",
     "custom_op_libraries",

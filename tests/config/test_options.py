@@ -13,6 +13,8 @@ from serving.config.options import server_options
 from serving.core.errors import InvalidArgument, NotFound
 from serving.loaders.device import Device
 from serving.loaders.instances import InstanceOptions
+from serving.loaders.keras_options import KerasOptions
+from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tflite_options import TfLiteOptions
 from serving.request_logging.request_log_options import RequestLogOptions
 from serving.server_core_options import LifecycleOptions
@@ -250,6 +252,12 @@ def test_tensorflow_flags_reach_its_loader():
     assert found.xla_cpu_compilation_enabled
     assert found.xla_gpu_compilation_enabled
     assert found.custom_op_libraries == ("/a.so", "/ops")
+
+
+def test_keras_models_run_in_the_same_sessions_and_without_their_code_unless_it_is_allowed():
+    assert not options().keras.allow_code
+    found = options("--allow_keras_code", "--tensorflow_intra_op_parallelism=2").keras
+    assert found == KerasOptions(TensorFlowOptions(intra_op_parallelism=2), allow_code=True)
 
 
 def test_the_remaining_flags_reach_their_part():

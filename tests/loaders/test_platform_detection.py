@@ -29,6 +29,8 @@ def version(folder: Path, *files: str) -> str:
         (["saved_model.pbtxt"], "tensorflow"),
         (["export.meta", "export-00000-of-00001"], "tensorflow"),
         (["graph.pb"], "tensorflow"),
+        (["model.keras"], "keras"),
+        (["digits.h5"], "keras"),
         (["model.tflite"], "tflite"),
         (["model.onnx", "weights.bin", "signature.json", "README.md"], "onnx"),
         (["any.onnx"], "onnx"),

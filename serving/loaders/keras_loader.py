@@ -1,0 +1,98 @@
+"""The ``keras`` platform: models as Keras itself saves them, run by TensorFlow's session."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import zipfile
+from pathlib import Path
+
+import keras
+
+from serving.core.errors import FailedPrecondition, InvalidArgument
+from serving.core.resources import ResourceAllocation
+from serving.core.servable import Servable
+from serving.core.servable_id import ServableId
+from serving.loaders.device import Device
+from serving.loaders.keras_options import KerasOptions
+from serving.loaders.model_file import model_file, ram_of_file, unreadable
+from serving.loaders.tensorflow_loader import TensorFlowPlatform
+
+_ZIPPED = ".keras"
+_SUFFIXES = (_ZIPPED, ".h5", ".hdf5")
+_RAM_PER_BYTE_ON_DISK = 2.0
+_MOST_EXPANSION = 20  # Keras compresses nothing, and what others compress is mostly weights
+_ALWAYS_ALLOWED_BYTES = 2**26
+_BACKEND = "tensorflow"
+
+
+class KerasPlatform:
+    """Loads the one ``.keras``, ``.h5`` or ``.hdf5`` file of a version directory. Thread-safe.
+
+    The model is exported as a SavedModel, which is then loaded as any other, with the signatures
+    that Keras gives it. Raises FailedPrecondition where Keras computes with something else than
+    TensorFlow, InvalidArgument for options that TensorFlow refuses.
+    """
+
+    def __init__(self, options: KerasOptions | None = None) -> None:
+        options = options or KerasOptions()
+        if keras.backend.backend() != _BACKEND:
+            raise FailedPrecondition(
+                f"Keras computes with {keras.backend.backend()}; KERAS_BACKEND has to be {_BACKEND}"
+            )
+        self._tensorflow = TensorFlowPlatform(options.tensorflow)
+        self._safe = not options.allow_code
+        self._lock = threading.Lock()  # Keras names layers from counters that all models share
+
+    def estimate(self, path: str) -> ResourceAllocation:
+        """Main memory the model is expected to need: twice its file.
+
+        Raises NotFound without exactly one, InvalidArgument for files that can not be looked at.
+        """
+        return ram_of_file(model_file(path, _SUFFIXES), _RAM_PER_BYTE_ON_DISK)
+
+    def load(self, servable_id: ServableId, path: str, device: Device | None = None) -> Servable:
+        """The model, ready to run.
+
+        Raises NotFound without exactly one file, InvalidArgument for one that Keras does not take
+        or that expands suspiciously, FailedPrecondition for a model with code that is not allowed,
+        and what the ``tensorflow`` platform raises.
+        """
+        file = model_file(path, _SUFFIXES)
+        if file.suffix == _ZIPPED:
+            _check_archive(file)
+        with tempfile.TemporaryDirectory() as folder:
+            self._export(file, folder)
+            return self._tensorflow.load(servable_id, folder, device)
+
+    def _export(self, file: Path, folder: str) -> None:
+        try:
+            with self._lock:
+                model = keras.saving.load_model(file, compile=False, safe_mode=self._safe)
+                model.export(folder, format="tf_saved_model", verbose=False)
+        except Exception as error:
+            text = str(error)
+            if self._safe and "safe_mode" in text:
+                raise FailedPrecondition(
+                    f"{file.name} has Python code in it, as Lambda layers do, which is not run: "
+                    "--allow_keras_code would run it, with all that the server may do"
+                ) from error
+            text = text.replace(f"{file.parent}/", "")
+            raise InvalidArgument(f"the Keras model can not be loaded: {text}") from error
+
+
+def _check_archive(file: Path) -> None:
+    """Raises InvalidArgument for what is no archive, or would fill memory or disk when unpacked."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size_bytes = sum(member.file_size for member in archive.infolist())
+        limit = max(_ALWAYS_ALLOWED_BYTES, _MOST_EXPANSION * file.stat().st_size)
+    except zipfile.BadZipFile:
+        raise InvalidArgument(f"{file.name} is no Keras model, or not all of one") from None
+    except OSError as error:
+        raise unreadable(error) from error
+    if size_bytes > limit:
+        raise InvalidArgument(
+            f"{file.name} would be unpacked to {size_bytes} bytes, "
+            f"more than {_MOST_EXPANSION} times its size"
+        )
