@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
-from serving.batching.adaptive_size import AdaptiveSize
+from serving.batching.adaptive_setting import AdaptiveSetting
 from serving.batching.batch_queue import FULL, Batch, Entry, Split, check_task
+from serving.batching.batches_in_progress import BatchesInProgress
 from serving.batching.batching_options import BatchingOptions
 from serving.batching.run_times import RunTimes
 from serving.core.errors import Unavailable
@@ -20,6 +21,8 @@ _LATEST_BATCHES = 16
 _FIRST_SHARE_TO_WAIT = 0.25
 _LARGEST_SHARE_TO_WAIT = 0.5
 _SMALLEST_SHARE_TO_WAIT = 1 / 64
+_FEWEST_BATCHES_BETWEEN_LONG_WAITS = 8
+_MOST_BATCHES_BETWEEN_LONG_WAITS = 256
 _LEAST_SECONDS_TO_WAIT = 50e-6
 """What it costs to wake a thread at a certain time."""
 
@@ -27,32 +30,40 @@ _LEAST_SECONDS_TO_WAIT = 50e-6
 class AdaptiveQueue(Generic[T]):
     """Tasks in one row; how many make a batch is decided when a thread is there to run it.
 
-    A :class:`~serving.batching.batch_queue.TaskQueue`. Where larger batches bring more rows a
-    second than single rows side by side, one batch runs at a time in each of the servable's
-    ``instances``, and what comes meanwhile makes up the next. It waits for its share of as many
-    tasks as were there lately, but only for a share of the time that it will run: one that grows
-    while waiting pays, in rows a second, and shrinks while it does not.
+    A :class:`~serving.batching.batch_queue.TaskQueue`. As many batches run at once as bring the
+    most rows a second, and what comes meanwhile makes up the next. It waits for its share of as
+    many tasks as were there lately, but only for a share of the time that it will run: one that
+    grows while waiting pays, in rows a second, and shrinks while it does not.
     """
 
     def __init__(
-        self, options: BatchingOptions, split: Split[T], run_times: RunTimes, instances: int = 1
+        self,
+        options: BatchingOptions,
+        split: Split[T],
+        run_times: RunTimes,
+        instances: int = 1,
+        most_at_once: Callable[[], int] = lambda: 1,
     ) -> None:
-        """``split`` is called only with large batch splitting."""
+        """``split`` is called only with large batch splitting.
+
+        The servable has so many ``instances``, of which none is left idle, and ``most_at_once``
+        tells how many batches of the queue could be in progress.
+        """
         self._options = options.queue
         self._split = split
         self._run_times = run_times
-        self._instances = instances
         self._capacity = max(1, self._options.max_enqueued_batches) * self._options.max_batch_size
-        self._size = AdaptiveSize(options.sizes_to_choose_from, run_times)
+        self._setting = AdaptiveSetting(options.sizes_to_choose_from, instances, most_at_once)
         self._waiting: dict[int, _Waiting[T]] = {}  # by ticket, in the order of arrival
         self._rows = 0
         self._until = math.inf
-        self._running = 0
-        self._running_rows = 0
+        self._running = BatchesInProgress()
         self._peak = 0  # most rows that waited or ran since the latest batch was taken
         self._peaks: deque[int] = deque(maxlen=_LATEST_BATCHES)
         self._most_lately = 0
         self._share_to_wait = _FIRST_SHARE_TO_WAIT
+        self._between_long_waits = _FEWEST_BATCHES_BETWEEN_LONG_WAITS
+        self._until_long_wait = self._between_long_waits
         self._free_since = -math.inf
         self._rows_when_free = 0
         self._ending = False
@@ -64,7 +75,7 @@ class AdaptiveQueue(Generic[T]):
         self._check_capacity(entry.size)
         self._waiting[entry.ticket] = _Waiting(self._parts(entry), now)
         self._rows += entry.size
-        self._peak = max(self._peak, self._rows + self._running_rows)
+        self._peak = max(self._peak, self._rows + self._running.rows)
         self._until = min(self._until, entry.deadline) if len(self._waiting) > 1 else entry.deadline
 
     def withdraw(self, ticket: int) -> Sequence[T]:
@@ -77,6 +88,7 @@ class AdaptiveQueue(Generic[T]):
     def take(self, now: float) -> Batch[T]:
         """As many of the oldest tasks as make a batch of the size in force, at least one."""
         self._judge_the_wait(now)
+        self._count_to_long_wait()
         self._peaks.append(self._peak)
         self._most_lately = max(self._peaks)
         batch: Batch[T] = Batch()
@@ -90,21 +102,18 @@ class AdaptiveQueue(Generic[T]):
         if self._options.deadline_aware:
             deadlines = (parts[0].deadline for parts, _ in self._waiting.values())
             self._until = min(deadlines, default=math.inf)
-        self._running += 1
-        self._running_rows += batch.size
-        batch.in_progress = self._running
-        self._size.taken()
-        self._peak = self._rows + self._running_rows
+        self._running.begin(batch, self._setting.in_force, now)
+        self._peak = self._rows + self._running.rows
         return batch
 
     def processed(self, batch: Batch[T], now: float) -> None:
-        if self._running >= self._instances:  # else another instance has been free for longer
+        if self._running.count >= self._setting.at_once:  # else there has been room for longer
             self._free_since = now
             self._rows_when_free = self._rows
-        self._size.ran(batch.size, max(batch.in_progress, self._running))
-        self._running -= 1
-        self._running_rows -= batch.size
-        self._size.choose()
+        at_once = self._running.end(batch, now)
+        if at_once and batch.begun and batch.succeeded and batch.size:
+            self._setting.ran(len(batch), batch.size, at_once, now - batch.begun.at)
+        self._setting.choose(max(self._peak, self._most_lately), self._running.count)
 
     @property
     def rows(self) -> int:
@@ -116,7 +125,7 @@ class AdaptiveQueue(Generic[T]):
             return math.inf
         if self._ending:
             return -math.inf
-        if self._running >= self.most_at_once:
+        if self._running.count >= self.most_at_once:
             return math.inf
         wait = self._seconds_to_wait()
         if not wait:
@@ -132,13 +141,13 @@ class AdaptiveQueue(Generic[T]):
 
     @property
     def expected_seconds(self) -> float:
-        whole, rest = divmod(self._rows, self._size.limit)
-        seconds = whole * self._run_times.expected(self._size.limit)
+        whole, rest = divmod(self._rows, self._setting.limit)
+        seconds = whole * self._run_times.expected(self._setting.limit)
         return seconds + self._run_times.expected(rest) if rest else seconds
 
     @property
     def most_at_once(self) -> float:
-        return self._instances if self._size.limit > 1 else math.inf
+        return self._setting.at_once
 
     def expected_run(self, size: int) -> float:
         return self._run_times.expected(size)
@@ -159,7 +168,7 @@ class AdaptiveQueue(Generic[T]):
 
         Nor are they more than it may have rows: tasks without rows would be without bound.
         """
-        limit = self._share_of(self._rows + self._running_rows)
+        limit = self._share_of(self._rows + self._running.rows)
         rows = count = 0
         for parts, _ in islice(self._waiting.values(), self._options.execution_limit):
             rows += parts[0].size
@@ -173,12 +182,15 @@ class AdaptiveQueue(Generic[T]):
         enough = self._share_of(self._most_lately)
         if self._rows >= enough:
             return 0.0
-        seconds = self._share_to_wait * self._run_times.expected(enough)
+        seconds = self._share_now * self._run_times.expected(enough)
         return seconds if seconds >= _LEAST_SECONDS_TO_WAIT else 0.0
 
     def _share_of(self, rows: int) -> int:
-        """The rows of a batch when so many are to keep all instances busy."""
-        return min(self._size.limit, -(-rows // self._instances))
+        """The rows of a batch when so many are for as many batches as there should be."""
+        at_once = self._setting.at_once
+        if at_once == math.inf:
+            return self._setting.limit
+        return min(self._setting.limit, math.ceil(rows / at_once))
 
     def _wait_began(self) -> float:
         return max(self.oldest_since, self._free_since)
@@ -192,9 +204,24 @@ class AdaptiveQueue(Generic[T]):
         at_once = rows / max(self._run_times.expected(rows), 1e-9)
         waited = self._rows / (now - began + self._run_times.expected(self._rows))
         if waited > at_once:
-            self._share_to_wait = min(_LARGEST_SHARE_TO_WAIT, self._share_to_wait * 1.25)
+            self._share_to_wait = min(_LARGEST_SHARE_TO_WAIT, self._share_now * 1.25)
         else:
             self._share_to_wait = max(_SMALLEST_SHARE_TO_WAIT, self._share_to_wait / 2)
+
+    @property
+    def _share_now(self) -> float:
+        """The share in force, or a larger one where that is tried."""
+        if self._until_long_wait > 0 and not self._setting.is_trial:
+            return self._share_to_wait
+        return max(self._share_to_wait, _FIRST_SHARE_TO_WAIT)
+
+    def _count_to_long_wait(self) -> None:
+        """A wait that is too short never pays; so a longer one is tried, ever more rarely."""
+        self._until_long_wait -= 1
+        if self._until_long_wait < 0:
+            most = _MOST_BATCHES_BETWEEN_LONG_WAITS
+            self._between_long_waits = min(2 * self._between_long_waits, most)
+            self._until_long_wait = self._between_long_waits
 
     def _first_rows(self) -> int:
         return next((parts[0].size for parts, _ in self._waiting.values()), 0)

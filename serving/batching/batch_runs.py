@@ -67,9 +67,12 @@ class BatchRuns:
         self._on_batch = on_batch
         self._late_in_a_row = 0
 
-    def process(self, tasks: Sequence[BatchingTask]) -> None:
-        """Answer every task; blocks while the servable runs. Never raises."""
-        self._process(tasks)
+    def process(self, tasks: Sequence[BatchingTask]) -> bool:
+        """Answer every task; blocks while the servable runs. Never raises.
+
+        Returns whether all of them were run at once, without an error.
+        """
+        return self._process(tasks)
 
     def run_alone(self, task: BatchingTask, done: RunCallback) -> None:
         """Run a task that has the rows of a whole batch on the calling thread.
@@ -94,11 +97,12 @@ class BatchRuns:
             task.options.call.run_begins(requests=1, rows=task.rows)
         self._servable.run(task.feeds, self._fetches, task.options, ended)
 
-    def _process(self, tasks: Sequence[BatchingTask]) -> None:
+    def _process(self, tasks: Sequence[BatchingTask]) -> bool:
         started = self._clock.monotonic()
+        given = len(tasks)
         tasks = answer_given_up(answer_expired(self._without_late(tasks, started), started))
         if not tasks:
-            return
+            return False
         _tell_calls(tasks)
         result = self._shares_or_error(tasks, started)
         if not isinstance(result, ServingError):
@@ -106,13 +110,15 @@ class BatchRuns:
                 task.answer(_in_order_of(task.fetches, self._fetches, share))
             rows = sum(task.rows for task in tasks)
             self._run_times.learn(rows, self._clock.monotonic() - started)
-        elif len(tasks) > 1 and self._is_retried(result):
+            return len(tasks) == given
+        if len(tasks) > 1 and self._is_retried(result):
             middle = len(tasks) // 2
             self._process(tasks[:middle])
             self._process(tasks[middle:])
         else:
             for task in tasks:
                 task.answer(result)
+        return False
 
     def _without_late(self, tasks: Sequence[BatchingTask], now: float) -> Sequence[BatchingTask]:
         """Those that can be done in time, where deadlines are minded; the others are answered.

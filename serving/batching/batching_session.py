@@ -215,7 +215,9 @@ class BatchingServable(ServableWrapper):
         run_times = self._run_times[key.tensors]
         queue: TaskQueue[BatchingTask]
         if options.adaptive:
-            queue = AdaptiveQueue(options, split_task, run_times, _runs_at_once(self._servable))
+            at_least = _runs_at_once(self._servable)
+            at_most = partial(_most_at_once, self._servable, self._scheduler, self._share)
+            queue = AdaptiveQueue(options, split_task, run_times, at_least, at_most)
         else:
             queue = BatchQueue(options.queue, split_task, run_times)
         # Turns are TensorFlow Serving's unless priorities are honoured: nothing that others ask
@@ -246,6 +248,12 @@ class BatchingServable(ServableWrapper):
 def _runs_at_once(servable: Servable) -> int:
     """How many batches at the same time are no hindrance to one another."""
     return max_runs_of(servable) or len(instances_of(servable))
+
+
+def _most_at_once(servable: Servable, scheduler: SharedBatchScheduler, share: Share) -> int:
+    """How many batches at the same time there can be to any use."""
+    bounds = (scheduler.num_batch_threads, share.most, max_runs_of(servable))
+    return min(bound for bound in bounds if bound)
 
 
 def _names(tensors: Mapping[str, TensorInfo]) -> list[str]:

@@ -61,7 +61,7 @@ class Lane:
         self,
         number: int,
         queue: TaskQueue[Any],
-        process: Callable[[Sequence[Any]], None],
+        process: Callable[[Sequence[Any]], bool],
         place: Place,
         abandon: Callable[[Sequence[Any]], None] | None = None,
     ) -> None:

@@ -24,8 +24,11 @@ T = TypeVar("T")
 _SECONDS_TO_STOP = 10.0
 _SECONDS_BETWEEN_LOOKS = 5.0
 
-Process = Callable[[Sequence[T]], None]
-"""Does the work of one batch; called on a batch thread, which it may hold."""
+Process = Callable[[Sequence[T]], bool]
+"""Does the work of one batch; called on a batch thread, which it may hold.
+
+Returns whether all of it was run, so that the time this took says something of the next.
+"""
 
 
 class SharedQueue(Generic[T]):
@@ -119,6 +122,11 @@ class SharedBatchScheduler:
         for thread in ending:
             thread.join(max(0.0, until - self._clock.monotonic()))
         self._abandon_waiting()
+
+    @property
+    def num_batch_threads(self) -> int:
+        """How many threads there are to be."""
+        return self._threads.count
 
     def resize(self, num_batch_threads: int) -> None:
         """Have so many threads from now on; those too many end after their batch."""
@@ -288,8 +296,9 @@ class SharedBatchScheduler:
 
     def _process(self, lane: Lane, batch: Batch[Any]) -> None:
         tasks = batch.tasks
+        batch.succeeded = False
         try:
-            lane.process(tasks)
+            batch.succeeded = lane.process(tasks)
         except Exception:
             log.exception("a batch of %d tasks was not processed", len(tasks))
         finally:

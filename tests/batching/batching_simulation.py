@@ -16,7 +16,7 @@ from serving.batching.run_times import RunTimes
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of the requests answered in the second half of the time."""
+    """Of the requests whose runs began and ended in the second half of the time."""
 
     rate: float
     p50_seconds: float
@@ -28,8 +28,8 @@ class Simulation:
     """Runs single-row requests; ``run_seconds`` tells how long a batch of so many rows takes.
 
     Runs vary by some percent, and answers take about ``client_seconds`` until the same client's
-    next request is there. There are so many ``threads``; more batches at once than ``processors``
-    take longer in proportion.
+    next request is there. There are so many ``threads``; where more batches run at once than there
+    are ``processors``, they share them.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class Simulation:
         self._arrivals: list[tuple[float, int]] = []
         self._threads = threads
         self._processors = processors
-        self._running: list[tuple[float, int, Batch[tuple[float, int]], float]] = []
+        self._running: list[_Run] = []
+        self._worked_until = 0.0
         self._waits: list[float] = []
         self._sizes: list[int] = []
 
@@ -71,7 +72,7 @@ class Simulation:
         now = 0.0
         while now < seconds:
             arrival = self._arrivals[0][0] if self._arrivals else seconds
-            done = self._running[0][0] if self._running else math.inf
+            done = self._next_end()
             idle = len(self._running) < self._threads
             begin = max(now, self._queue.ready_at) if idle else math.inf
             if arrival <= min(done, begin):
@@ -93,19 +94,45 @@ class Simulation:
         )
 
     def _begin_run(self, now: float) -> None:
+        self._work(now)
         batch = self._queue.take(now)
-        takes = self._run_seconds(batch.size) * (1 + 0.1 * abs(self._random.gauss(0, 1)))
-        takes *= max(1, (len(self._running) + 1) / self._processors)
-        heappush(self._running, (now + takes, next(self._count), batch, takes))
+        work = self._run_seconds(batch.size) * (1 + 0.1 * abs(self._random.gauss(0, 1)))
+        self._running.append(_Run(work, now, batch))
 
     def _end_of_run(self, now: float, counted_from: float, client_seconds: float) -> None:
-        _, _, batch, took = heappop(self._running)
-        self._run_times.learn(batch.size, took)
-        self._queue.processed(batch, now)
-        if now > counted_from:
-            self._sizes.append(batch.size)
-            self._waits.extend(now - since for since, _ in batch.tasks)
-        for _, client in batch.tasks:
+        self._work(now)
+        run = min(self._running, key=lambda run: run.work)
+        self._running.remove(run)
+        self._run_times.learn(run.batch.size, now - run.began)
+        self._queue.processed(run.batch, now)
+        if run.began > counted_from:
+            self._sizes.append(run.batch.size)
+            self._waits.extend(now - since for since, _ in run.batch.tasks)
+        for _, client in run.batch.tasks:
             if client >= 0:
                 again = now + client_seconds * self._random.uniform(0.5, 1.5)
                 heappush(self._arrivals, (again, client))
+
+    def _work(self, now: float) -> None:
+        done = (now - self._worked_until) * self._pace
+        for run in self._running:
+            run.work -= done
+        self._worked_until = now
+
+    def _next_end(self) -> float:
+        left = min((run.work for run in self._running), default=math.inf)
+        return self._worked_until + max(0.0, left) / self._pace
+
+    @property
+    def _pace(self) -> float:
+        """What of a processor each batch has."""
+        return min(1.0, self._processors / max(1, len(self._running)))
+
+
+@dataclass(eq=False)
+class _Run:
+    """A batch under way; ``work`` is what is left, in seconds of one processor."""
+
+    work: float
+    began: float
+    batch: Batch[tuple[float, int]]

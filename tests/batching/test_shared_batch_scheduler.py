@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from waiting import WAIT_SECONDS, await_
 
 from serving.batching.adaptive_queue import AdaptiveQueue
-from serving.batching.batch_queue import Batch, BatchQueue, Split
+from serving.batching.batch_queue import BatchQueue, Entry, Split
 from serving.batching.batching_options import (
     Admission,
     BatchingOptions,
@@ -657,17 +657,38 @@ def test_the_wait_for_batches_that_run_one_at_a_time_is_not_shared_by_the_thread
     run_times.learn(2, 1.0)
     scheduler = SharedBatchScheduler(SchedulerOptions(16), clock)
     options = BatchingOptions(QueueOptions(max_batch_size=2), adaptive=True)
+
+    def process(_tasks: Sequence[str]) -> bool:
+        run_times.learn(2, 1.0)
+        clock.advance(1.0)
+        return True
+
     queue: SharedQueue[str] = scheduler.add_queue(
         AdaptiveQueue(options, not_split, run_times),
-        lambda _: run_times.learn(2, 1.0),
+        process,
         Place(admission=Admission()),
     )
-    queue.enqueue("a", 1, NEVER)
-    assert scheduler.run_once()  # the size is chosen
+    for _ in range(6):
+        queue.enqueue("a", 1, NEVER)
+    while queue.waiting_rows():  # the size is found
+        scheduler.run_once()
+        clock.advance(1.0)
     for _ in range(6):
         queue.enqueue("b", 1, NEVER)
     with pytest.raises(ResourceExhausted, match="wait for about 3 s"):
         queue.enqueue("c", 1, clock.monotonic() + 3.5)
+
+
+def find_that_two_rows_pay(queue: AdaptiveQueue[str]) -> None:
+    """A second for one batch of any size."""
+    for ticket in range(8):
+        queue.add(Entry(ticket, "a", 1), 0.0)
+    now = 0.0
+    while not queue.is_empty:
+        batch = queue.take(now)
+        now += 1.0
+        queue.processed(batch, now)
+    assert queue.most_at_once == 1
 
 
 def test_one_that_has_to_wait_for_its_queues_only_batch_is_not_thought_to_begin_at_once():
@@ -678,11 +699,11 @@ def test_one_that_has_to_wait_for_its_queues_only_batch_is_not_thought_to_begin_
     with threads(2, clock) as scheduler:
         options = BatchingOptions(QueueOptions(max_batch_size=2), adaptive=True)
         adaptive: AdaptiveQueue[str] = AdaptiveQueue(options, not_split, run_times)
-        adaptive.processed(Batch(), clock.monotonic())  # the size is chosen
+        find_that_two_rows_pay(adaptive)
         queue: SharedQueue[str] = scheduler.add_queue(
             adaptive, model.process, Place(admission=Admission(500_000))
         )
-        queue.enqueue("a", 1, NEVER)
+        queue.enqueue("a", 2, NEVER)
         model.await_held()
         await_(lambda: scheduler._threads.any_idle)
         with pytest.raises(ResourceExhausted, match="wait for about 1 s"):
