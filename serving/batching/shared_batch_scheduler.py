@@ -30,6 +30,9 @@ Process = Callable[[Sequence[T]], bool]
 Returns whether all of it was run, so that the time this took says something of the next.
 """
 
+Abandon = Callable[[Sequence[T]], None]
+"""Gets the tasks that are not to be processed any more."""
+
 
 class SharedQueue(Generic[T]):
     """One queue of a scheduler, for those who put tasks into it. Thread-safe."""
@@ -140,7 +143,7 @@ class SharedBatchScheduler:
         queue: TaskQueue[T],
         process: Process[T],
         place: Place | None = None,
-        abandon: Process[T] | None = None,
+        abandon: Abandon[T] | None = None,
     ) -> SharedQueue[T]:
         """Serve a queue, which is the scheduler's from now on; the last in turn.
 
