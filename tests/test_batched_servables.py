@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from serving.batched_servables import BatchedServables
 from serving.config.batching_parameters import read_batching
-from serving.core.servable import Servable
+from serving.core.clock import SystemClock
+from serving.core.errors import ServingError, Unavailable
+from serving.core.servable import Outputs, RunOptions, Servable
 from serving.core.servable_id import ServableId
 from serving.loaders.instances import InstancesServable
 from serving.testing import FakeClock, FakeServable
@@ -63,6 +69,29 @@ def test_priorities_matter_no_more_once_the_last_version_that_honours_them_is_un
     honouring[1].close()
     assert told[-1] is False
     plain.close()
+
+
+def test_the_end_is_not_held_up_by_a_model_that_hangs_once_the_grace_is_over(tmp_path: Path):
+    hangs, gate = threading.Event(), threading.Event()
+
+    def hang(feeds: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        hangs.set()
+        assert gate.wait(60)
+        return {"y:0": feeds["x:0"]}
+
+    parameters = tmp_path / "parameters"
+    parameters.write_text("num_batch_threads { value: 1 } max_batch_size { value: 1 }")
+    batched = BatchedServables(read_batching(str(parameters), per_version=False), SystemClock())
+    queued: list[Outputs | ServingError] = []
+    with ExitStack() as running:
+        batched.start(0, running, grace_left=lambda: -1.0)
+        servable = wrapped(batched, tmp_path / "m" / "1", FakeServable(hang))
+        servable.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(), lambda _: None)
+        assert hangs.wait(60)
+        servable.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(), queued.append)
+    assert [type(result) for result in queued] == [Unavailable]
+    gate.set()
+    servable.close()
 
 
 def test_fewer_threads_than_instances_are_logged_also_where_a_reload_makes_them_so(
