@@ -16,7 +16,7 @@ from serving.loaders.input_check import as_bytes
 from serving.loaders.signature_file import DeclaredSignature
 
 PREDICT = "predict"
-_PROBED_ROWS = 2  # one would not tell rows from what is single anyway
+_PROBED_ROWS = 2  # some estimators take a single row for a mistake
 
 
 def check_device(servable_id: ServableId, device: Device | None) -> None:
