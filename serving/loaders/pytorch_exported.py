@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,11 +26,15 @@ _ANY_BATCH = 2
 """Programs that were exported with sizes from 2 upwards take 0 and 1 as well."""
 
 
+_loading = threading.Lock()
+"""PyTorch keeps what it is deserializing in a global variable."""
 _NO_LIMITS = (0, math.inf)
 
 
 def load_exported(file: Path, device: torch.device) -> PyTorchProgram:
     """The program on the device, with the names, types and shapes that it was exported with.
+
+    Thread-safe: one program is loaded at a time.
 
     Inputs are called as torch.export calls its placeholders, which is as the parameters of
     ``forward``. Outputs are called by their keys where they are a dict, else ``output_0``,
@@ -37,12 +42,15 @@ def load_exported(file: Path, device: torch.device) -> PyTorchProgram:
     InvalidArgument for a file that is not safe to read or has other inputs and outputs than
     tensors, and what PyTorch raises.
     """
-    with file.open("rb") as content:
+    with _loading, file.open("rb") as content:
         check_exported(content)
         content.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            exported = torch.export.load(content)
+            return _program(torch.export.load(content), device)
+
+
+def _program(exported: ExportedProgram, device: torch.device) -> PyTorchProgram:
     signature = signature_of(exported)
     shapes = dict(_input_shapes(exported))
     exported = move_to_device_pass(exported, device)

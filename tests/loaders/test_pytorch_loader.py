@@ -9,6 +9,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,15 @@ def test_after_close_the_memory_is_free(tmp_path: Path):
     servable.close()
     gc.collect()
     assert program() is None
+
+
+def test_versions_may_be_loaded_at_the_same_time(tmp_path: Path):
+    """PyTorch itself loads one exported program at a time only."""
+    file = models.export(tmp_path / "model.pt2", models.Same(), {"x": torch.ones(3)})
+    with ThreadPoolExecutor(4) as loading:
+        servables = list(loading.map(load, [file] * 12))
+    for servable in servables:
+        assert run_and_wait(servable, {"x": ROWS}, ["output_0"])[0].tolist() == [0, 1, 2]
 
 
 def test_the_estimate_is_an_upper_bound_by_the_file(tmp_path: Path):
