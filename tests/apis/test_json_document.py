@@ -225,7 +225,7 @@ MEMBERS = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     pairs=st.lists(st.tuples(st.sampled_from(["a", "b", "é"]), MEMBERS), max_size=3),
     after=st.sampled_from(["", " ", "}", "x"]),

@@ -144,7 +144,7 @@ def test_other_archives_are_refused_with_the_reason(archive, reason):
     assert reason in refused.value.message
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_file_with_something_broken_is_read_or_refused_and_nothing_else(data):
     archive = data.draw(st.booleans())

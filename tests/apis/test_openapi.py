@@ -149,7 +149,6 @@ def port(api):
 
 QUICK = settings(
     max_examples=12,
-    deadline=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -23,7 +23,7 @@ from serving.core.errors import Internal, InvalidArgument
 from serving.core.models import ModelSpec
 
 every_type = pytest.mark.parametrize("dtype", VALUE_TYPES, ids=lambda dtype: dtype.label)
-fuzz = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+fuzz = settings(database=None, suppress_health_check=list(HealthCheck))
 
 
 def request(array=None, *, name="m", version=None, output_filter=(), as_content=False, **inputs):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zstandard
 from fake_models import FakeModels
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rest_exchange import ask
 
@@ -21,7 +21,7 @@ from serving.core.dtypes import DType, dtype_of
 from serving.core.servable import DEFAULT_SIGNATURE, Signature, TensorInfo
 from serving.testing import FakeServable, InlineExecutor
 
-EXAMPLES = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings(max_examples=200)
 CLIENTS_MISTAKE = {400, 404, 413, 501}
 DTYPES = [DType.FLOAT, DType.INT8, DType.INT64, DType.UINT64, DType.BOOL, DType.STRING, DType.HALF]
 

@@ -16,7 +16,7 @@ from serving.apis.tensorflow_serving.tensor_codec import TensorMap, decode_tenso
 from serving.core.dtypes import DType, numpy_dtype
 from serving.core.errors import InvalidArgument
 
-quick = settings(deadline=None, max_examples=40, database=None)
+quick = settings(max_examples=40, database=None)
 WITHOUT_VALUES = (DType.INVALID, DType.RESOURCE, DType.VARIANT)
 VALUE_TYPES = [dtype for dtype in DType if dtype not in WITHOUT_VALUES]
 every_type = pytest.mark.parametrize("dtype", VALUE_TYPES, ids=lambda dtype: dtype.label)

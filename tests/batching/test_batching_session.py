@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.batching import batching_session
@@ -153,7 +153,6 @@ def test_many_requests_are_one_run_and_each_gets_its_own_rows():
     assert recorder.rows == [4]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 6), max_size=20),
     st.booleans(),
@@ -516,7 +515,6 @@ def test_a_batch_is_retried_in_halves_so_that_only_requests_at_fault_fail(failur
     assert recorder.rows == [10, 4, 6, 2, 1, 1, 4]
 
 
-@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=20))
 def test_retries_are_bounded_whoever_is_at_fault(at_fault: list[bool]):
     recorder = Poisoned(InvalidArgument("x < 0"))

@@ -233,7 +233,7 @@ def check_against_the_rules(
     ] == texts
 
 
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(all_rules(), all_arrivals(), ALL_RUN_MICROS)
 def test_the_same_batches_at_the_same_times_as_by_the_rules(
     rules: Rules, arrivals: list[Arrival], run_micros: list[int]
@@ -244,9 +244,7 @@ def test_the_same_batches_at_the_same_times_as_by_the_rules(
 # `scripts/test --slow tests/batching/test_fixed_mode_rules.py`
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@settings(
-    deadline=None, max_examples=20_000, derandomize=False, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=20_000, derandomize=False, suppress_health_check=list(HealthCheck))
 @given(all_rules(), all_arrivals(), ALL_RUN_MICROS)
 def test_the_same_batches_for_very_many_arrivals(
     rules: Rules, arrivals: list[Arrival], run_micros: list[int]

@@ -153,7 +153,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(queue_options(), min_size=1, max_size=4), EVENTS)
 def test_the_same_batches_in_the_same_order_as_the_plainest_model(
     queues: list[QueueOptions], events: list[tuple[str, int, int]]

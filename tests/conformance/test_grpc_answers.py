@@ -33,6 +33,7 @@ from stock_clients import (
 )
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2
+from waiting import WAIT_SECONDS
 
 from serving.testing import running_server
 
@@ -464,7 +465,7 @@ def test_reflection_describes_the_methods(client: Client, service: str, request_
     request = reflection_pb2.ServerReflectionRequest(
         file_containing_symbol=f"tensorflow.serving.{service}"
     )
-    (answer,) = stub.ServerReflectionInfo(iter([request]), timeout=30)
+    (answer,) = stub.ServerReflectionInfo(iter([request]), timeout=WAIT_SECONDS)
     described = b"".join(answer.file_descriptor_response.file_descriptor_proto)
     assert request_ in described
 
@@ -473,14 +474,14 @@ def reflected_services(port: int) -> list[str]:
     with client_of(port) as client:
         stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
         request = reflection_pb2.ServerReflectionRequest(list_services="")
-        (answer,) = stub.ServerReflectionInfo(iter([request]), timeout=30)
+        (answer,) = stub.ServerReflectionInfo(iter([request]), timeout=WAIT_SECONDS)
     return sorted(service.name for service in answer.list_services_response.service)
 
 
 @pytest.mark.parametrize("key", ["", "ModelService", "PredictionService"])
 def test_health_is_serving_where_the_flag_says_so(content_client: Client, key: str) -> None:
     health = health_pb2_grpc.HealthStub(content_client.channel)
-    answer = health.Check(health_pb2.HealthCheckRequest(service=key), timeout=30)
+    answer = health.Check(health_pb2.HealthCheckRequest(service=key), timeout=WAIT_SECONDS)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -488,14 +489,14 @@ def test_health_is_listed_and_knows_no_other_key(content_client: Client, other_p
     assert "grpc.health.v1.Health" in reflected_services(other_port)
     health = health_pb2_grpc.HealthStub(content_client.channel)
     with pytest.raises(grpc.RpcError) as caught:
-        health.Check(health_pb2.HealthCheckRequest(service="none"), timeout=30)
+        health.Check(health_pb2.HealthCheckRequest(service="none"), timeout=WAIT_SECONDS)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_health_is_not_offered_without_the_flag(client: Client) -> None:
     health = health_pb2_grpc.HealthStub(client.channel)
     with pytest.raises(grpc.RpcError) as caught:
-        health.Check(health_pb2.HealthCheckRequest(), timeout=30)
+        health.Check(health_pb2.HealthCheckRequest(), timeout=WAIT_SECONDS)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -518,5 +519,5 @@ def test_channel_arguments_are_honoured(content_client: Client) -> None:
 @pytest.mark.parametrize("service", ["/tensorflow.serving.SessionService/SessionRun", "/a.B/C"])
 def test_what_is_not_served_is_unimplemented(client: Client, service: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        client.channel.unary_unary(service)(b"", timeout=30)
+        client.channel.unary_unary(service)(b"", timeout=WAIT_SECONDS)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
