@@ -337,6 +337,7 @@ def test_workers_end_with_a_supervisor_that_is_killed(place: Path) -> None:
         await_(lambda: not any(is_alive(pid) for pid in pids), lambda: running.log)
 
 
+@pytest.mark.timeout(300)  # a server starts, and then another worker
 def test_a_worker_that_hangs_is_killed_and_replaced(place: Path) -> None:
     monitoring = place / "monitoring.config"
     monitoring.write_text("prometheus_config { enable: true }")
