@@ -91,6 +91,14 @@ def test_only_what_may_be_compressed_varies(api):
     assert not {"vary", "content-encoding"} & small.headers.keys()
 
 
+@pytest.mark.parametrize("accepted", ["gzip, deflate", "gzip, deflate, br, zstd", "*"])
+def test_a_small_answer_is_not_compressed_for_clients_that_ask_for_it_by_themselves(api, accepted):
+    """As python-requests does with every call: the answer of half plus two is the same to it."""
+    plain = ask(api, "POST", TARGET, SMALL)
+    response = ask(api, "POST", TARGET, SMALL, {"Accept-Encoding": accepted})
+    assert (response.headers, response.body) == (plain.headers, plain.body)
+
+
 @pytest.mark.parametrize("end", [1, -1])
 @pytest.mark.parametrize("frames", [1, 2])
 def test_a_zstd_body_that_is_cut_short_is_refused(api, frames, end):
