@@ -11,6 +11,7 @@ from serving.loaders.platform_table import PLATFORMS
 ROOT = Path(__file__).parent.parent
 TOOLS = {"grpcio-tools", "pytest"}
 PLATFORMS_WITH_AN_EXTRA = {row.extra for row in PLATFORMS.values() if row.extra}
+LARGE = {"catboost", "lightgbm", "sklearn", "torch", "xgboost"}
 WITHOUT_TENSORFLOW = {"onnx", "tflite"}
 OTHER_CODE_WITH_AN_EXTRA = {"channelz", "otel"}
 
@@ -25,10 +26,17 @@ def test_requirements_are_what_the_package_runs_with_and_the_named_tools():
     tools = {line for line in requirement_lines() if re.match(r"[\w-]+", line)[0] in TOOLS}
     assert len(tools) == len(TOOLS)
     extras = project["optional-dependencies"]
-    names = PLATFORMS_WITH_AN_EXTRA | OTHER_CODE_WITH_AN_EXTRA
+    names = (PLATFORMS_WITH_AN_EXTRA | OTHER_CODE_WITH_AN_EXTRA) - LARGE
     optional = {line for name in names for line in extras[name]}
     assert set(requirement_lines()) - tools == set(project["dependencies"]) | optional
     assert next(line for line in tools if "pytest" in line) in extras["test"]
+
+
+def test_large_libraries_of_platforms_have_a_file_of_their_own():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    expected = {line for name in LARGE for line in project["optional-dependencies"][name]}
+    assert LARGE <= PLATFORMS_WITH_AN_EXTRA
+    assert set(requirement_lines("requirements-platforms.txt")) == expected
 
 
 def test_without_tensorflow_it_is_the_same_with_the_formats_that_models_are_converted_to():

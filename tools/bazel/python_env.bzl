@@ -1,7 +1,7 @@
 """Bazel around a Python environment that is already there: nothing is downloaded.
 
 @python_env is a toolchain of the interpreter that $MODEL_SERVER_PYTHON names, else of the python3 on
-PATH. @pypi has a label for every line of requirements.txt, the ones that pip.parse would make; the
+PATH. @pypi has a label for every line of the files of requirements, the ones that pip.parse would make; the
 environment's site-packages provide the code.
 """
 
@@ -45,7 +45,7 @@ _NAMES = {names}
 def requirement(name):
     name = name.lower().replace("-", "_").replace(".", "_")
     if name not in _NAMES:
-        fail(name + " is not in requirements.txt")
+        fail(name + " is in none of the files of requirements")
     return "@pypi//" + name
 """
 
@@ -74,7 +74,9 @@ def _name_of(line):
     return line.lower().replace("-", "_").replace(".", "_")
 
 def _environment_requirements_impl(repository_ctx):
-    lines = repository_ctx.read(repository_ctx.attr.requirements).splitlines()
+    lines = []
+    for file in repository_ctx.attr.requirements:
+        lines += repository_ctx.read(file).splitlines()
     names = [name for name in [_name_of(line) for line in lines] if name]
     for name in names:
         repository_ctx.file(name + "/BUILD.bazel", _LIBRARY.format(name = name))
@@ -83,5 +85,5 @@ def _environment_requirements_impl(repository_ctx):
 
 environment_requirements = repository_rule(
     implementation = _environment_requirements_impl,
-    attrs = {"requirements": attr.label(allow_single_file = True, mandatory = True)},
+    attrs = {"requirements": attr.label_list(allow_files = True, mandatory = True)},
 )
