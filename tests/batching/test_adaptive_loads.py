@@ -95,7 +95,7 @@ def test_where_batches_bring_nothing_the_slowest_answers_come_as_without_batchin
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize("share", [0.5, 0.8])
 def test_requests_that_come_at_random_wait_no_longer_than_with_the_best_setting_by_hand(
     model: str, machine: str, share: float
 ):
