@@ -74,11 +74,8 @@ def merged(
     return {name: _merged_tensor(columns[name], shapes[name], size, empty) for name in columns}
 
 
-def split_outputs(outputs: Outputs, sizes: Sequence[int], size: int) -> list[list[np.ndarray]]:
-    """For each task its rows of every output, as views; rows beyond the sum are dropped.
-
-    Raises FailedPrecondition for an output that does not have ``size`` rows.
-    """
+def check_outputs(outputs: Outputs, size: int) -> None:
+    """Raises FailedPrecondition for an output that does not have ``size`` rows."""
     for output in outputs:
         if output.ndim == 0:
             raise FailedPrecondition("Batched output tensor has 0 dimensions")
@@ -87,6 +84,10 @@ def split_outputs(outputs: Outputs, sizes: Sequence[int], size: int) -> list[lis
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th "
                 "dimension sizes of the input tensors"
             )
+
+
+def split_outputs(outputs: Outputs, sizes: Sequence[int]) -> list[list[np.ndarray]]:
+    """For each task its rows of every output, as views; rows beyond the sum are dropped."""
     shares, start = [], 0
     for rows in sizes:
         shares.append([output[start : start + rows] for output in outputs])

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from serving.batching.batch import merged, rounded_size, split_outputs
+from serving.batching.batch import check_outputs, merged, rounded_size, split_outputs
 from serving.batching.batch_listener import BatchFormed, BatchListener, unheard
 from serving.batching.batching_options import BatchingOptions
 from serving.batching.batching_task import (
@@ -83,8 +83,8 @@ class BatchRuns:
         def ended(result: Outputs | ServingError) -> None:
             if not isinstance(result, ServingError):
                 try:
-                    (share,) = self._shares(result, [task.rows], task.rows)
-                    result = _in_order_of(task.fetches, self._fetches, share)
+                    self._check_shares(result, task.rows)
+                    result = _in_order_of(task.fetches, self._fetches, result)
                 except ServingError as error:
                     result = error
                 except Exception:  # outputs that are no arrays, which no call is to wait for
@@ -175,9 +175,13 @@ class BatchRuns:
         return self._shares(outputs, sizes, size)
 
     def _shares(self, outputs: Outputs, sizes: Sequence[int], size: int) -> list[list[np.ndarray]]:
+        self._check_shares(outputs, size)
+        return split_outputs(outputs, sizes)
+
+    def _check_shares(self, outputs: Outputs, size: int) -> None:
         if len(outputs) != len(self._fetches):
             raise Internal("Wrong number of batched output tensors")
-        return split_outputs(outputs, sizes, size)
+        check_outputs(outputs, size)
 
     def _tell(self, tasks: Sequence[BatchingTask], size: int, started: float) -> None:
         if self._on_batch is not unheard:
@@ -210,5 +214,7 @@ def _latest_deadline(tasks: Sequence[BatchingTask]) -> float | None:
 def _in_order_of(
     wanted: Sequence[str], fetched: Sequence[str], outputs: Sequence[np.ndarray]
 ) -> Outputs:
+    if len(wanted) == 1:  # and so is what was fetched
+        return outputs
     by_name = dict(zip(fetched, outputs, strict=True))
     return [by_name[name] for name in wanted]

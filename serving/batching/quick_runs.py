@@ -26,6 +26,9 @@ _MOST_TASKS_BETWEEN_TRIES = 4096
 _TASKS_OF_A_TRY = 8
 """The first run on another thread, beside batches that are under way, says little of the next."""
 
+_RUNS_OF_A_VERDICT = 8
+"""To time what is quick anyway and to decide again would take as long as some models do."""
+
 
 class QuickRuns:
     """Says which tasks of an adaptive queue are better run at once, and runs them.
@@ -49,6 +52,8 @@ class QuickRuns:
         self._alone = RunTimes()
         self._until_try = self._between_tries = _FIRST_TASKS_BETWEEN_TRIES
         self._quick_in_a_row = 0
+        self._verdicts: dict[int, bool] = {}  # by rows, until something is learned
+        self._until_learning = 0
 
     def takes(self, rows: int) -> bool:
         """Whether a task of so many rows is to be run by :meth:`run`."""
@@ -74,14 +79,27 @@ class QuickRuns:
             if seconds > _QUICK_SECONDS and self._are_quick(task.rows):
                 self._doubt()
             elif not isinstance(result, ServingError):  # errors are quick, whatever runs are
-                self._alone.learn(task.rows, seconds)
-                self._quick_in_a_row += 1
+                self._learn(task.rows, seconds)
             task.answer(result)
 
         self._run(task, done)
 
+    def _learn(self, rows: int, seconds: float) -> None:
+        self._quick_in_a_row += 1
+        self._until_learning -= 1
+        if self._until_learning < 0 or not self._are_quick(rows):
+            self._until_learning = _RUNS_OF_A_VERDICT - 1
+            self._alone.learn(rows, seconds)
+            self._verdicts = {}
+
     def _are_quick(self, rows: int) -> bool:
-        """Whether runs of just this size are known to be."""
+        """Whether runs of just this size are known to be, as of lately."""
+        verdict = self._verdicts.get(rows)
+        if verdict is None:
+            verdict = self._verdicts[rows] = self._decide(rows)
+        return verdict
+
+    def _decide(self, rows: int) -> bool:
         if not self._alone.knows(rows):
             return False
         most = min(_QUICK_SECONDS, _SHARE_OF_A_BATCH * self._batches.expected(rows))
@@ -90,6 +108,7 @@ class QuickRuns:
     def _doubt(self) -> None:
         """Forget what was known, until the next try; that is soon where this is rare."""
         self._alone = RunTimes()
+        self._verdicts = {}
         if self._quick_in_a_row >= self._between_tries:
             self._until_try = self._between_tries = _FIRST_TASKS_BETWEEN_TRIES
         else:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from serving.batching.batch import (
+    check_outputs,
     joined_outputs,
     merged,
     rounded_size,
@@ -204,7 +205,7 @@ def test_what_can_be_padded(shapes: list[tuple[int, ...]]):
 
 def test_outputs_are_split_into_views_and_the_rest_is_dropped():
     output = np.arange(8).reshape(4, 2)
-    shares = split_outputs([output], [1, 0, 2], 4)
+    shares = split_outputs([output], [1, 0, 2])
     assert [share[0].tolist() for share in shares] == [[[0, 1]], [], [[2, 3], [4, 5]]]
     assert all(np.shares_memory(share[0], output) for share in (shares[0], shares[2]))
 
@@ -222,7 +223,7 @@ def test_outputs_are_split_into_views_and_the_rest_is_dropped():
 )
 def test_an_output_without_the_batchs_rows_is_refused(output: np.ndarray, text: str):
     with pytest.raises(FailedPrecondition) as raised:
-        split_outputs([np.zeros(3), np.asarray(output)], [1, 2], 3)
+        check_outputs([np.zeros(3), np.asarray(output)], 3)
     assert raised.value.message == text
 
 
