@@ -28,6 +28,10 @@ class _Place(NamedTuple):
     filename_prefix: str
 
 
+_MAY_BE_SAVED_MODELS = ("tensorflow", "")
+"""Platforms whose calls are logged with tags; a model of no named platform has that of its files."""
+
+
 class ServerRequestLogger:
     """Keeps :attr:`loggers` as the configuration in force has them.
 
@@ -109,7 +113,7 @@ class ServerRequestLogger:
             self._options,
             self._collectors[place],
             self._writer.put,
-            saved_model_tags=self._tags if platform == "tensorflow" else (),
+            saved_model_tags=self._tags if platform in _MAY_BE_SAVED_MODELS else (),
             clock=self._clock,
         )
 

@@ -129,11 +129,16 @@ def test_json_lines_hold_the_same_record(tmp_path: Path, logs: Logs):
     assert first["log_metadata"]["model_spec"]["name"] == "m"
 
 
-def test_tags_are_those_of_saved_models_only(tmp_path: Path, logs: Logs):
-    logs.apply(model(logging(tmp_path), platform="onnx"))
+@pytest.mark.parametrize(
+    ("platform", "tags"), [("tensorflow", ["serve"]), ("", ["serve"]), ("onnx", [])]
+)
+def test_tags_are_those_of_what_may_be_saved_models(
+    tmp_path: Path, logs: Logs, platform: str, tags: list[str]
+):
+    logs.apply(model(logging(tmp_path), platform=platform))
     logs.by_model["m"].log(CALL)
     logs.stop()
-    assert list(records(tmp_path)[0].log_metadata.saved_model_tags) == []
+    assert list(records(tmp_path)[0].log_metadata.saved_model_tags) == tags
 
 
 def test_models_without_logging_or_with_a_rate_of_0_have_no_logger(tmp_path: Path, logs: Logs):
