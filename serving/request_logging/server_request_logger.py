@@ -29,7 +29,7 @@ class _Place(NamedTuple):
 
 
 _MAY_BE_SAVED_MODELS = ("tensorflow", "")
-"""Platforms whose calls are logged with tags; a model of no named platform has that of its files."""
+"""Platforms whose calls are logged with tags; where none is named, the files tell which it is."""
 
 
 class ServerRequestLogger:
