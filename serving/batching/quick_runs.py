@@ -18,11 +18,17 @@ _SHARE_OF_A_BATCH = 0.6
 _QUICK_SECONDS = 400e-6
 """On a busy machine even a quick run takes a while; on an idle one the share alone decides."""
 
+_MOST_MEAN_SECONDS = 0.001
+_WEIGHT_IN_THE_MEAN = 1 / 64
+"""A busy machine interrupts single runs, for much longer than they take, which says nothing; but
+all that take long together are not to hold up the caller for more than some 60 ms."""
+
 _WORTH_A_TRY_SECONDS = 0.002
-"""For a batch, which is timed with its answers; the thread that tries may carry every call."""
+"""For the shortest batch, timed with its answers; the thread that tries may carry every call."""
 
 _FIRST_TASKS_BETWEEN_TRIES = 16
 _MOST_TASKS_BETWEEN_TRIES = 4096
+_QUICK_FOR_LONG = 1024
 _TASKS_OF_A_TRY = 8
 """The first run on another thread, beside batches that are under way, says little of the next."""
 
@@ -34,9 +40,10 @@ class QuickRuns:
     """Says which tasks of an adaptive queue are better run at once, and runs them.
 
     So are those that take much less time alone than a batch of as many rows, which is the same run
-    and what batching adds to it. Now and then a few tasks are run where they come, unless batches
-    of their size take long; the times of those that succeed decide over those that follow. Tries
-    become rarer. One that takes long after all sends those after it into batches until the next.
+    and what batching adds to it, and no more for a row than the best batches. Now and then a few
+    tasks are run where they come, unless batches of their size always take long; the times of those
+    that succeed decide over those that follow. Tries become rarer. Runs that take long after all,
+    in the mean, send those after them into batches until the next try.
     Thread-safe as far as RunTimes is: a task that is counted wrong does not matter.
     """
 
@@ -52,7 +59,8 @@ class QuickRuns:
         self._alone = RunTimes()
         self._until_try = self._between_tries = _FIRST_TASKS_BETWEEN_TRIES
         self._quick_in_a_row = 0
-        self._verdicts: dict[int, bool] = {}  # by rows, until something is learned
+        self._mean_seconds = 0.0
+        self._known_quick: set[int] = set()  # rows, until something is learned
         self._until_learning = 0
 
     def takes(self, rows: int) -> bool:
@@ -66,9 +74,7 @@ class QuickRuns:
             return False
         if self._until_try <= -_TASKS_OF_A_TRY:
             self._try_more_rarely()
-        return (
-            self._batches.knows(rows) and 0 < self._batches.expected(rows) <= _WORTH_A_TRY_SECONDS
-        )
+        return self._batches.shortest(rows) <= _WORTH_A_TRY_SECONDS
 
     def run(self, task: BatchingTask) -> None:
         """Run and answer it here, and learn how long it took without the answer."""
@@ -76,7 +82,8 @@ class QuickRuns:
 
         def done(result: Outputs | ServingError) -> None:
             seconds = self._clock.monotonic() - started
-            if seconds > _QUICK_SECONDS and self._are_quick(task.rows):
+            self._mean_seconds += _WEIGHT_IN_THE_MEAN * (seconds - self._mean_seconds)
+            if self._mean_seconds > _MOST_MEAN_SECONDS:
                 self._doubt()
             elif not isinstance(result, ServingError):  # errors are quick, whatever runs are
                 self._learn(task.rows, seconds)
@@ -90,26 +97,34 @@ class QuickRuns:
         if self._until_learning < 0 or not self._are_quick(rows):
             self._until_learning = _RUNS_OF_A_VERDICT - 1
             self._alone.learn(rows, seconds)
-            self._verdicts = {}
+            self._known_quick = set()
 
     def _are_quick(self, rows: int) -> bool:
         """Whether runs of just this size are known to be, as of lately."""
-        verdict = self._verdicts.get(rows)
-        if verdict is None:
-            verdict = self._verdicts[rows] = self._decide(rows)
-        return verdict
+        if rows in self._known_quick:
+            return True
+        if self._decide(rows):
+            self._known_quick.add(rows)
+            return True
+        return False
 
     def _decide(self, rows: int) -> bool:
         if not self._alone.knows(rows):
             return False
-        most = min(_QUICK_SECONDS, _SHARE_OF_A_BATCH * self._batches.expected(rows))
-        return 0 < self._alone.expected(rows) <= most
+        alone = self._alone.expected(rows)
+        most = min(
+            _QUICK_SECONDS,
+            _SHARE_OF_A_BATCH * self._batches.expected(rows),
+            self._batches.least_for_a_row() * max(1, rows),
+        )
+        return 0 < alone <= most
 
     def _doubt(self) -> None:
         """Forget what was known, until the next try; that is soon where this is rare."""
         self._alone = RunTimes()
-        self._verdicts = {}
-        if self._quick_in_a_row >= self._between_tries:
+        self._known_quick = set()
+        self._mean_seconds = 0.0
+        if self._quick_in_a_row >= max(self._between_tries, _QUICK_FOR_LONG):
             self._until_try = self._between_tries = _FIRST_TASKS_BETWEEN_TRIES
         else:
             self._try_more_rarely()

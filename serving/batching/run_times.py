@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 _WEIGHT_OF_A_SHORTER = 0.5
 _WEIGHT_OF_A_LONGER = 0.125
 _MOST_GROWTH_AT_ONCE = 4.0
+_GROWTH_OF_THE_SHORTEST = 1.01  # with every batch, since models and machines change
 
 
 class RunTimes:
@@ -36,6 +38,18 @@ class RunTimes:
         """Whether a batch of about this size has been run."""
         return _power(size) in self._known
 
+    def shortest(self, size: int) -> float:
+        """Seconds that the quickest batch took lately of those with at least about so many rows;
+        inf where none was run.
+        """
+        least = _power(size)
+        shortest = (each.shortest for power, each in self._known.items() if power >= least)
+        return min(shortest, default=math.inf)
+
+    def least_for_a_row(self) -> float:
+        """Seconds of a row in batches of the size that is best for them; inf where none is known."""
+        return min((each.seconds / each.size for each in self._known.values()), default=math.inf)
+
     def expected(self, size: int) -> float:
         """Seconds that ``size`` rows will take; 0 while nothing is known.
 
@@ -54,16 +68,17 @@ class RunTimes:
 
 
 class _Mean:
-    """The weighted mean of sizes that count as one, and of their times."""
+    """The weighted mean of sizes that count as one, and of their times; the shortest of these."""
 
-    __slots__ = ("_learned", "seconds", "size")
+    __slots__ = ("_learned", "seconds", "shortest", "size")
 
     def __init__(self, size: int, seconds: float) -> None:
         self.size: float = size
-        self.seconds = seconds
+        self.seconds = self.shortest = seconds
         self._learned = 1
 
     def learn(self, size: int, seconds: float) -> None:
+        self.shortest = min(seconds, self.shortest * _GROWTH_OF_THE_SHORTEST)
         if self._learned == 1 and seconds < self.seconds:
             weight = 1.0  # the first run of a size may take many times what the others take
         elif seconds < self.seconds:
