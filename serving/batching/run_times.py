@@ -47,7 +47,7 @@ class RunTimes:
         return min(shortest, default=math.inf)
 
     def least_for_a_row(self) -> float:
-        """Seconds of a row in batches of the size that is best for them; inf where none is known."""
+        """Seconds of a row in batches of the best size for them; inf where none is known."""
         return min((each.seconds / each.size for each in self._known.values()), default=math.inf)
 
     def expected(self, size: int) -> float:
