@@ -62,10 +62,12 @@ class Http1Protocol(HttpToolsProtocol):
             self._parse(data)
         except httptools.HttpParserError:
             self.logger.warning(_INVALID)
-            self.send_400_response(_INVALID)
+            if self._may_be_refused():
+                self.send_400_response(_INVALID)
+            self.transport.close()
             return
         if self._held_bytes > _MOST_HELD_BYTES and not self.transport.is_closing():
-            if self._is_in_head or not self.cycle.response_started:
+            if self._may_be_refused():
                 self.transport.write(_HEAD_TOO_LARGE)
             self.transport.close()
 
@@ -119,8 +121,16 @@ class Http1Protocol(HttpToolsProtocol):
             self.transport.write(_BODY_STALLED)
         self.transport.close()
 
+    def _may_be_refused(self) -> bool:
+        """Whether what is written now is the answer to what comes in now, and to nothing else."""
+        if self._is_in_head:
+            return self.cycle is None or self.cycle.response_complete
+        return not (self.pipeline or self.cycle.response_started)
+
     def _waits_for_client(self) -> bool:
         """Whether nobody but the client can go on: not where it is being answered or held up."""
+        if self.pipeline:
+            return False  # requests before this one are being answered
         if not self._is_in_head:
             return not self.flow.read_paused
         is_idle = self.timeout_keep_alive_task is not None  # and closed by uvicorn

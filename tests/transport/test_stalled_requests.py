@@ -142,12 +142,42 @@ def test_an_answer_that_takes_longer_is_waited_for(engine):
     app.go_on.clear()
     with serving(app, engine) as port, connected(port) as slow:
         slow.sendall(LAST + b"abcdef")
-        for _ in range(3):
-            with connected(port) as stalled:
-                stalled.sendall(HEAD)
-                assert b" 408 " in everything(stalled)
+        outlast_a_stalled_connection(port)
         app.go_on.set()
         assert everything(slow).endswith(b"abcdef")
+
+
+def outlast_a_stalled_connection(port):
+    for _ in range(3):
+        with connected(port) as stalled:
+            stalled.sendall(HEAD)
+            assert b" 408 " in everything(stalled)
+
+
+def test_a_request_is_answered_whatever_is_pipelined_behind_it():
+    """Its answer takes longer than a body may pause; the 408 is for the other, whose body does."""
+    app = App()
+    app.go_on.clear()
+    with serving(app) as port, connected(port) as connection:
+        connection.sendall(HEAD + b"abcdef" + HEAD)
+        outlast_a_stalled_connection(port)
+        app.go_on.set()
+        answers = everything(connection)
+    first, second = answers.split(b"HTTP/1.1 ")[1:]
+    assert first.startswith(b"200 ")
+    assert first.endswith(b"abcdef")
+    assert second.startswith(b"408 ")
+
+
+@pytest.mark.parametrize("nonsense", [b"\x00" * 9, b"GET / HTTP/1.1\r\nx: " + b"y" * 2**21])
+def test_what_is_no_request_is_not_refused_in_place_of_the_one_before(nonsense):
+    app = App()
+    app.go_on.clear()
+    with serving(app, seconds=0) as port, connected(port) as connection:
+        connection.sendall(HEAD + b"abcdef")
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(nonsense)
+        assert everything(connection) == b""
 
 
 def test_a_body_that_the_app_does_not_take_is_not_held_against_the_client():
