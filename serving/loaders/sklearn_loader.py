@@ -18,6 +18,7 @@ from serving.loaders.function_servable import FunctionServable
 from serving.loaders.model_file import model_file, ram_of_file, read_model
 from serving.loaders.signature_file import read_signature_file
 from serving.loaders.sklearn_features import Features
+from serving.loaders.sklearn_file_readers import check_reads_no_files
 from serving.loaders.sklearn_options import SklearnOptions
 from serving.loaders.sklearn_outputs import computing, outputs_of
 from serving.loaders.tabular import check_device, tabular_servable
@@ -45,11 +46,13 @@ class SklearnPlatform:
         """The estimator, with those of predict, predict_proba and predict_log_proba that it has.
 
         Raises NotFound without a model, FailedPrecondition for a pickle that is not allowed,
-        InvalidArgument for types that are not trusted and for files that can not be read.
+        InvalidArgument for types that are not trusted, for those that would read files that
+        clients name, and for files that can not be read.
         """
         check_device(servable_id, device)
         file = model_file(path, _SUFFIXES)
         estimator = self._read(file)
+        check_reads_no_files(estimator)
         declared = read_signature_file(path)
         features = Features(estimator, declared)
         compute = computing(estimator, features)

@@ -27,12 +27,12 @@ import pandas as pd
 import skops.io
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import MultinomialNB
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from serving.loaders.sklearn_loader import SklearnPlatform
@@ -333,3 +333,41 @@ def test_types_that_are_not_trusted_are_refused_with_their_names(tmp_path: Path)
             f"model.skops has types that are not trusted: {unknown}; "
             "--trusted_skops_types trusts those that it names"
         )
+
+
+LETTERS = CountVectorizer(input="filename", analyzer="char", vocabulary=["a", "b"])
+
+
+def in_an_array(part: Any) -> FunctionTransformer:
+    held = np.empty(1, np.object_)
+    held[0] = part
+    return FunctionTransformer(kw_args={"held": held})
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        LETTERS,
+        TfidfVectorizer(input="file", vocabulary=["a", "b"]),
+        HashingVectorizer(input="filename", n_features=2),
+        CountVectorizer(input=np.array("filename"), vocabulary=["a", "b"]),
+        make_union(LETTERS),
+        make_column_transformer((LETTERS, 0)),
+        in_an_array(LETTERS),
+    ],
+    ids=["count", "tfidf", "hashing", "word in an array", "union", "columns", "array"],
+)
+def test_no_client_names_files_that_a_model_reads(tmp_path: Path, first: Any):
+    """All types are trusted; the text would be the name of the file whose letters are counted."""
+    regression = LinearRegression().fit(np.eye(2), np.eye(2))
+    write_file(tmp_path / "model.skops", make_pipeline(first, regression))
+    (tmp_path / "signature.json").write_text(TEXT_SIGNATURE)
+    assert "that reads the files which requests name" in refusal(tmp_path)
+
+
+def test_no_client_names_files_that_a_pickled_model_reads(tmp_path: Path):
+    write_file(tmp_path / "model.pkl", make_pipeline(LETTERS, LinearRegression()))
+    assert refusal(tmp_path, ALLOWED) == (
+        "the model has a CountVectorizer that reads the files which requests name; "
+        "only input='content' is served"
+    )
