@@ -20,12 +20,13 @@ from serving.loaders.function_servable import FunctionServable
 from serving.loaders.model_file import model_file, ram_of_file, read_model
 from serving.loaders.signature_file import SIGNATURE_FILE, read_signature_file
 from serving.loaders.tabular import PREDICT, check_device, matrix_input, tabular_servable
+from serving.loaders.xgboost_json import MOST_LEVELS, is_shallow
 from serving.loaders.xgboost_ubjson import is_whole
 
 _SUFFIXES = (".json", ".ubj", ".bst", ".model")
 _RAM_PER_BYTE_ON_DISK = 3
 _ORIGIN = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
-_UBJSON_LENGTHS = b"iUIlL$#"  # none of which JSON has after a brace
+_JSON = re.compile(rb'\s*\{\s*["}]')  # UBJSON has the kind of a length after its brace
 _TREE_BOOSTERS = {"gbtree", "dart"}
 
 
@@ -72,7 +73,12 @@ def _booster(name: str, content: bytes) -> xgboost.Booster:
             f"{name} is neither JSON nor UBJSON; the binary format of old versions is not read any "
             "more: load it with XGBoost 3.0 or older and save it as .ubj"
         )
-    if content[1:2] and content[1] in _UBJSON_LENGTHS and not is_whole(content):
+    if _JSON.match(content):
+        if not is_shallow(content):
+            raise InvalidArgument(
+                f"{name} is no model of XGBoost: it has more than {MOST_LEVELS} levels"
+            )
+    elif not is_whole(content):
         raise InvalidArgument(f"{name} is no whole model of XGBoost: it is cut short")
     try:
         return xgboost.Booster(model_file=bytearray(content))

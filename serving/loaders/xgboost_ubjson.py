@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 
+from serving.loaders.xgboost_json import MOST_LEVELS
+
 _SIZES = dict(zip(b"ZTFNiUCIldLD", (0, 0, 0, 0, 1, 1, 1, 2, 4, 4, 8, 8), strict=True))
 """Bytes of a value after its marker, by marker."""
 
 _INTEGERS = dict(zip(b"iUIlL", (">b", ">B", ">h", ">i", ">q"), strict=True))
 _ARRAY, _OBJECT, _TEXTS = ord("["), ord("{"), b"SH"
-_MOST_LEVELS = 64  # XGBoost's models have seven
 
 
 def is_whole(content: bytes) -> bool:
@@ -22,7 +23,7 @@ def is_whole(content: bytes) -> bool:
 
 def _value_end(content: bytes, marker: int, at: int, level: int) -> int:
     """Where a value ends whose marker was read, and the rest of which begins at ``at``."""
-    if level > _MOST_LEVELS:
+    if level > MOST_LEVELS:
         raise ValueError("too many levels")
     if marker in (_ARRAY, _OBJECT):
         return _container_end(content, marker == _OBJECT, at, level)

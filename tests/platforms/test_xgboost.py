@@ -108,6 +108,24 @@ def test_a_signature_file_that_is_not_the_models_is_refused(
     assert raised.value.message == message
 
 
+@pytest.mark.parametrize("bracket", [b"[", b'{"learner":', b'{"\\"{": ['])
+def test_a_document_of_too_many_levels_is_refused(tmp_path: Path, bracket: bytes):
+    """XGBoost's reader would end the process."""
+    (tmp_path / "model.json").write_bytes(b'{"learner":' + bracket * 60_000)
+    assert platform_of(str(tmp_path)) == "xgboost"
+    with pytest.raises(InvalidArgument) as raised:
+        XGBoostPlatform().load(M1, str(tmp_path))
+    assert raised.value.message == ("model.json is no model of XGBoost: it has more than 64 levels")
+
+
+@pytest.mark.parametrize("content", [b"{", b"{ ", b"{N", b"{S", b"{[" + b"[" * 60_000, b"{\x00"])
+def test_what_is_neither_json_nor_whole_ubjson_is_not_read(tmp_path: Path, content: bytes):
+    (tmp_path / "model.ubj").write_bytes(content)
+    with pytest.raises(InvalidArgument) as raised:
+        XGBoostPlatform().load(M1, str(tmp_path))
+    assert raised.value.message == "model.ubj is no whole model of XGBoost: it is cut short"
+
+
 def test_the_old_binary_format_is_refused_with_what_to_do(tmp_path: Path):
     (tmp_path / "model.bst").write_bytes(b"binf\x00\x00\x00\x3f" + bytes(200))
     with pytest.raises(InvalidArgument) as raised:
