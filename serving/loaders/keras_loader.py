@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import threading
-import zipfile
 from pathlib import Path
 
 import keras
@@ -13,16 +12,15 @@ from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
+from serving.loaders.archive_size import check_archive
 from serving.loaders.device import Device
 from serving.loaders.keras_options import KerasOptions
-from serving.loaders.model_file import model_file, ram_of_file, unreadable
+from serving.loaders.model_file import model_file, ram_of_file
 from serving.loaders.tensorflow_loader import TensorFlowPlatform
 
 _ZIPPED = ".keras"
 _SUFFIXES = (_ZIPPED, ".h5", ".hdf5")
 _RAM_PER_BYTE_ON_DISK = 2.0
-_MOST_EXPANSION = 20  # Keras compresses nothing, and what others compress is mostly weights
-_ALWAYS_ALLOWED_BYTES = 2**26
 _BACKEND = "tensorflow"
 
 
@@ -60,7 +58,7 @@ class KerasPlatform:
         """
         file = model_file(path, _SUFFIXES)
         if file.suffix == _ZIPPED:
-            _check_archive(file)
+            check_archive(file, "Keras model")
         with tempfile.TemporaryDirectory() as folder:
             self._export(file, folder)
             return self._tensorflow.load(servable_id, folder, device)
@@ -79,20 +77,3 @@ class KerasPlatform:
                 ) from error
             text = text.replace(f"{file.parent}/", "")
             raise InvalidArgument(f"the Keras model can not be loaded: {text}") from error
-
-
-def _check_archive(file: Path) -> None:
-    """Raises InvalidArgument for what is no archive, or would fill memory or disk when unpacked."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            size_bytes = sum(member.file_size for member in archive.infolist())
-        limit = max(_ALWAYS_ALLOWED_BYTES, _MOST_EXPANSION * file.stat().st_size)
-    except zipfile.BadZipFile:
-        raise InvalidArgument(f"{file.name} is no Keras model, or not all of one") from None
-    except OSError as error:
-        raise unreadable(error) from error
-    if size_bytes > limit:
-        raise InvalidArgument(
-            f"{file.name} would be unpacked to {size_bytes} bytes, "
-            f"more than {_MOST_EXPANSION} times its size"
-        )

@@ -69,7 +69,7 @@ def read_signature_file(path: str) -> DeclaredSignature:
         raise unreadable(error) from error
     try:
         document = json.loads(text, object_pairs_hook=_object)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of an integer that has too many digits
         raise InvalidArgument(f"{SIGNATURE_FILE} is no JSON: {error}") from None
     _check_keys("it", document, frozenset({"inputs", "outputs"}))
     return DeclaredSignature(_tensors(document, "inputs"), _tensors(document, "outputs"))
@@ -90,6 +90,9 @@ def _tensors(document: Mapping[str, Any], role: str) -> Mapping[str, TensorInfo]
     tensors = document[role]
     if not isinstance(tensors, dict) or not tensors or "" in tensors:
         raise _wrong(role, "must be an object with a name for each tensor, and one at least")
+    for name in tensors:
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise _wrong(role, f"has a name that can not be written in UTF-8, {_shown(name)}")
     return {name: _tensor(f"{role}.{name}", name, value) for name, value in tensors.items()}
 
 

@@ -13,6 +13,7 @@ import skops.io
 from serving.core.errors import FailedPrecondition, InvalidArgument, ServingError
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_id import ServableId
+from serving.loaders.archive_size import check_archive
 from serving.loaders.device import Device
 from serving.loaders.function_servable import FunctionServable
 from serving.loaders.model_file import model_file, ram_of_file, read_model
@@ -74,6 +75,7 @@ class SklearnPlatform:
         content = read_model(file)
         try:
             if file.suffix == _SKOPS:
+                check_archive(file, "scikit-learn model in a .skops file")
                 return self._trusted(file.name, content)
             return joblib.load(file)
         except ServingError:

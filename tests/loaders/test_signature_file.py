@@ -57,11 +57,16 @@ def test_numpys_names_of_types_are_known_too(tmp_path: Path, name: str, dtype: D
     [
         ("{", "signature.json is no JSON: "),
         ("[" * 100_000, "signature.json is no JSON: "),
+        ("1" * 5_000, "signature.json is no JSON: "),
         ([], "signature.json: it must be an object, not []"),
         ({"input": {}}, "signature.json: it may have inputs and outputs, not 'input'"),
         ({"inputs": {}}, "signature.json: inputs must be an object with a name for each"),
         ({"inputs": ["x"]}, "signature.json: inputs must be an object with a name for each"),
         ({"inputs": {"": {"dtype": "float"}}}, "signature.json: inputs must be an object with a"),
+        (
+            {"inputs": {"\ud800": {"dtype": "float"}}},
+            'signature.json: inputs has a name that can not be written in UTF-8, "\\ud800"',
+        ),
         ({"inputs": {"x": "float"}}, 'signature.json: inputs.x must be an object, not "float"'),
         ({"inputs": {"x": {}}}, "signature.json: inputs.x.dtype must be one of bfloat16, bool, "),
         (

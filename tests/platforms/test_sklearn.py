@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -314,8 +315,16 @@ def test_a_pickle_called_skops_is_not_read(tmp_path: Path):
     version, target = tmp_path / "1", tmp_path / "it has run"
     version.mkdir()
     (version / "model.skops").write_bytes(pickle.dumps(Bomb(target)))
-    assert refusal(version).startswith("model.skops can not be read as a scikit-learn model")
+    assert refusal(version).startswith("model.skops is no scikit-learn model in a .skops file")
     assert not target.exists()
+
+
+def test_an_archive_that_expands_too_much_is_not_unpacked(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "model.skops", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("schema.json", b'{"a": "' + b" " * 2**27 + b'"}')
+    assert refusal(tmp_path) == (
+        "model.skops would be unpacked to 134217737 bytes, more than 20 times its size"
+    )
 
 
 class Doubler:
