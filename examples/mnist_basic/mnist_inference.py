@@ -46,13 +46,16 @@ _GRACE_SECONDS = 10
 class MnistService:
     """Answers Classify. Thread-safe; calls wait for the batch they are in, or for their deadline.
 
-    Raises FailedPrecondition for a servable without a signature for classification.
+    Raises FailedPrecondition for a servable without a signature for classification, or where that
+    gives classes only.
     """
 
     def __init__(self, servable: Servable) -> None:
         signature = servable.signatures.get(DEFAULT_SIGNATURE)
         if signature is None or signature.method_name != _CLASSIFY_METHOD:
             raise FailedPrecondition("the export has no signature for classification")
+        if "scores" not in signature.outputs:
+            raise FailedPrecondition("the export's signature for classification has no scores")
         self._servable = servable
         self._images = signature.inputs["inputs"].name
         self._scores = signature.outputs["scores"].name

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -102,9 +104,36 @@ def test_the_commands_of_the_page_measure_an_error_rate_below_ten_percent(
     serve = next(each for each in commands() if f"models/mnist/{version}" in each)
     ask = next(each for each in commands() if "mnist_client.py" in each)
     with serving(arguments_of(serve, models)) as address:
-        output = run(arguments_of(ask, models, address))
+        output = run([*arguments_of(ask, models, address), f"--deadline_seconds={WAIT_SECONDS}"])
     assert output.splitlines()[0] == "." * 500
     assert error_rate(output) < 10
+
+
+def test_the_client_tells_of_calls_that_are_not_answered_by_their_deadline():
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connects, and never says a word
+        asked = f"--server=127.0.0.1:{silent.getsockname()[1]}"
+        done = asked_client(asked, "--num_tests=1", "--deadline_seconds=0.01")
+    assert done.returncode == 1
+    assert "DEADLINE_EXCEEDED" in done.stderr
+    assert done.stderr.endswith("1 of 1 calls failed\n")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_the_client_refuses_deadlines_that_are_not_positive(seconds: str):
+    done = asked_client("--server=127.0.0.1:9", f"--deadline_seconds={seconds}")
+    assert done.returncode == 2
+    assert f"--deadline_seconds must be positive, not {seconds}" in done.stderr
+
+
+def asked_client(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(EXAMPLE / "mnist_client.py"), *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_SECONDS,
+        env=ENVIRONMENT,
+    )
 
 
 def test_versions_are_what_the_page_says(models: Path):
@@ -178,34 +207,44 @@ def test_anything_but_one_image_is_refused(mnist_inference: ModuleType, models: 
         )
 
 
-def export_of_another_shape(directory: Path, *, classifies: bool) -> Path:
+def export_of_another_shape(directory: Path, *, gives: str) -> Path:
+    """``gives``: what its signature is made of, "scores" or "classes" of a classification, or a
+    "regression".
+    """
     with tf.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 784])
         y = x * v1.get_variable("a", initializer=0.5, use_resource=False)
         session.run(v1.global_variables_initializer())
-        signature = (
-            classification_signature(x, scores_tensor=y)
-            if classifies
-            else regression_signature(x, y)
-        )
+        signature = {
+            "scores": partial(classification_signature, scores_tensor=y),
+            "classes": partial(classification_signature, classes_tensor=tf.as_string(y)),
+            "regression": partial(regression_signature, output_tensor=y),
+        }[gives](x)
         exporter = Exporter(v1.train.Saver())
         exporter.init(default_graph_signature=signature)
         return exporter.export(directory, 1, session)
 
 
 def test_scores_of_another_shape_are_the_servers_fault(mnist_inference: ModuleType, tmp_path: Path):
-    version = export_of_another_shape(tmp_path, classifies=True)
+    version = export_of_another_shape(tmp_path, gives="scores")
     with classify_of(mnist_inference, version) as classify:
         code, text = refusal(classify, 784)
     assert (code, text) == ("INTERNAL", "expected scores of shape [1, 10], got [1, 784]")
 
 
-def test_an_export_that_does_not_classify_is_not_served(
-    mnist_inference: ModuleType, tmp_path: Path
+@pytest.mark.parametrize(
+    ("gives", "reason"),
+    [
+        ("regression", "the export has no signature for classification"),
+        ("classes", "the export's signature for classification has no scores"),
+    ],
+)
+def test_an_export_that_does_not_score_is_not_served(
+    mnist_inference: ModuleType, tmp_path: Path, gives: str, reason: str
 ):
-    version = export_of_another_shape(tmp_path, classifies=False)
+    version = export_of_another_shape(tmp_path, gives=gives)
     with (
-        pytest.raises(FailedPrecondition, match="no signature for classification"),
+        pytest.raises(FailedPrecondition, match=f": {reason}$"),
         classify_of(mnist_inference, version),
     ):
         pass
