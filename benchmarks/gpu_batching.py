@@ -194,8 +194,8 @@ def arguments_of(scale: Scale) -> argparse.Namespace:
 def python_with(kind: Model, cache: Path, *, on_cuda: bool) -> Path:
     """An environment for the model's kind, with what a server needs without TensorFlow."""
     needed = (ROOT / "requirements-without-tensorflow.txt").read_text().splitlines()
-    server = [line for line in needed if not line.startswith(("#", "onnxruntime"))]
-    packages = [*(kind.cuda if on_cuda else kind.cpu), *server]
+    of_the_server = [line for line in needed if not line.startswith(("#", "onnxruntime"))]
+    packages = [*(kind.cuda if on_cuda else kind.cpu), *of_the_server]
     name = "gpu_batching" if kind.platform == "onnx" else f"gpu_batching_{kind.platform}"
     return environments.environment(cache, name, packages) / "python"
 
