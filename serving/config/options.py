@@ -22,6 +22,7 @@ from serving.config.observability import observability_options
 from serving.config.platform_config import read_platforms
 from serving.config.tls_files import TlsFiles
 from serving.core.errors import FailedPrecondition, InvalidArgument
+from serving.core.extras import remedy
 from serving.loaders.keras_options import KerasOptions
 from serving.loaders.platforms import AddedPlatform
 from serving.loaders.sklearn_options import SklearnOptions
@@ -339,7 +340,7 @@ def _session_config(path: str) -> bytes:
     except ModuleNotFoundError:
         raise FailedPrecondition(
             "tensorflow_session_config_file needs tensorflow, which is not installed: "
-            "pip install 'model-server[tensorflow]'"
+            f"{remedy('tensorflow')}"
         ) from None
     config: bytes = read_message(path, ConfigProto).SerializeToString()
     return config
@@ -350,7 +351,7 @@ def _session_service(flags: CommandLine) -> bool:
     if wanted and not find_spec("tensorflow"):
         raise FailedPrecondition(
             "enable_session_service needs tensorflow, which is not installed: "
-            "pip install 'model-server[tensorflow]'"
+            f"{remedy('tensorflow')}"
         )
     return wanted
 

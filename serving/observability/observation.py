@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from serving.core.call_observer import CallObserver
 from serving.core.clock import Clock
 from serving.core.errors import FailedPrecondition
+from serving.core.extras import remedy
 from serving.core.models import Models
 from serving.core.observed_call import CallListener
 from serving.core.servable import Servable
@@ -79,8 +80,7 @@ def _start_tracing(options: TracingOptions, running: ExitStack) -> CallListener:
         from serving.observability.tracing import start_tracing  # noqa: PLC0415  # see above
     except ModuleNotFoundError:
         raise FailedPrecondition(
-            "tracing_endpoint needs opentelemetry, which is not installed: "
-            "pip install 'model-server[otel]'"
+            f"tracing_endpoint needs opentelemetry, which is not installed: {remedy('otel')}"
         ) from None
     tracing = start_tracing(options)
     running.callback(tracing.stop)

@@ -21,6 +21,7 @@ from serving.core.errors import (
     ServingError,
     Unavailable,
 )
+from serving.core.extras import remedy
 from serving.sources.archive import archive_version, is_archive
 from serving.sources.storage import Digest, StoredFile, scheme_of
 
@@ -34,7 +35,7 @@ EXTRAS: Mapping[str, str] = {
     "az": "azure",
     "hdfs": "hdfs",
 }
-"""Scheme → the optional dependency (``model-server[…]``) that brings the library to read it."""
+"""Scheme → the optional dependency (an extra) that brings the library to read it."""
 
 _LOOK_TIMEOUT_SECONDS = 10
 _READ_TIMEOUT_SECONDS = 300
@@ -181,8 +182,7 @@ def _translating(uri: str) -> Iterator[None]:
     except ImportError as error:
         scheme = scheme_of(uri)
         raise FailedPrecondition(
-            f"reading {scheme}:// needs a library that is not installed:"
-            f' pip install "model-server[{EXTRAS[scheme]}]"'
+            f"reading {scheme}:// needs a library that is not installed: {remedy(EXTRAS[scheme])}"
         ) from error
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"

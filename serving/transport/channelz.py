@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from serving.core.call import CallContext, Reply, UnaryHandler
 from serving.core.errors import FailedPrecondition, InvalidArgument, error_for
+from serving.core.extras import remedy
 
 CHANNELZ = "grpc.channelz.v1.Channelz"
 
@@ -23,8 +24,7 @@ def channelz_methods() -> Mapping[str, UnaryHandler]:
         from grpc_channelz.v1 import channelz, channelz_pb2  # noqa: PLC0415  # few want it
     except ModuleNotFoundError:
         raise FailedPrecondition(
-            "enable_channelz needs grpcio-channelz, which is not installed: "
-            "pip install 'model-server[channelz]'"
+            f"enable_channelz needs grpcio-channelz, which is not installed: {remedy('channelz')}"
         ) from None
     service = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"]
     return {

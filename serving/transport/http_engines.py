@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 
 from serving.core.errors import FailedPrecondition
+from serving.core.extras import remedy
 from serving.transport.http_engine import AsgiApp, HttpEngine
 from serving.transport.http_options import HYPERCORN, UVICORN, HttpOptions
 from serving.transport.tls import Certificate
@@ -26,7 +27,7 @@ def new_engine(options: HttpOptions, app: AsgiApp, certificate: Certificate | No
         if (error.name or "").partition(".")[0] != name:
             raise
         raise FailedPrecondition(
-            f"rest_engine {name} is not installed: pip install 'model-server[http2]'"
+            f"rest_engine {name} is not installed: {remedy('http2')}"
         ) from None
     new: Callable[[AsgiApp, Certificate | None, float], HttpEngine] = getattr(loaded, attribute)
     return new(app, certificate, options.receive_timeout_seconds)

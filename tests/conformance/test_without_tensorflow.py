@@ -1,7 +1,7 @@
 """Where TensorFlow is not installed: the other platforms, and the same answers to stock clients.
 
 Once in a process that can not import it, and, with ``scripts/test --slow``, once more with the
-command that ``pip install 'model-server[onnx]'`` installs into an environment of its own:
+command that ``pip install '.[onnx]'`` installs into an environment of its own:
 
     scripts/test --slow tests/conformance/test_without_tensorflow.py
 """
@@ -195,7 +195,7 @@ def test_a_savedmodel_fails_with_what_to_install(tmp_path: Path):
     assert words.startswith("Failed to start server. Error: UNKNOWN: 1 servable(s)")
     assert (
         "FAILED_PRECONDITION: platform 'tensorflow' needs tensorflow, which is not installed: "
-        "pip install 'model-server[tensorflow]'"
+        "pip install '.[tensorflow]' in a checkout of this server"
     ) in words
 
 
@@ -203,7 +203,8 @@ def test_the_session_service_is_refused_with_what_to_install():
     words = first_words("--model_base_path=/m", "--enable_session_service")
     assert words == (
         "Failed to start server. Error: FAILED_PRECONDITION: enable_session_service needs "
-        "tensorflow, which is not installed: pip install 'model-server[tensorflow]'\n"
+        "tensorflow, which is not installed: "
+        "pip install '.[tensorflow]' in a checkout of this server\n"
     )
 
 
@@ -213,5 +214,6 @@ def test_a_session_configuration_is_refused_with_what_to_install(tmp_path: Path)
     words = first_words("--model_base_path=/m", f"--tensorflow_session_config_file={config}")
     assert words == (
         "Failed to start server. Error: FAILED_PRECONDITION: tensorflow_session_config_file needs "
-        "tensorflow, which is not installed: pip install 'model-server[tensorflow]'\n"
+        "tensorflow, which is not installed: "
+        "pip install '.[tensorflow]' in a checkout of this server\n"
     )

@@ -87,7 +87,7 @@ def test_traces_without_their_packages_end_the_start_and_say_what_to_install(run
 
     assert told.value.message == (
         "tracing_endpoint needs opentelemetry, which is not installed: "
-        "pip install 'model-server[otel]'"
+        "pip install '.[otel]' in a checkout of this server"
     )
 
 

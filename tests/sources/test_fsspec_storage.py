@@ -165,8 +165,8 @@ def test_a_missing_library_is_one_error_that_names_the_extra(
         STORAGE.children(uri)
     scheme = uri.partition(":")[0]
     assert raised.value.message == (
-        f"reading {scheme}:// needs a library that is not installed:"
-        f' pip install "model-server[{extra}]"'
+        f"reading {scheme}:// needs a library that is not installed: "
+        f"pip install '.[{extra}]' in a checkout of this server"
     )
 
 

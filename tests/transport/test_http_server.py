@@ -297,5 +297,6 @@ def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch):
     with pytest.raises(FailedPrecondition) as refused:
         HttpServer(HttpOptions(engine=HYPERCORN), echo)
     assert refused.value.message == (
-        "rest_engine hypercorn is not installed: pip install 'model-server[http2]'"
+        "rest_engine hypercorn is not installed: "
+        "pip install '.[http2]' in a checkout of this server"
     )
