@@ -85,9 +85,12 @@ def halt(pid: int) -> None:
 
 
 def await_ports(running: RunningProgram, times: int) -> None:
-    """Return once so many workers, in all, have opened their ports."""
+    """Return once so many workers, in all, have opened their ports.
+
+    There may be more: where the machine is busy, a worker that is well can seem to hang.
+    """
     opened = "Exporting HTTP/REST API"
-    await_(lambda: running.log.count(opened) == times, lambda: running.log, START_SECONDS)
+    await_(lambda: running.log.count(opened) >= times, lambda: running.log, START_SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -342,12 +345,13 @@ def test_a_worker_that_hangs_is_killed_and_replaced(place: Path) -> None:
     monitoring = place / "monitoring.config"
     monitoring.write_text("prometheus_config { enable: true }")
     models = models_flag(place, tables(place / "m"))
-    watched = (f"--monitoring_config_file={monitoring}", "--worker_hang_seconds=5")
+    watched = (f"--monitoring_config_file={monitoring}", "--worker_hang_seconds=20")
     with program(models, *watched, *FLAGS) as running:
         running.await_log("2 workers serve", START_SECONDS)
         stopped = workers(running)[0]
         halt(stopped)
-        running.await_log(rf"process {stopped}\) did not answer for 5 seconds and was killed; ")
+        killed = rf"process {stopped}\) did not answer for 20 seconds and was killed; "
+        running.await_log(killed, START_SECONDS)
         assert not is_alive(stopped)
         await_ports(running, 3)
         assert metrics_of(running, "model_server_worker_replacements_total") >= 1
