@@ -23,6 +23,7 @@ from serving.config.options import ServerOptions
 from serving.core.clock import SystemClock
 from serving.core.errors import Internal, ServingError, Unavailable
 from serving.core.main_thread import next_of
+from serving.metrics.families import Snapshot
 from serving.transport import tcp_port
 from serving.workers.back_off import BackOff
 from serving.workers.fleet import Fleet
@@ -76,10 +77,10 @@ def supervise(options: ServerOptions, log_level: str) -> int:
 
 
 class _Ending(NamedTuple):
-    """How a life of a worker ended, in words."""
+    """How a life of a worker ended, in words, and what its replacement counts."""
 
     text: str
-    was_hung: bool = False
+    counted: Snapshot = replacements()
 
 
 class _Supervisor:
@@ -143,8 +144,7 @@ class _Supervisor:
                 return
             seconds = back_off.ended()
             log.error("%s; another starts in %g seconds", ending.text, seconds)
-            hung = int(ending.was_hung)
-            self.fleet.count(replacements(ended=1 - hung, hung=hung))
+            self.fleet.count(ending.counted)
             self._clock.wait(self._stopping, seconds)
 
     def _run(self, index: int) -> _Ending:
@@ -164,10 +164,11 @@ class _Supervisor:
         kill = partial(process.send, signal.SIGKILL)
         with self._hang_watch.watching(process.channel, is_serving, kill) as watched:
             status = process.wait()
-        how = _ending(status)
+        who = f"{name} (process {process.pid})"
         if watched.is_hung:
-            how = f"did not answer for {self._hang_seconds:g} seconds and was killed"
-        return _Ending(f"{name} (process {process.pid}) {how}", watched.is_hung)
+            text = f"{who} did not answer for {self._hang_seconds:g} seconds and was killed"
+            return _Ending(text, replacements(hung=1))
+        return _Ending(f"{who} {_ending(status)}", replacements(ended=1))
 
 
 def _reserve_ports(options: ServerOptions, running: ExitStack) -> ServerOptions:
