@@ -11,6 +11,7 @@ from functools import partial
 from typing import cast
 
 from serving.core.errors import FailedPrecondition, InvalidArgument, ServingError
+from serving.core.extras import remedy
 from serving.loaders.guarded_platform import GuardedPlatform
 from serving.loaders.platform import Platform
 from serving.loaders.platform_detection import DETECTED, DetectedPlatform, platform_of
@@ -50,7 +51,12 @@ class Platforms:
         self._options = options
         self._prefer_tflite = prefer_tflite
         self._made: dict[str, Platform] = {}
-        self._lock = threading.Lock()
+        # Frameworks share libraries whose modules import each other: where two threads come upon
+        # such a circle from two sides, an import fails. One framework at a time, then. Code of
+        # others is waited for by nobody else.
+        frameworks = threading.Lock()
+        self._locks = {name: threading.Lock() for name in (*PLATFORMS, *self._added)}
+        self._locks |= {name: frameworks for name, row in PLATFORMS.items() if row.extra}
 
     def __contains__(self, name: object) -> bool:
         return name == DETECTED or name in PLATFORMS or name in self._added
@@ -77,7 +83,12 @@ class Platforms:
         return self._only(name)
 
     def _only(self, name: str) -> Platform:
-        with self._lock:
+        if name in self._made:
+            return self._made[name]
+        if name not in self._locks:
+            known = ", ".join(sorted(self._locks))
+            raise InvalidArgument(f"there is no platform {name!r}; there are: {known}")
+        with self._locks[name]:
             if name not in self._made:
                 self._made[name] = self._make(name)
             return self._made[name]
@@ -85,26 +96,22 @@ class Platforms:
     def _make(self, name: str) -> Platform:
         if name in PLATFORMS:
             return self._built_in(name)
-        if name in self._added:
-            return GuardedPlatform(_added_platform(name, self._added[name]))
-        known = ", ".join(sorted({*PLATFORMS, *self._added}))
-        raise InvalidArgument(f"there is no platform {name!r}; there are: {known}")
+        return GuardedPlatform(_added_platform(name, self._added[name]))
 
     def _built_in(self, name: str) -> Platform:
         row = PLATFORMS[name]
-        remedy = f"pip install 'model-server[{row.extra}]'"
         try:
             make = _imported(row.target)
             return _made(make, self._options.get(name))
         except ModuleNotFoundError as error:
             if _is_ours(error):
                 raise  # a defect, which nothing that is installed mends
-            raise FailedPrecondition(f"{_needs(name, error)}: {remedy}") from error
+            raise FailedPrecondition(f"{_needs(name, error)}: {remedy(row.extra)}") from error
         except (ImportError, OSError) as error:  # a library of it, or one that those need
             log.exception("the libraries of platform %r can not be used", name)
             raise FailedPrecondition(
                 f"platform {name!r} has libraries that can not be used here "
-                f"({type(error).__name__}, which the log shows): {remedy}"
+                f"({type(error).__name__}, which the log shows): {remedy(row.extra)}"
             ) from error
 
 

@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+import threading
+import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from waiting import WAIT_SECONDS
 
 from serving.core.errors import InvalidArgument, NotFound
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_id import ServableId
-from serving.loaders.platform_table import PLATFORMS
-from serving.loaders.platforms import Platforms
+from serving.loaders.platform_table import PLATFORMS, PlatformRow
+from serving.loaders.platforms import AddedPlatform, Platforms
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tflite_options import TfLiteOptions
 
@@ -29,6 +33,35 @@ def test_a_platform_is_made_once() -> None:
     assert platforms.get("hashmap") is platforms.get("hashmap")
     assert "hashmap" in platforms
     assert "caffe" not in platforms
+
+
+@pytest.mark.parametrize(("slow", "other"), [("added", "hashmap"), ("framework", "added")])
+def test_nobody_waits_for_an_import_that_others_hang_in(
+    slow: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is code of others, or a framework beside what needs none."""
+    gate = types.SimpleNamespace(importing=threading.Event(), open=threading.Event())
+    monkeypatch.setitem(sys.modules, "gate_of_imports", gate)
+    (tmp_path / "slow_module.py").write_text(
+        "import gate_of_imports as gate\ngate.importing.set()\ngate.open.wait()\nclass Slow: pass\n"
+    )
+    (tmp_path / "quick_module.py").write_text("class Quick: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(PLATFORMS, "framework", PlatformRow("slow_module:Slow", "extra"))
+    target = "slow_module:Slow" if slow == "added" else "quick_module:Quick"
+    platforms = Platforms({}, added={"added": AddedPlatform(target)})
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            hanging = threads.submit(platforms.get, slow)
+            assert gate.importing.wait(WAIT_SECONDS)
+            platform = threads.submit(platforms.get, other).result(WAIT_SECONDS)
+            assert not hanging.done()
+        finally:
+            gate.open.set()
+        assert hanging.result(WAIT_SECONDS) is platforms.get(slow)
+    assert platform is platforms.get(other)
+    for module in ("slow_module", "quick_module"):
+        sys.modules.pop(module, None)
 
 
 def test_no_framework_is_imported_before_its_platform_is_asked_for() -> None:
@@ -72,7 +105,7 @@ def test_without_its_library_a_platform_names_the_extra(platform: str, library: 
     )
     assert ran.stdout == (
         f"FAILED_PRECONDITION: platform '{platform}' needs {library}, which is not installed: "
-        f"pip install 'model-server[{PLATFORMS[platform].extra}]'\n"
+        f"pip install '.[{PLATFORMS[platform].extra}]' in a checkout of this server\n"
     )
 
 
