@@ -132,7 +132,7 @@ class AdaptiveQueue(Generic[T]):
             return -math.inf
         ready_at = self._wait_began() + wait
         if self._options.deadline_aware:
-            ready_at = min(ready_at, self._until - self._run_times.expected(self._rows))
+            ready_at = min(ready_at, self._run_times.latest_start(self._until, self._rows))
         return ready_at
 
     @property

@@ -220,7 +220,7 @@ class BatchQueue(Generic[T]):
             return -math.inf
         timeout_at = self._open.since + self._timeout_seconds
         if self._options.deadline_aware:
-            return min(timeout_at, self._open.until - self._run_times.expected(self._open.size))
+            return min(timeout_at, self._run_times.latest_start(self._open.until, self._open.size))
         return timeout_at
 
     @property

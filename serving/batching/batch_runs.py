@@ -16,8 +16,8 @@ from serving.batching.batching_task import (
     BatchingTask,
     answer_expired,
     answer_given_up,
-    answer_late,
 )
+from serving.batching.late_tasks import LateTasks
 from serving.batching.run_times import RunTimes
 from serving.core.clock import Clock
 from serving.core.errors import (
@@ -38,8 +38,6 @@ from serving.core.servable import (
 )
 
 log = logging.getLogger(__name__)
-
-_LATE_BATCHES_UNTIL_ONE_RUNS = 8
 
 
 class BatchRuns:
@@ -65,7 +63,7 @@ class BatchRuns:
         self._run_times = run_times
         self._clock = clock
         self._on_batch = on_batch
-        self._late_in_a_row = 0
+        self._in_time = LateTasks(run_times).answered if options.queue.deadline_aware else _all
 
     def process(self, tasks: Sequence[BatchingTask]) -> bool:
         """Answer every task; blocks while the servable runs. Never raises.
@@ -100,7 +98,7 @@ class BatchRuns:
     def _process(self, tasks: Sequence[BatchingTask]) -> bool:
         started = self._clock.monotonic()
         given = len(tasks)
-        tasks = answer_given_up(answer_expired(self._without_late(tasks, started), started))
+        tasks = answer_given_up(answer_expired(self._in_time(tasks, started), started))
         if not tasks:
             return False
         _tell_calls(tasks)
@@ -119,26 +117,6 @@ class BatchRuns:
             for task in tasks:
                 task.answer(result)
         return False
-
-    def _without_late(self, tasks: Sequence[BatchingTask], now: float) -> Sequence[BatchingTask]:
-        """Those that can be done in time, where deadlines are minded; the others are answered.
-
-        Times that have kept many batches in a row from running may be wrong: then one runs with
-        all that are not late yet, and what it takes is learned.
-        """
-        if not self._options.queue.deadline_aware:
-            return tasks
-        size = sum(task.rows for task in tasks)
-        done_at = now + self._run_times.expected(size)
-        if all(task.deadline < done_at for task in tasks) and any(
-            task.deadline > now for task in tasks
-        ):
-            self._late_in_a_row += 1
-            if self._late_in_a_row >= _LATE_BATCHES_UNTIL_ONE_RUNS:
-                done_at = now
-        if any(task.deadline >= done_at for task in tasks):
-            self._late_in_a_row = 0
-        return answer_late(tasks, done_at)
 
     def _shares_or_error(
         self, tasks: Sequence[BatchingTask], started: float
@@ -189,6 +167,10 @@ class BatchRuns:
             rows = [task.rows for task in tasks]
             most_rows = self._options.queue.execution_limit
             self._on_batch(BatchFormed(waits, rows, len(tasks[0].feeds), size, most_rows))
+
+
+def _all(tasks: Sequence[BatchingTask], _now: float) -> Sequence[BatchingTask]:
+    return tasks
 
 
 def _tell_calls(tasks: Sequence[BatchingTask]) -> None:

@@ -9,6 +9,9 @@ _WEIGHT_OF_A_SHORTER = 0.5
 _WEIGHT_OF_A_LONGER = 0.125
 _MOST_GROWTH_AT_ONCE = 4.0
 _GROWTH_OF_THE_SHORTEST = 1.01  # with every batch, since models and machines change
+_SHARE_TO_SPARE = 0.1
+_SECONDS_TO_SPARE = 0.002
+"""For a thread to wake and take the batch, on a busy machine too."""
 
 
 class RunTimes:
@@ -28,21 +31,23 @@ class RunTimes:
         """Take in the time that one batch of ``size`` rows took."""
         if size < 1:
             return
-        known = self._known.get(_power(size))
+        known = self._known.get(size_class(size))
         if known is None:
-            self._known = dict(sorted({**self._known, _power(size): _Mean(size, seconds)}.items()))
+            self._known = dict(
+                sorted({**self._known, size_class(size): _Mean(size, seconds)}.items())
+            )
         else:
             known.learn(size, seconds)
 
     def knows(self, size: int) -> bool:
         """Whether a batch of about this size has been run."""
-        return _power(size) in self._known
+        return size_class(size) in self._known
 
     def shortest(self, size: int) -> float:
         """Seconds that the quickest batch took lately of those with at least about so many rows;
         inf where none was run.
         """
-        least = _power(size)
+        least = size_class(size)
         shortest = (each.shortest for power, each in self._known.items() if power >= least)
         return min(shortest, default=math.inf)
 
@@ -65,6 +70,19 @@ class RunTimes:
                 share = (size - low.size) / (high.size - low.size)
                 return low.seconds + share * (high.seconds - low.seconds)
         return means[-1].seconds * size / means[-1].size
+
+    def known(self, size: int) -> float:
+        """As :meth:`expected`, but no more than the largest that was ever run took.
+
+        For what is refused or left out for its time: a guess that keeps batches from running is
+        never put right by them.
+        """
+        largest = max((mean.size for mean in list(self._known.values())), default=0)
+        return self.expected(min(size, math.floor(largest)))
+
+    def latest_start(self, deadline: float, size: int) -> float:
+        """When a batch must be ready at the latest to be done by then, with something to spare."""
+        return deadline - self.expected(size) * (1 + _SHARE_TO_SPARE) - _SECONDS_TO_SPARE
 
 
 class _Mean:
@@ -91,6 +109,9 @@ class _Mean:
         self._learned += 1
 
 
-def _power(size: int) -> int:
-    """The exponent of the power of two that a batch counts as: the first that is not smaller."""
+def size_class(size: int) -> int:
+    """What sizes of about the same run time have in common.
+
+    The exponent of the power of two that a batch counts as: the first that is not smaller.
+    """
     return max(0, size - 1).bit_length()

@@ -146,6 +146,54 @@ class TestDeadlines:
         batched.clock.advance(0.5)
         assert batched.step() == [[1.0, 2.0]]
 
+    def test_it_is_run_though_its_thread_wakes_a_little_late(self, batched: Batched):
+        results = batched.send(1.0, deadline=batched.in_seconds(10))
+        (lane,) = batched.scheduler._lanes.values()
+        batched.clock.advance(lane.queue.ready_at - batched.clock.monotonic() + 0.001)
+        assert batched.step() == [[1.0]]
+        assert error(results) is list
+
+    def test_sizes_that_were_never_run_are_no_reason_not_to_run(self, batched: Batched):
+        batched.send(0.0)
+        batched.clock.advance(60)
+        batched.step()  # 1 row takes 2 s, as 4 do
+        batched.servable.reconfigure(
+            BatchingOptions(QueueOptions(max_batch_size=64, deadline_aware=True))
+        )
+        results = batched.send(*[1.0] * 64, deadline=batched.in_seconds(3))
+        assert batched.step() == [[1.0] * 64]
+        assert error(results) is list
+
+    def test_a_wrong_time_of_large_batches_is_not_believed_for_ever_beside_small_ones(
+        self, batched: Batched
+    ):
+        batched.model.seconds = 0.1
+        for _ in range(4):
+            batched.send(1.0)
+            batched.clock.advance(60)
+            batched.step()  # it is known that one row is quick
+        late = []
+        for _ in range(8):
+            results = batched.send(1.0, 2.0, 3.0, 4.0, deadline=batched.in_seconds(0.5))
+            batched.step()
+            late.append(isinstance(results[0], ServingError))
+            batched.send(1.0)
+            batched.clock.advance(60)
+            assert batched.step() == [[1.0]]
+        assert late == [True] * 7 + [False]
+
+    def test_one_that_runs_without_the_others_does_not_keep_their_time_from_being_learned(
+        self, batched: Batched
+    ):
+        batched.model.seconds = 0.1
+        late = []
+        for _ in range(8):
+            batched.send(0.0)
+            results = batched.send(1.0, 2.0, 3.0, deadline=batched.in_seconds(0.5))
+            batched.step()
+            late.append(isinstance(results[0], ServingError))
+        assert late == [True] * 7 + [False]
+
     def test_what_can_not_be_done_in_time_is_answered_and_not_run(self, batched: Batched):
         late = batched.send(1.0, deadline=batched.in_seconds(1.5))
         in_time = batched.send(2.0, 3.0, 4.0, deadline=batched.in_seconds(2.5))

@@ -47,3 +47,14 @@ def test_a_single_long_run_changes_little_but_lasting_change_is_learned():
 
 def test_a_batch_without_rows_teaches_nothing():
     assert learned((0, 1.0)).expected(1) == 0
+
+
+@pytest.mark.parametrize(("size", "seconds"), [(1, 2.0), (10, 5.0), (16, 8.0), (32, 8.0)])
+def test_what_is_known_of_a_size_is_no_more_than_the_largest_took(size: int, seconds: float):
+    assert learned((16, 8.0), (4, 2.0)).known(size) == pytest.approx(seconds)
+    assert RunTimes().known(size) == 0
+
+
+def test_the_latest_start_leaves_a_tenth_of_the_run_and_two_milliseconds_to_spare():
+    assert learned((4, 2.0)).latest_start(10.0, 4) == pytest.approx(10 - 2.2 - 0.002)
+    assert RunTimes().latest_start(10.0, 4) == pytest.approx(9.998)
