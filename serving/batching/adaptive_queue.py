@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
 from serving.batching.adaptive_setting import AdaptiveSetting
-from serving.batching.batch_queue import FULL, Batch, Entry, Split, check_task
+from serving.batching.batch_queue import FULL, Ahead, Batch, Entry, Split, batches_of, check_task
 from serving.batching.batches_in_progress import BatchesInProgress
 from serving.batching.batching_options import BatchingOptions
 from serving.batching.run_times import RunTimes
@@ -145,12 +145,16 @@ class AdaptiveQueue(Generic[T]):
         seconds = whole * self._run_times.expected(self._setting.limit)
         return seconds + self._run_times.expected(rest) if rest else seconds
 
+    def ahead(self, size: int) -> Ahead:
+        whole, rows = batches_of(self._rows + size, self._setting.limit)
+        return Ahead(whole * self._run_times.known(self._setting.limit), rows)
+
     @property
     def most_at_once(self) -> float:
         return self._setting.at_once
 
     def expected_run(self, size: int) -> float:
-        return self._run_times.expected(size)
+        return self._run_times.known(size)
 
     @property
     def is_empty(self) -> bool:

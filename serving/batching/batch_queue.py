@@ -97,6 +97,22 @@ def check_task(size: int, options: QueueOptions, *, ending: bool) -> None:
         )
 
 
+class Ahead(NamedTuple):
+    """What a task would find in a queue.
+
+    ``seconds``: how long the batches before its own will run. ``rows``: of its own, with it.
+    """
+
+    seconds: float
+    rows: int
+
+
+def batches_of(rows: int, limit: int) -> tuple[int, int]:
+    """How many batches of ``limit`` rows go before the last, and the rows of that."""
+    whole = max(0, math.ceil(rows / limit) - 1)
+    return whole, rows - whole * limit
+
+
 class TaskQueue(Protocol[T]):
     """The rules by which one queue's tasks become batches. Not thread-safe; no time of its own.
 
@@ -139,12 +155,17 @@ class TaskQueue(Protocol[T]):
     def expected_seconds(self) -> float:
         """How long all that waits here will run, as far as is known."""
 
+    def ahead(self, size: int) -> Ahead:
+        """What a task of this size would find here; the last of its parts where it is split."""
+
     @property
     def most_at_once(self) -> float:
         """How many of its batches may run at the same time; inf for any number."""
 
     def expected_run(self, size: int) -> float:
-        """Seconds that a batch of this size will run; 0 while nothing is known."""
+        """Seconds that a batch of this size will run, or one of the largest that was ever run; 0
+        while nothing is known.
+        """
 
     @property
     def is_empty(self) -> bool: ...
@@ -231,15 +252,22 @@ class BatchQueue(Generic[T]):
 
     @property
     def expected_seconds(self) -> float:
-        full = len(self._closed) * self._run_times.expected(self._limit)
-        return full + (self._run_times.expected(self._open.size) if self._open else 0.0)
+        full = len(self._closed) * self._run_times.known(self._limit)
+        return full + (self._run_times.known(self._open.size) if self._open else 0.0)
+
+    def ahead(self, size: int) -> Ahead:
+        before = len(self._closed) * self._run_times.known(self._limit)
+        if self._fits(size) or self._options.enable_large_batch_splitting:
+            whole, rows = batches_of(self._open.size + size, self._limit)
+            return Ahead(before + whole * self._run_times.known(self._limit), rows)
+        return Ahead(before + self._run_times.known(self._open.size), size)
 
     @property
     def most_at_once(self) -> float:
         return math.inf
 
     def expected_run(self, size: int) -> float:
-        return self._run_times.expected(size)
+        return self._run_times.known(size)
 
     @property
     def is_empty(self) -> bool:

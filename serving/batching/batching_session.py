@@ -7,6 +7,7 @@ import math
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from serving.batching.batch import row_count
 from serving.batching.batch_listener import BatchListener, unheard
 from serving.batching.batch_queue import BatchQueue, TaskQueue
 from serving.batching.batch_runs import BatchRuns
-from serving.batching.batching_options import BatchingOptions
+from serving.batching.batching_options import BatchingOptions, QueueOptions
 from serving.batching.batching_task import GIVEN_UP, BatchingTask, answer_stopped, split_task
 from serving.batching.lane import HIGHEST_PRIORITY, Place, Share
 from serving.batching.quick_runs import QuickRuns
@@ -219,7 +220,7 @@ class BatchingServable(ServableWrapper):
             at_most = partial(_most_at_once, self._servable, self._scheduler, self._share)
             queue = AdaptiveQueue(options, split_task, run_times, at_least, at_most)
         else:
-            queue = BatchQueue(options.queue, split_task, run_times)
+            queue = BatchQueue(_admitting(options), split_task, run_times)
         # Turns are TensorFlow Serving's unless priorities are honoured: nothing that others ask
         # for may keep such a version from its turn.
         honored = options.honor_priorities
@@ -243,6 +244,19 @@ class BatchingServable(ServableWrapper):
             quick = QuickRuns(work.run_alone, options, run_times, self._clock)
         tasks = self._scheduler.add_queue(queue, work.process, place, answer_stopped)
         return _Queue(tasks, quick)
+
+
+def _admitting(options: BatchingOptions) -> QueueOptions:
+    """Those of a fixed queue. Where requests that would wait for too long are refused, a batch does
+    not have those it holds wait for too long for more: it cannot be told whether more will come.
+    """
+    queue, admission = options.queue, options.admission
+    if admission is None:
+        return queue
+    timeout = queue.batch_timeout_micros
+    if admission.max_wait_micros is not None:
+        timeout = min(timeout, admission.max_wait_micros)
+    return replace(queue, batch_timeout_micros=timeout, deadline_aware=True)
 
 
 def _runs_at_once(servable: Servable) -> int:

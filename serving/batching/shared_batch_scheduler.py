@@ -213,11 +213,12 @@ class SharedBatchScheduler:
 
         One that need not wait is let in whatever was measured: from it better may be learned.
         """
-        wait = self._expected_wait(lane, now)
+        ahead = lane.queue.ahead(entry.size)
+        wait = self._expected_wait(lane, ahead.seconds, now)
         too_long = ""
         if wait > admission.max_wait_seconds:
             too_long = f"the most is {admission.max_wait_seconds:g} s"
-        elif wait and now + wait + lane.queue.expected_run(entry.size) > entry.deadline:
+        elif wait and now + wait + lane.queue.expected_run(ahead.rows) > entry.deadline:
             too_long = f"its deadline is in {max(0.0, entry.deadline - now):.3g} s"
         if too_long:
             raise ResourceExhausted(
@@ -225,12 +226,13 @@ class SharedBatchScheduler:
                 retry_after_seconds=wait,
             )
 
-    def _expected_wait(self, lane: Lane, now: float) -> float:
-        """Seconds until what runs, and what waits and goes before the lane's next, is done."""
+    def _expected_wait(self, lane: Lane, own: float, now: float) -> float:
+        """Seconds until what runs is done, and what goes before a batch of the lane: ``own``
+        seconds of its queue's batches, and those of others.
+        """
         runs_at_once = not self._is_held(lane) and lane.in_progress < lane.queue.most_at_once
-        if runs_at_once and lane.queue.is_empty and self._threads.any_idle:
+        if runs_at_once and not own and self._threads.any_idle:
             return 0.0
-        own = lane.queue.expected_seconds
         others = sum(
             other.queue.expected_seconds
             for other in self._waiting.values()

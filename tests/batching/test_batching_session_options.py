@@ -433,3 +433,27 @@ def test_what_is_not_admitted_is_told_when_to_come_again():
     (refused,) = batched.send(4.0)
     assert isinstance(refused, ResourceExhausted)
     assert refused.retry_after_seconds == pytest.approx(2.0)
+
+
+class TestWaitingForMoreWhereWaitsAreBounded:
+    """Refusing what comes first would refuse what would have filled the batch."""
+
+    def test_a_batch_closes_early_enough_for_its_first_deadline(self):
+        queue = QueueOptions(max_batch_size=4, batch_timeout_micros=3_000_000)
+        batched = Batched(BatchingOptions(queue, admission=Admission()))
+        batched.model.seconds = 1.0
+        batched.send(0.0, 0.0, 0.0, 0.0)
+        batched.step()
+        results = batched.send(1.0, deadline=batched.in_seconds(2))
+        batched.clock.advance(0.9)
+        assert batched.step() == [[1.0]]
+        assert error(results) is list
+
+    def test_it_is_bounded_as_every_wait(self):
+        queue = QueueOptions(max_batch_size=4, batch_timeout_micros=3_000_000)
+        batched = Batched(BatchingOptions(queue, admission=Admission(500_000)))
+        batched.send(1.0)
+        batched.clock.advance(0.4)
+        assert batched.step() == []
+        batched.clock.advance(0.1)
+        assert batched.step() == [[1.0]]

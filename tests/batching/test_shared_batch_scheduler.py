@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from waiting import WAIT_SECONDS, await_
 
 from serving.batching.adaptive_queue import AdaptiveQueue
-from serving.batching.batch_queue import BatchQueue, Entry, Split
+from serving.batching.batch_queue import Ahead, BatchQueue, Entry, Split, TaskQueue
 from serving.batching.batching_options import (
     Admission,
     BatchingOptions,
@@ -677,6 +677,77 @@ def test_the_wait_for_batches_that_run_one_at_a_time_is_not_shared_by_the_thread
         queue.enqueue("b", 1, NEVER)
     with pytest.raises(ResourceExhausted, match="wait for about 3 s"):
         queue.enqueue("c", 1, clock.monotonic() + 3.5)
+
+
+def joining(
+    max_batch_size: int, *, adaptive: bool = False
+) -> tuple[FakeClock, SharedBatchScheduler, SharedQueue[str]]:
+    """A queue whose batches take a second each, of any size, as is known; none may wait for 1.5."""
+    clock, run_times = FakeClock(), RunTimes()
+    scheduler = stepped(clock)
+    for size in (1, max_batch_size):
+        run_times.learn(size, 1.0)
+    limits = QueueOptions(max_batch_size=max_batch_size)
+    rules: TaskQueue[str] = BatchQueue(limits, not_split, run_times)
+    if adaptive:
+        rules = AdaptiveQueue(BatchingOptions(limits), not_split, run_times)
+        find_that_two_rows_pay(rules)
+    place = Place(admission=Admission(500_000))
+    queue: SharedQueue[str] = scheduler.add_queue(rules, lambda _: clock.advance(1.0), place)
+    return clock, scheduler, queue
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_nobody_waits_for_the_batch_that_its_task_becomes_part_of(adaptive: bool):
+    clock, scheduler, queue = joining(2, adaptive=adaptive)
+    queue.enqueue("a", 1, NEVER)
+    queue.enqueue("b", 1, clock.monotonic() + 1.1)
+    with pytest.raises(ResourceExhausted, match=r"wait for about 1 s; the most is 0\.5 s"):
+        queue.enqueue("c", 1, NEVER)
+    scheduler.run_once()
+    queue.enqueue("c", 1, NEVER)
+
+
+def test_the_run_that_a_task_waits_for_is_that_of_its_whole_batch():
+    clock, run_times = FakeClock(), RunTimes()
+    scheduler = stepped(clock)
+    run_times.learn(1, 1.0)
+    run_times.learn(16, 16.0)
+    rules: BatchQueue[str] = BatchQueue(QueueOptions(max_batch_size=16), not_split, run_times)
+    place = Place(admission=Admission())
+    queue: SharedQueue[str] = scheduler.add_queue(rules, lambda _: True, place)
+    other: SharedQueue[str] = scheduler.add_queue(
+        BatchQueue(QueueOptions(), not_split, run_times), lambda _: True, Place()
+    )
+    other.enqueue("other", 1, NEVER)
+    queue.enqueue("a", 15, NEVER)
+    with pytest.raises(ResourceExhausted, match=r"wait for about 1 s; its deadline is in 16\.5 s"):
+        queue.enqueue("b", 1, clock.monotonic() + 16.5)
+    queue.enqueue("b", 1, clock.monotonic() + 17.5)
+
+
+@pytest.mark.parametrize(
+    ("enqueued", "size", "expected"),
+    [
+        ((), 1, Ahead(0.0, 1)),
+        ((), 0, Ahead(0.0, 0)),
+        ((3,), 1, Ahead(0.0, 4)),
+        ((3,), 2, Ahead(4.0, 1)),
+        ((4, 4), 4, Ahead(8.0, 4)),
+        ((4, 3), 10, Ahead(16.0, 1)),
+    ],
+)
+def test_a_task_that_is_split_waits_for_the_batches_before_that_of_its_last_part(
+    enqueued: Sequence[int], size: int, expected: Ahead
+):
+    run_times = RunTimes()
+    for rows in (1, 4):
+        run_times.learn(rows, float(rows))
+    options = QueueOptions(enable_large_batch_splitting=True, max_execution_batch_size=4)
+    queue: BatchQueue[Rows] = BatchQueue(options, cut, run_times)
+    for number, rows in enumerate(enqueued):
+        queue.add(Entry(number, (number, 0, rows), rows), 0.0)
+    assert queue.ahead(size) == expected
 
 
 def find_that_two_rows_pay(queue: AdaptiveQueue[str]) -> None:
