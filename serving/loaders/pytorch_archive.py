@@ -7,9 +7,10 @@ run code of its own. What could is refused here, by lists of what is allowed: ar
 
 from __future__ import annotations
 
-import ast
+import dataclasses
 import io
 import json
+import math
 import pickle
 import re
 import zipfile
@@ -18,44 +19,50 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch._export.serde import schema
+from torch._export.serde.serialize import _bytes_to_dataclass
 
 from serving.core.errors import InvalidArgument
+from serving.loaders.pytorch_expression import is_expression
 
 EXPORTED, SCRIPT, PICKLE = "an exported program", "a TorchScript program", "a pickle"
 """What a file of PyTorch's can be."""
 
 _PROGRAM = "models/model.json"
+_MOST_EXPANSION = 20  # of TorchScript, whose code is compressed; weights are not
+_ALWAYS_ALLOWED_BYTES = 2**26
 _MEMBERS = re.compile(
     r"archive_format|archive_version|version|byteorder|\.(data|format_version|storage_alignment).*"
     rf"|{re.escape(_PROGRAM)}|data/(weights|constants|sample_inputs)/\w[\w.]*|extra/.*"
 )
 _TENSOR = re.compile(r"(weight|tensor)_\d+")
 """What files with nothing but the bytes of a tensor are called."""
+_NO_MEMBER = ("", "")
 _NAME = re.compile(r"[\w.]*", re.ASCII)
 _OPERATOR = re.compile(
-    r"torch\.ops\.(?!load_library|import_module)[a-zA-Z]\w*(\.(?!__)\w+){1,2}"
+    r"torch\.ops\.(?!higher_order|load_library|import_module)[a-zA-Z]\w*(\.(?!__)\w+){2}"
+    r"|torch\.ops\.higher_order\.(cond|while_loop|scan|associative_scan|map_impl|invoke_subgraph"
+    r"|wrap_with_set_grad_enabled|wrap_with_autocast|auto_functionalized(_v2)?|flex_attention"
+    r"|out_dtype|strict_mode)"
     r"|torch\.sym_(float|int|ite|max|min|not|sqrt)|math\.trunc"
     r"|_operator\.(add|and_|eq|floordiv|ge|getitem|gt|le|lshift|lt|mod|mul|ne|neg|or_|pos|pow"
     r"|rshift|sub|truediv)",
     re.ASCII,
 )
-_FREE = frozenset({"metadata", "guards_code", "as_string", "as_strings", "torch_version"})
-"""Members that are never evaluated: they become texts, or are passed over."""
+_FREE = frozenset(
+    {
+        ("Node", "metadata"),
+        ("GraphModule", "metadata"),
+        ("Argument", "as_string"),
+        ("Argument", "as_strings"),
+        ("ConstantValue", "as_string"),
+        ("ExportedProgram", "torch_version"),
+        ("ExportedProgram", "guards_code"),
+    }
+)
+"""Classes of PyTorch's schema and their fields whose texts stay texts, or are passed over."""
 _STRUCTURES = frozenset(
     {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
-)
-_FUNCTION = re.compile(
-    "Symbol|Integer|Float|Rational|Add|Mul|Pow|Max|Min|Abs|Mod|floor|ceiling|And|Or|Not|Eq|Ne|Lt|Le"
-    "|Gt|Ge|Equality|Unequality|StrictLessThan|LessThan|StrictGreaterThan|GreaterThan|FloorDiv"
-    "|ModularIndexing|Where|PythonMod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|LShift|RShift"
-    "|PowByNatural|FloatPow|FloatTrueDiv|IntTrueDiv|IsNonOverlappingAndDenseIndicator|TruncToFloat"
-    "|TruncToInt|RoundToInt|RoundDecimal|ToFloat|Identity"
-)
-"""What sizes may be made with: sympy's numbers and symbols, and what PyTorch adds to them."""
-_SYMBOL = re.compile(r"[a-z]{1,3}\d+|oo|int_oo|True|False", re.ASCII)
-_SYNTAX = (
-    *(ast.Expression, ast.Load, ast.keyword, ast.BinOp, ast.operator, ast.UnaryOp, ast.unaryop),
-    *(ast.Compare, ast.cmpop, ast.BoolOp, ast.boolop),
 )
 
 
@@ -83,50 +90,87 @@ def kind_of(file: Path) -> str | None:
 
 
 def check_exported(content: BinaryIO) -> None:
-    """Whether ``torch.export.load`` may read this archive, read with the same reader.
+    """Whether ``load_pt2`` may read this archive, read with the same reader.
 
-    Raises InvalidArgument for one that would have it run anything but PyTorch's operators, and what
-    PyTorch and json raise for one that is damaged.
+    Raises InvalidArgument for one that would have it run anything but PyTorch's operators or is
+    unpacked to more than its size, and what PyTorch and json raise for one that is damaged.
     """
-    reader = torch._C.PyTorchFileReader(content)  # noqa: SLF001 - zipfile might see other members
-    names = reader.get_all_records()
-    for name in names:
+    reader = _checked_reader(content, 1)
+    for name in reader.get_all_records():
         if not _MEMBERS.fullmatch(name):
             raise _unsafe(f"has '{name}', which is not data")
         if name.endswith(".pt"):
             _check_pickle(name, reader.get_record(name))
         if name.endswith("_config.json"):
-            _check_tensors(name, json.loads(reader.get_record(name)))
-    for key, text in _texts(json.loads(reader.get_record(_PROGRAM))):
-        _RULES.get(key, _check_name)(text)
+            _check_tensors(name, reader)
+    program = _bytes_to_dataclass(schema.ExportedProgram, reader.get_record(_PROGRAM))
+    _check_texts(program)
+
+
+def check_script(content: BinaryIO) -> None:
+    """Raises InvalidArgument for a TorchScript program that would fill memory when unpacked."""
+    _checked_reader(content, _MOST_EXPANSION, _ALWAYS_ALLOWED_BYTES)
+
+
+def _checked_reader(content: BinaryIO, factor: int, allowed_bytes: int = 0) -> Any:
+    """A reader of all the archive. zipfile might see other members than PyTorch does."""
+    limit = max(allowed_bytes, factor * content.seek(0, io.SEEK_END))
+    content.seek(0)
+    reader = torch._C.PyTorchFileReader(content)  # noqa: SLF001 - what PyTorch itself reads with
+    size_bytes = sum(reader.get_record_size(name) for name in reader.get_all_records())
+    if size_bytes > limit:
+        raise InvalidArgument(
+            f"the archive would be unpacked to {size_bytes} bytes; with its size, {limit} are "
+            "the most that is loaded"
+        )
+    return reader
 
 
 def _check_pickle(name: str, content: bytes) -> None:
     """Plain tensors and numbers may be pickled: those are read without running anything."""
     try:
         if content:
+            _checked_reader(io.BytesIO(content), 1)
             torch.load(io.BytesIO(content), weights_only=True)
     except Exception as error:
         raise _unsafe(f"has a pickle in '{name}' that holds more than tensors") from error
 
 
-def _check_tensors(name: str, config: Mapping[str, Any]) -> None:
-    for tensor, payload in config["config"].items():
-        if payload["use_pickle"] or not _TENSOR.fullmatch(payload["path_name"]):
+def _check_tensors(name: str, reader: Any) -> None:
+    config = _bytes_to_dataclass(schema.PayloadConfig, reader.get_record(name))
+    _check_texts(config)
+    for tensor, payload in config.config.items():
+        if payload.use_pickle or not _TENSOR.fullmatch(payload.path_name):
             raise _unsafe(f"has '{tensor}' in '{name}', which is no plain tensor")
+        record = f"{name.rpartition('/')[0]}/{payload.path_name}"
+        sizes = [size.as_int for size in payload.tensor_meta.sizes]
+        if math.prod(sizes) and not reader.get_record_size(record):
+            raise InvalidArgument(f"the tensor '{tensor}' in '{name}' has a size, but no values")
 
 
-def _texts(document: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a JSON document that may be evaluated, with the name of its member."""
-    if isinstance(document, str):
-        yield key, document
-    elif isinstance(document, list):
-        for item in document:
-            yield from _texts(item, key)
-    elif isinstance(document, dict):
-        for name, value in document.items():
-            if name not in _FREE:
-                yield from _texts(value, name)
+def _check_texts(document: object) -> None:
+    """``document`` is what PyTorch makes of JSON, by the classes of its schema."""
+    for member, text in _texts(document, _NO_MEMBER):
+        if member not in _FREE:
+            _RULES.get(member, _check_name)(text)
+
+
+def _texts(value: object, member: tuple[str, str]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Every text, with the class and the field that it is the value of; keys have none."""
+    if isinstance(value, str):
+        yield member, value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, member)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if member not in _FREE:
+                yield _NO_MEMBER, key
+            yield from _texts(item, member)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            inner = vars(value)[field.name]  # attributes that a union does not have raise
+            yield from _texts(inner, (type(value).__name__, field.name))
 
 
 def _check_name(text: str) -> None:
@@ -150,32 +194,14 @@ def _check_structure(text: str) -> None:
             raise _unsafe(f"takes or gives {node['type']!r}, which is no tuple, list or dict")
         nodes.extend(node["children_spec"])
         for key in json.loads(node["context"] or "null") or ():
-            if isinstance(key, str):
-                _check_name(key)
+            if not isinstance(key, int):
+                _check_name(str(key))
 
 
-def _check_expression(text: str) -> None:
+def _check_size(text: str) -> None:
     """Sizes are evaluated as Python."""
-    try:
-        nodes = list(ast.walk(ast.parse(text, mode="eval")))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        nodes = [ast.Pass()]
-    if not all(_is_arithmetic(node) for node in nodes):
+    if not is_expression(text):
         raise _unsafe(f"has the size {text[:200]!r}")
-
-
-def _is_arithmetic(node: ast.AST) -> bool:
-    if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Name) and _is_function(node.func)
-    if isinstance(node, ast.Name):
-        return _is_function(node) or _SYMBOL.fullmatch(node.id) is not None
-    if isinstance(node, ast.Constant):
-        return not isinstance(node.value, str) or _NAME.fullmatch(node.value) is not None
-    return isinstance(node, _SYNTAX)
-
-
-def _is_function(name: ast.Name) -> bool:
-    return _FUNCTION.fullmatch(name.id) is not None
 
 
 def _unsafe(what: str) -> InvalidArgument:
@@ -184,11 +210,11 @@ def _unsafe(what: str) -> InvalidArgument:
     )
 
 
-_RULES: Mapping[str, Callable[[str], None]] = {
-    "target": _check_operator,
-    "as_operator": _check_operator,
-    "expr_str": _check_expression,
-    "in_spec": _check_structure,
-    "out_spec": _check_structure,
+_RULES: Mapping[tuple[str, str], Callable[[str], None]] = {
+    ("Node", "target"): _check_operator,
+    ("Argument", "as_operator"): _check_operator,
+    ("SymExpr", "expr_str"): _check_size,
+    ("ModuleCallSignature", "in_spec"): _check_structure,
+    ("ModuleCallSignature", "out_spec"): _check_structure,
 }
-"""How texts are checked that are more than names, by the names of their members."""
+"""How texts are checked that are more than names, by the class and field that they stand in."""

@@ -13,6 +13,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, TensorArgument
 from torch.export.passes import move_to_device_pass
+from torch.export.pt2_archive._package import load_pt2
 from torch.utils import _pytree as pytree
 
 from serving.core.errors import InvalidArgument
@@ -21,6 +22,7 @@ from serving.loaders.pytorch_archive import check_exported
 from serving.loaders.pytorch_program import PyTorchProgram
 from serving.loaders.pytorch_tensors import element_type
 
+_NAME = "model"
 _LOOPS = frozenset({"while_loop", "scan", "associative_scan", "map_impl"})
 _ANY_BATCH = 2
 """Programs that were exported with sizes from 2 upwards take 0 and 1 as well."""
@@ -47,7 +49,8 @@ def load_exported(file: Path, device: torch.device) -> PyTorchProgram:
         content.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _program(torch.export.load(content), device)
+            # torch.export.load would go on to an older form, and its pickles, where this raises.
+            return _program(load_pt2(content).exported_programs[_NAME], device)
 
 
 def _program(exported: ExportedProgram, device: torch.device) -> PyTorchProgram:

@@ -12,6 +12,7 @@ import torch
 from serving.core.dtypes import DType
 from serving.core.errors import InvalidArgument
 from serving.core.servable import Signature, TensorInfo
+from serving.loaders.pytorch_archive import check_script
 from serving.loaders.pytorch_program import PyTorchProgram
 from serving.loaders.signature_file import SIGNATURE_FILE, read_signature_file
 
@@ -28,9 +29,11 @@ def load_script(file: Path, device: torch.device) -> PyTorchProgram:
     outputs, and what PyTorch raises.
     """
     declared = read_signature_file(str(file.parent))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), file.open("rb") as content:
         warnings.simplefilter("ignore", DeprecationWarning)
-        module = torch.jit.load(file, map_location=device)
+        check_script(content)
+        content.seek(0)
+        module = torch.jit.load(content, map_location=device)
     module.eval()
     if not hasattr(module, "forward"):
         raise InvalidArgument("the TorchScript program has no method 'forward'")
