@@ -10,7 +10,7 @@ from typing import Any
 import catboost
 import numpy as np
 
-from serving.core.dtypes import DType
+from serving.core.dtypes import DType, numpy_dtype
 from serving.core.errors import InvalidArgument
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Outputs, TensorInfo
@@ -20,7 +20,13 @@ from serving.loaders.function_servable import FunctionServable
 from serving.loaders.input_check import as_text
 from serving.loaders.model_file import model_file, ram_of_file, read_model
 from serving.loaders.signature_file import DeclaredSignature, read_signature_file
-from serving.loaders.tabular import PREDICT, check_device, matrix_input, tabular_servable
+from serving.loaders.tabular import (
+    PREDICT,
+    check_device,
+    column_inputs,
+    matrix_input,
+    tabular_servable,
+)
 
 _SUFFIXES = (".cbm",)
 _RAM_PER_BYTE_ON_DISK = 3
@@ -46,9 +52,10 @@ class CatBoostPlatform:
         does not read.
         """
         check_device(servable_id, device)
-        model = _model(model_file(path, _SUFFIXES))
+        file = model_file(path, _SUFFIXES)
+        model = _model(file)
         declared = read_signature_file(path)
-        inputs = _inputs(model, declared)
+        inputs = _inputs(model, _feature_names(model, file), declared)
         is_classifier = isinstance(model, catboost.CatBoostClassifier)
         outputs = _CLASSIFIER_OUTPUTS if is_classifier else (PREDICT,)
 
@@ -73,7 +80,7 @@ def _model(file: Path) -> Any:
         if catboost.core.is_regression_objective(loss):
             return _loaded(catboost.CatBoostRegressor(), file)
         return _loaded(catboost.CatBoost(), file)
-    except catboost.CatBoostError as error:
+    except (catboost.CatBoostError, ValueError) as error:
         reason = _ORIGIN.sub("", str(error).strip()).replace(str(file), file.name)
         raise InvalidArgument(f"{file.name} is no whole model of CatBoost: {reason}") from error
 
@@ -83,20 +90,40 @@ def _loaded(model: Any, file: Path) -> Any:
     return model
 
 
-def _inputs(model: Any, declared: DeclaredSignature) -> Mapping[str, TensorInfo]:
-    names = model.feature_names_
-    texts = {*model.get_cat_feature_indices(), *model.get_text_feature_indices()}
-    if not texts:
+def _feature_names(model: Any, file: Path) -> Sequence[str]:
+    try:
+        return list(model.feature_names_)
+    except ValueError as error:
+        raise InvalidArgument(
+            f"{file.name} is no whole model of CatBoost: a feature has a name that is no UTF-8"
+        ) from error
+
+
+def _inputs(
+    model: Any, names: Sequence[str], declared: DeclaredSignature
+) -> Mapping[str, TensorInfo]:
+    categories, texts = model.get_cat_feature_indices(), model.get_text_feature_indices()
+    if not categories and not texts:
         info = matrix_input(declared, len(names), DType.FLOAT)
         return {info.name: info}
-    if declared.inputs is not None and list(declared.inputs) != names:
+    if declared.inputs is None:
+        words = {*categories, *texts}
+        types = [DType.STRING if index in words else DType.FLOAT for index in range(len(names))]
+        return {
+            name: TensorInfo(name, dtype, (None,)) for name, dtype in zip(names, types, strict=True)
+        }
+    if list(declared.inputs) != names:
         raise InvalidArgument(
             f"signature.json: inputs must be the model's features, {', '.join(names)}"
         )
-    return declared.inputs or {
-        name: TensorInfo(name, DType.STRING if index in texts else DType.FLOAT, (None,))
-        for index, name in enumerate(names)
-    }
+    for index, (name, info) in enumerate(declared.inputs.items()):
+        kinds = "O" if index in texts else "Oiu" if index in categories else "fiub"
+        if numpy_dtype(info.dtype).kind not in kinds:
+            raise InvalidArgument(
+                f"signature.json: inputs.{name}.dtype can not be {info.dtype.label}: texts are "
+                "strings, categories strings or integers, and other features numbers"
+            )
+    return column_inputs(declared.inputs)
 
 
 def _rows(inputs: Mapping[str, TensorInfo], feeds: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -105,9 +132,9 @@ def _rows(inputs: Mapping[str, TensorInfo], feeds: Mapping[str, np.ndarray]) -> 
         as_text(name, feeds[name]) if info.dtype is DType.STRING else feeds[name]
         for name, info in inputs.items()
     ]
-    if columns[0].ndim == 2:
+    if len(columns) == 1 and columns[0].ndim == 2:
         return columns[0]
-    return np.column_stack([column.astype(np.object_) for column in columns])
+    return np.column_stack([column.reshape(-1).astype(np.object_) for column in columns])
 
 
 def _in_rows(answer: Any) -> np.ndarray:

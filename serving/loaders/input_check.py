@@ -24,11 +24,18 @@ def check_input(info: TensorInfo, array: np.ndarray) -> None:
         raise InvalidArgument(
             f"input '{info.name}' must be {info.dtype.label}, not {dtype_of(array).label}"
         )
-    if info.shape is not None and not _fits(array.shape, info.shape):
+    if info.shape is not None and not fits(array.shape, info.shape):
         raise InvalidArgument(
             f"input '{info.name}' must have the shape {_shape_text(info.shape)}, "
             f"not {_shape_text(array.shape)}"
         )
+
+
+def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """Whether an array has so many dimensions, of these sizes; None is any size."""
+    return len(shape) == len(wanted) and all(
+        expected is None or size == expected for size, expected in zip(shape, wanted, strict=True)
+    )
 
 
 def as_text(name: str, array: np.ndarray) -> np.ndarray:
@@ -44,17 +51,13 @@ def as_text(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def as_bytes(array: np.ndarray) -> np.ndarray:
-    """Text as a Servable gives it: objects that are UTF-8. Other arrays are left as they are."""
+    """Text as a Servable gives it: objects that are UTF-8. Other arrays, and what is ``bytes``
+    already, are left as they are.
+    """
     if array.dtype.kind not in "OU":
         return array
-    values = [str(text).encode() for text in array.flat]
+    values = [text if isinstance(text, bytes) else str(text).encode() for text in array.flat]
     return np.array(values, np.object_).reshape(array.shape)
-
-
-def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
-    return len(shape) == len(wanted) and all(
-        expected is None or size == expected for size, expected in zip(shape, wanted, strict=True)
-    )
 
 
 def _shape_text(shape: Sequence[int | None]) -> str:

@@ -12,6 +12,7 @@ from serving.core.errors import InvalidArgument
 from serving.core.servable import TensorInfo
 from serving.loaders.input_check import as_text
 from serving.loaders.signature_file import DeclaredSignature
+from serving.loaders.tabular import column_inputs
 
 
 class Features:
@@ -31,6 +32,10 @@ class Features:
                 "signature.json: inputs must be the model's features, "
                 f"{', '.join(self._names)}, or one matrix of them"
             )
+        if self._is_one:
+            self._check_matrix(estimator)
+        else:
+            self.inputs = column_inputs(self.inputs)
         if self._names:
             # Needed here alone, and not by every model.
             import pandas  # noqa: PLC0415  # see above
@@ -54,6 +59,16 @@ class Features:
         if self._names:
             return self._frame({name: flat[name] for name in self._names})
         return np.column_stack(list(flat.values()))
+
+    def _check_matrix(self, estimator: Any) -> None:
+        (info,) = self.inputs.values()
+        count = getattr(estimator, "n_features_in_", None)
+        is_matrix = info.shape is not None and len(info.shape) == 2
+        if count is not None and is_matrix and info.shape != (None, count):
+            raise InvalidArgument(
+                f"signature.json: inputs.{info.name}.shape must be [null, {count}], as the model "
+                f"has {count} features"
+            )
 
     def _found(self, estimator: Any) -> Mapping[str, TensorInfo]:
         if self._names:

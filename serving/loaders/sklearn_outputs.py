@@ -37,6 +37,9 @@ def computing(estimator: Any, features: Features) -> Compute:
 def _one_array(answer: Any) -> np.ndarray:
     """Several targets have an array each: (rows, classes) of each becomes (rows, targets, classes).
 
-    Raises ValueError where they have different numbers of classes.
+    A sparse matrix of scipy becomes a dense one. Raises ValueError where targets have different
+    numbers of classes.
     """
-    return np.stack(answer, axis=1) if isinstance(answer, list) else np.asarray(answer)
+    if isinstance(answer, list):
+        return np.stack(answer, axis=1)
+    return np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)

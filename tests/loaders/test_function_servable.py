@@ -45,6 +45,16 @@ def test_text_is_answered_as_bytes_and_feeds_are_aligned():
     assert seen == [True]
 
 
+def test_bytes_are_answered_as_they_are():
+    """Strings are fed so, and any function may hand one back."""
+
+    def compute(_feeds: Mapping[str, np.ndarray], _fetches: Sequence[str]) -> Outputs:
+        return [np.array([b"abc", b"\xff", "text", 1.5], np.object_)]
+
+    (output,) = run_and_wait(servable(compute), {"x": X}, ["y"])
+    assert output.tolist() == [b"abc", b"\xff", b"text", b"1.5"]
+
+
 @pytest.mark.parametrize(
     ("feeds", "message"),
     [

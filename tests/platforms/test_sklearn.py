@@ -26,10 +26,12 @@ pytest.importorskip("pandas", reason="pandas is not installed")
 import joblib
 import pandas as pd
 import skops.io
+from scipy.sparse import csr_matrix
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline, make_union
@@ -211,6 +213,17 @@ def test_several_targets_have_probabilities_row_by_row(tmp_path: Path):
     np.testing.assert_array_equal(output[:, 1], second)
 
 
+def test_sparse_answers_become_arrays(tmp_path: Path):
+    labels = np.column_stack([data.CLASSES > 0, data.CLASSES > 1]).astype(np.int64)
+    estimator = OneVsRestClassifier(LogisticRegression()).fit(ROWS, csr_matrix(labels))
+    write_file(tmp_path / "model.skops", estimator)
+    servable = load(tmp_path)
+    info = servable.signatures[DEFAULT_SIGNATURE].outputs["predict"]
+    assert info == TensorInfo("predict", DType.INT64, (None, 2))
+    (output,) = run_and_wait(servable, X, ["predict"])
+    np.testing.assert_array_equal(output, estimator.predict(ASKED).toarray())
+
+
 def test_features_with_names_are_an_input_each_or_one_matrix(tmp_path: Path):
     frame = pd.DataFrame(ROWS, columns=["a", "b", "c", "d"])
     estimator = LogisticRegression().fit(frame, data.CLASSES)
@@ -234,6 +247,15 @@ def test_features_with_names_are_an_input_each_or_one_matrix(tmp_path: Path):
         (
             '{"inputs": {"a": {"dtype": "double"}, "z": {"dtype": "double"}}}',
             "signature.json: inputs must be the model's features, size, color, or one matrix",
+        ),
+        (
+            '{"inputs": {"size": {"dtype": "double", "shape": [null, 2]},'
+            ' "color": {"dtype": "string", "shape": [null]}}}',
+            "signature.json: inputs.size.shape must be [null], as it is one feature",
+        ),
+        (
+            '{"inputs": {"x": {"dtype": "double", "shape": [null, 3]}}}',
+            "signature.json: inputs.x.shape must be [null, 2], as the model has 2 features",
         ),
         ("", "a run that was to find out the model's outputs failed: "),
     ],
