@@ -153,6 +153,10 @@ class AdaptiveQueue(Generic[T]):
     def most_at_once(self) -> float:
         return self._setting.at_once
 
+    def best_rate(self) -> float:
+        """The most rows a second that batches have brought, so far as is known; else 0."""
+        return self._setting.best_rate
+
     def expected_run(self, size: int) -> float:
         return self._run_times.known(size)
 

@@ -73,6 +73,11 @@ class AdaptiveSetting:
         """The most batches that should be in progress; inf where they are single tasks."""
         return math.inf if self._is_of_single_tasks(self.limit) else self.in_force.at_once
 
+    @property
+    def best_rate(self) -> float:
+        """Rows a second of the best setting that was run; 0 while none is known well."""
+        return self._rates.best()
+
     def ran(self, tasks: int, rows: int, at_once: float, seconds: float) -> None:
         """Hear how long a batch took, and how many were in progress meanwhile, in the mean."""
         self._task_rows += _WEIGHT_OF_THE_LATEST * (rows / tasks - self._task_rows)

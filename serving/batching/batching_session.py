@@ -215,10 +215,11 @@ class BatchingServable(ServableWrapper):
         options = self._options
         run_times = self._run_times[key.tensors]
         queue: TaskQueue[BatchingTask]
+        adaptive: AdaptiveQueue[BatchingTask] | None = None
         if options.adaptive:
             at_least = _runs_at_once(self._servable)
             at_most = partial(_most_at_once, self._servable, self._scheduler, self._share)
-            queue = AdaptiveQueue(options, split_task, run_times, at_least, at_most)
+            queue = adaptive = AdaptiveQueue(options, split_task, run_times, at_least, at_most)
         else:
             queue = BatchQueue(_admitting(options), split_task, run_times)
         # Turns are TensorFlow Serving's unless priorities are honoured: nothing that others ask
@@ -240,8 +241,8 @@ class BatchingServable(ServableWrapper):
             on_batch=self._on_batch,
         )
         quick = None
-        if options.adaptive and max_runs_of(self._servable) is None:
-            quick = QuickRuns(work.run_alone, options, run_times, self._clock)
+        if adaptive is not None and max_runs_of(self._servable) is None:
+            quick = QuickRuns(work.run_alone, options, run_times, adaptive.best_rate, self._clock)
         tasks = self._scheduler.add_queue(queue, work.process, place, answer_stopped)
         return _Queue(tasks, quick)
 

@@ -15,13 +15,13 @@ RunAlone = Callable[[BatchingTask, RunCallback], None]
 """Runs a task as a batch of its own, on the calling thread; the callback gets the result."""
 
 _SHARE_OF_A_BATCH = 0.6
-_QUICK_SECONDS = 400e-6
-"""On a busy machine even a quick run takes a while; on an idle one the share alone decides."""
+_QUICK_SECONDS = 0.001
+"""As for what is not batched, see :class:`~serving.core.pace.Pace`."""
 
-_MOST_MEAN_SECONDS = 0.001
+_MOST_MEAN_SECONDS = 0.002
 _WEIGHT_IN_THE_MEAN = 1 / 64
 """A busy machine interrupts single runs, for much longer than they take, which says nothing; but
-all that take long together are not to hold up the caller for more than some 60 ms."""
+all that take long together are not to hold up the caller for more than some 120 ms."""
 
 _WORTH_A_TRY_SECONDS = 0.002
 """For the shortest batch, timed with its answers; the thread that tries may carry every call."""
@@ -29,6 +29,11 @@ _WORTH_A_TRY_SECONDS = 0.002
 _FIRST_TASKS_BETWEEN_TRIES = 16
 _MOST_TASKS_BETWEEN_TRIES = 4096
 _QUICK_FOR_LONG = 1024
+_FIRST_TASKS_BETWEEN_BATCHES = 1024
+_MOST_TASKS_BETWEEN_BATCHES = 8192
+_TASKS_FOR_BATCHES = 64
+"""As many as make batches worth their while: what is run alone never shows what these would do."""
+
 _TASKS_OF_A_TRY = 8
 """The first run on another thread, beside batches that are under way, says little of the next."""
 
@@ -40,21 +45,30 @@ class QuickRuns:
     """Says which tasks of an adaptive queue are better run at once, and runs them.
 
     So are those that take much less time alone than a batch of as many rows, which is the same run
-    and what batching adds to it, and no more for a row than the best batches. Now and then a few
-    tasks are run where they come, unless batches of their size always take long; the times of those
-    that succeed decide over those that follow. Tries become rarer. Runs that take long after all,
-    in the mean, send those after them into batches until the next try.
+    and what batching adds to it, and no longer for a row than all batches together. Now and then a
+    few tasks are run where they come, unless batches of their size always take long; the times of
+    those that succeed decide over those that follow. Tries become rarer. So do those the other way
+    round, of batches where runs are quick. Runs that take long after all, in the mean, send those
+    after them into batches until the next try.
     Thread-safe as far as RunTimes is: a task that is counted wrong does not matter.
     """
 
     def __init__(
-        self, run: RunAlone, options: BatchingOptions, batches: RunTimes, clock: Clock
+        self,
+        run: RunAlone,
+        options: BatchingOptions,
+        batches: RunTimes,
+        best_rate: Callable[[], float],
+        clock: Clock,
     ) -> None:
-        """``batches``: how long the queue's batches take, with their answers."""
+        """``batches``: how long the queue's batches take, with their answers. ``best_rate``: the
+        most rows a second that all of them together have brought; 0 where it is not known.
+        """
         self._run = run
         self._most_rows = options.queue.execution_limit
         self._allowed = frozenset(options.allowed_batch_sizes)
         self._batches = batches
+        self._best_rate = best_rate
         self._clock = clock
         self._alone = RunTimes()
         self._until_try = self._between_tries = _FIRST_TASKS_BETWEEN_TRIES
@@ -62,13 +76,14 @@ class QuickRuns:
         self._mean_seconds = 0.0
         self._known_quick: set[int] = set()  # rows, until something is learned
         self._until_learning = 0
+        self._until_batches = self._between_batches = _FIRST_TASKS_BETWEEN_BATCHES
 
     def takes(self, rows: int) -> bool:
         """Whether a task of so many rows is to be run by :meth:`run`."""
         if rows > self._most_rows or (self._allowed and rows not in self._allowed):
             return False
         if self._are_quick(rows):
-            return True
+            return not self._are_batches_to_show()
         self._until_try -= 1
         if self._until_try >= 0:
             return False
@@ -112,12 +127,16 @@ class QuickRuns:
         if not self._alone.knows(rows):
             return False
         alone = self._alone.expected(rows)
-        most = min(
-            _QUICK_SECONDS,
-            _SHARE_OF_A_BATCH * self._batches.expected(rows),
-            self._batches.least_for_a_row() * max(1, rows),
-        )
-        return 0 < alone <= most
+        most = min(_QUICK_SECONDS, _SHARE_OF_A_BATCH * self._batches.expected(rows))
+        return 0 < alone <= most and alone * self._best_rate() <= max(1, rows)
+
+    def _are_batches_to_show(self) -> bool:
+        self._until_batches -= 1
+        if self._until_batches < -_TASKS_FOR_BATCHES:
+            self._between_batches = min(2 * self._between_batches, _MOST_TASKS_BETWEEN_BATCHES)
+            self._until_batches = self._between_batches
+            self._known_quick = set()
+        return self._until_batches < 0
 
     def _doubt(self) -> None:
         """Forget what was known, until the next try; that is soon where this is rare."""

@@ -51,10 +51,6 @@ class RunTimes:
         shortest = (each.shortest for power, each in self._known.items() if power >= least)
         return min(shortest, default=math.inf)
 
-    def least_for_a_row(self) -> float:
-        """Seconds of a row in batches of the best size for them; inf where none is known."""
-        return min((each.seconds / each.size for each in self._known.values()), default=math.inf)
-
     def expected(self, size: int) -> float:
         """Seconds that ``size`` rows will take; 0 while nothing is known.
 
