@@ -38,6 +38,8 @@ _MEMBERS = re.compile(
 _TENSOR = re.compile(r"(weight|tensor)_\d+")
 """What files with nothing but the bytes of a tensor are called."""
 _NO_MEMBER = ("", "")
+_RANGES = ("ExportedProgram", "range_constraints")
+_RANGE = re.compile(r"(?!.*\d{7})[\w +*/().,-]*", re.ASCII)
 _NAME = re.compile(r"[\w.]*", re.ASCII)
 _OPERATOR = re.compile(
     r"torch\.ops\.(?!higher_order|load_library|import_module)[a-zA-Z]\w*(\.(?!__)\w+){2}"
@@ -165,7 +167,7 @@ def _texts(value: object, member: tuple[str, str]) -> Iterator[tuple[tuple[str, 
     elif isinstance(value, dict):
         for key, item in value.items():
             if member not in _FREE:
-                yield _NO_MEMBER, key
+                yield (member if member == _RANGES else _NO_MEMBER), key
             yield from _texts(item, member)
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
@@ -210,7 +212,14 @@ def _unsafe(what: str) -> InvalidArgument:
     )
 
 
+def _check_range(text: str) -> None:
+    """What has a range is looked up by its text, and counted up to where it is a symbol."""
+    if not _RANGE.fullmatch(text):
+        raise _unsafe(f"has a range of {text[:200]!r}")
+
+
 _RULES: Mapping[tuple[str, str], Callable[[str], None]] = {
+    _RANGES: _check_range,
     ("Node", "target"): _check_operator,
     ("Argument", "as_operator"): _check_operator,
     ("SymExpr", "expr_str"): _check_size,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ _ANY_BATCH = 2
 _loading = threading.Lock()
 """PyTorch keeps what it is deserializing in a global variable."""
 _NO_LIMITS = (0, math.inf)
+_Size = tuple[str, int, Any]
+"""An input, one of its dimensions, and the expression of sympy's that is its size."""
 
 
 def load_exported(file: Path, device: torch.device) -> PyTorchProgram:
@@ -55,15 +58,19 @@ def load_exported(file: Path, device: torch.device) -> PyTorchProgram:
 
 def _program(exported: ExportedProgram, device: torch.device) -> PyTorchProgram:
     signature = signature_of(exported)
-    shapes = dict(_input_shapes(exported))
+    sizes = list(_input_sizes(exported))
+    limits = {symbol: _limits(each) for symbol, each in exported.range_constraints.items()}
     exported = move_to_device_pass(exported, device)
     nodes = [node for module in _graphs(exported) for node in module.graph.nodes]
     return PyTorchProgram(
         signature,
         _function(exported),
-        writes_in_place=any(_writes(node.target) for node in nodes),
+        # A program may be free of operators that write, and have PyTorch copy what they would have.
+        writes_in_place=bool(exported.graph_signature.user_inputs_to_mutate)
+        or bool(exported.graph_signature.buffers_to_mutate)
+        or any(_writes(node.target) for node in nodes),
         may_run_long=any(getattr(node.target, "__name__", "") in _LOOPS for node in nodes),
-        check_shapes=_constraints(exported, shapes),
+        check_shapes=partial(_check_sizes, sizes, limits),
     )
 
 
@@ -121,7 +128,7 @@ def _function(
     exported: ExportedProgram,
 ) -> Callable[[Mapping[str, torch.Tensor]], Sequence[object]]:
     """The program as a function of its inputs that are tensors; the others have their one value."""
-    # The guards are Python code from the file; _constraints looks at the sizes instead.
+    # The guards are Python code from the file; _check_sizes looks at the sizes instead.
     module: Any = exported.module(check_guards=False)
     module.validate_inputs = False
     structure = exported.call_spec.in_spec
@@ -149,47 +156,73 @@ def _writes(target: object) -> bool:
     return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable  # noqa: SLF001 - nothing else tells
 
 
-def _input_shapes(exported: ExportedProgram) -> Iterator[tuple[str, Sequence[int | str]]]:
-    """Each input's sizes, numbers or symbols, as texts."""
+def _input_sizes(exported: ExportedProgram) -> Iterator[_Size]:
+    """The sizes that are no numbers; symbols first, as the others are made of them.
+
+    Raises InvalidArgument for one that is made of symbols that no input has by themselves.
+    """
     inputs = set(exported.graph_signature.user_inputs)
-    for node in exported.graph.nodes:
-        if node.op == "placeholder" and node.name in inputs and hasattr(node.meta["val"], "shape"):
-            yield (
-                node.name,
-                [size if isinstance(size, int) else str(size) for size in node.meta["val"].shape],
+    sizes = [
+        (node.name, dimension, size.node.expr)
+        for node in exported.graph.nodes
+        if node.op == "placeholder" and node.name in inputs
+        for dimension, size in enumerate(getattr(node.meta["val"], "shape", ()))
+        if not isinstance(size, int)
+    ]
+    known = {size for _, _, size in sizes if size.is_Symbol}
+    for name, dimension, size in sorted(sizes, key=lambda each: not each[2].is_Symbol):
+        if not size.free_symbols <= known:
+            raise InvalidArgument(
+                f"dimension {dimension} of input '{name}' is {size}, and no input has a dimension "
+                f"that is {_listed(size.free_symbols - known)} alone"
+            )
+        yield name, dimension, size
+
+
+def _check_sizes(
+    sizes: Sequence[_Size],
+    limits: Mapping[Any, tuple[float, float]],
+    given: Mapping[str, Sequence[int]],
+) -> None:
+    """Sizes of the same symbol are the same and in its range; others are what that makes them."""
+    found: dict[Any, tuple[int, str, int]] = {}
+    for name, dimension, expected in sizes:
+        size = given[name][dimension]
+        if not expected.is_Symbol:
+            _check_derived(name, dimension, size, expected, found)
+            continue
+        known, other, its_dimension = found.setdefault(expected, (size, name, dimension))
+        if size != known:
+            raise InvalidArgument(
+                f"dimension {dimension} of input '{name}' must be as dimension "
+                f"{its_dimension} of input '{other}', which is {known}, but is {size}"
+            )
+        least, most = limits.get(expected, _NO_LIMITS)
+        if not least <= size <= most:
+            raise InvalidArgument(
+                f"dimension {dimension} of input '{name}' must be between {least} and "
+                f"{most}, but is {size}"
             )
 
 
-def _constraints(
-    exported: ExportedProgram, shapes: Mapping[str, Sequence[int | str]]
-) -> Callable[[Mapping[str, Sequence[int]]], None]:
-    """What sees that sizes of the same symbol are the same, and in its range."""
-    symbols = [
-        (size, name, dimension)
-        for name, shape in shapes.items()
-        for dimension, size in enumerate(shape)
-        if isinstance(size, str)
-    ]
-    limits = {str(symbol): _limits(each) for symbol, each in exported.range_constraints.items()}
+def _check_derived(
+    name: str,
+    dimension: int,
+    size: int,
+    expected: Any,
+    found: Mapping[Any, tuple[int, str, int]],
+) -> None:
+    wanted = expected.subs({symbol: found[symbol][0] for symbol in expected.free_symbols})
+    if size != wanted:
+        origins = (found[symbol][1:] for symbol in sorted(expected.free_symbols, key=str))
+        listed = " and ".join(f"dimension {index} of input '{other}'" for other, index in origins)
+        raise InvalidArgument(
+            f"dimension {dimension} of input '{name}' must be {wanted}, for {listed}, but is {size}"
+        )
 
-    def check(given: Mapping[str, Sequence[int]]) -> None:
-        found: dict[str, tuple[int, str, int]] = {}
-        for symbol, name, dimension in symbols:
-            size = given[name][dimension]
-            known, other, its_dimension = found.setdefault(symbol, (size, name, dimension))
-            if size != known:
-                raise InvalidArgument(
-                    f"dimension {dimension} of input '{name}' must be as dimension "
-                    f"{its_dimension} of input '{other}', which is {known}, but is {size}"
-                )
-            least, most = limits.get(symbol, _NO_LIMITS)
-            if not least <= size <= most:
-                raise InvalidArgument(
-                    f"dimension {dimension} of input '{name}' must be between {least} and "
-                    f"{most}, but is {size}"
-                )
 
-    return check
+def _listed(symbols: Iterable[Any]) -> str:
+    return " or ".join(sorted(map(str, symbols)))
 
 
 def _limits(values: Any) -> tuple[float, float]:

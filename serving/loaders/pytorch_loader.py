@@ -163,7 +163,9 @@ class PyTorchServable:
             outputs = program.run(tensors)
             if len(outputs) != len(self._outputs):
                 raise Internal(f"the model gave {len(outputs)} outputs, not {len(self._outputs)}")
-            return [array_of(name, outputs[self._outputs[name]]) for name in fetches]
+            return [
+                array_of(name, outputs[self._outputs[name]], own=self._copies) for name in fetches
+            ]
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         # A copy in the memory of a GPU is the model's own, whatever it does.

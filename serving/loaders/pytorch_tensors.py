@@ -74,8 +74,9 @@ def tensor_of(array: np.ndarray, *, own: bool) -> torch.Tensor:
     return tensor if carrier is None else tensor.view(kind)
 
 
-def array_of(name: str, tensor: object) -> np.ndarray:
-    """A read-only array of an output's values, of the same memory where that is main memory.
+def array_of(name: str, tensor: object, *, own: bool = False) -> np.ndarray:
+    """A read-only array of an output's values, of the same memory where that is main memory,
+    unless it is to have its ``own``.
 
     Raises InvalidArgument for what is no tensor of a type in ELEMENT_TYPES.
     """
@@ -85,6 +86,8 @@ def array_of(name: str, tensor: object) -> np.ndarray:
     if tensor.layout is not torch.strided:
         raise InvalidArgument(f"output '{name}' is {tensor.layout}, which is not supported")
     values = tensor.detach().cpu().resolve_neg()
+    if own:  # the next run may write to the model's memory
+        values = values.clone()
     carrier = _CARRIERS.get(tensor.dtype)
     if carrier is not None:
         values = values.contiguous().view(carrier)

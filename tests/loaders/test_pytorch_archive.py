@@ -221,6 +221,13 @@ def test_operators_that_bring_code_or_a_text_of_their_own_are_refused(
     assert "which is no operator" in refusal(edited(exported, tmp_path / "model.pt2", edit))
 
 
+def test_symbols_are_not_counted_up_to_any_number(exported: Path, tmp_path: Path):
+    def edit(document: Any) -> None:
+        document["range_constraints"]["u9999999999"] = {"min_val": 0, "max_val": 1}
+
+    assert "has a range of 'u9999999999'" in refusal(edited(exported, tmp_path / "model.pt2", edit))
+
+
 def _parts(members: Mapping[str, bytes]) -> tuple[bytes, bytes]:
     """An archive's content, and its directory."""
     archive = io.BytesIO()

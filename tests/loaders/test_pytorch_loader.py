@@ -204,6 +204,74 @@ def test_a_model_that_writes_to_its_input_does_not_write_to_the_requests(
     assert (output.tolist(), values.tolist()) == ([[2], [2]], [[1], [1]])
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of PyTorch, by its own decompositions
+def test_a_program_without_operators_that_write_may_write_to_its_input(tmp_path: Path):
+    """As after run_decompositions: PyTorch copies the results to the inputs at the end."""
+    program = torch.export.export(models.InPlace().eval(), (torch.ones(3, 1),))
+    torch.export.save(program.run_decompositions(), tmp_path / "model.pt2")
+    values = np.frombuffer(np.ones((3, 1), np.float32).tobytes(), np.float32).reshape(3, 1)
+    run_and_wait(load(tmp_path / "model.pt2"), {"x": values}, ["output_0"])
+    assert values.tolist() == [[1], [1], [1]]
+
+
+class Total(torch.nn.Module):
+    """``x`` [3] → the sum of all that were given so far, which is memory of the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.total.add_(x)
+        return self.total
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of PyTorch, by its own decompositions
+@pytest.mark.parametrize("form", ["exported", "decomposed", "script"])
+def test_an_answer_stays_as_it_was_given(tmp_path: Path, form: str):
+    """Whatever the next request writes to the memory of the model."""
+    if form == "script":
+        servable = load(models.script(tmp_path / "model.pt", Total()))
+    else:
+        program = torch.export.export(Total().eval(), (torch.ones(3),))
+        if form == "decomposed":
+            program = program.run_decompositions()
+        torch.export.save(program, tmp_path / "model.pt2")
+        servable = load(tmp_path / "model.pt2")
+    feeds = {"x": np.ones(3, np.float32)}
+    (first,) = run_and_wait(servable, feeds, ["output_0"])
+    (second,) = run_and_wait(servable, feeds, ["output_0"])
+    assert (first.tolist(), second.tolist()) == ([1, 1, 1], [2, 2, 2])
+
+
+class Pairs(torch.nn.Module):
+    """``x`` [2 * batch] and ``y`` [batch] → the first half of x, plus y."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x[: y.shape[0]] + y
+
+
+def test_a_size_that_is_made_of_another_is_what_that_makes_it(tmp_path: Path):
+    sizes = {"x": {0: 2 * models.BATCH}, "y": {0: models.BATCH}}
+    example = {"x": torch.ones(6), "y": torch.ones(3)}
+    servable = load(models.export(tmp_path / "model.pt2", Pairs(), example, sizes))
+    y = np.ones(3, np.float32)
+    (output,) = run_and_wait(servable, {"x": np.ones(6, np.float32), "y": y}, ["output_0"])
+    assert output.tolist() == [2, 2, 2]
+    with pytest.raises(InvalidArgument) as raised:
+        run_and_wait(servable, {"x": np.ones(9, np.float32), "y": y}, ["output_0"])
+    assert raised.value.message == (
+        "dimension 0 of input 'x' must be 6, for dimension 0 of input 'y', but is 9"
+    )
+
+
+def test_a_size_that_is_made_of_none_of_the_inputs_is_refused(tmp_path: Path):
+    """Nothing would tell which sizes it takes."""
+    sizes = {"x": {0: 2 * models.BATCH}}
+    file = models.export(tmp_path / "model.pt2", models.Same(), {"x": torch.ones(6)}, sizes)
+    assert "dimension 0 of input 'x' is 2*" in refusal(file)
+
+
 def test_other_models_are_given_the_requests_own_memory(tmp_path: Path):
     class Itself(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
