@@ -97,8 +97,10 @@ class StreamingCall:
     def _closed(self, event: Any) -> None:
         with self._lock:
             self._call = None
-            if event.batch_operations[0].cancelled():  # whatever was on its way to the client
-                self._code = Code.CANCELLED
+            if event.batch_operations[0].cancelled():
+                # Whatever was on its way to the client; but an error is why it has ended.
+                is_ours = self._status_code is not Code.OK
+                self._code = self._status_code if is_ours else Code.CANCELLED
         self._done()
 
     def _done(self, _event: Any = None) -> None:

@@ -14,6 +14,8 @@ class OpenStreams:
         self._lock = threading.Lock()
         self._contexts: set[grpc.ServicerContext] = set()
         self._cancelled = False
+        self.server_ends = False
+        """From when on it is the server that ends streams, not their clients."""
 
     def add(self, context: grpc.ServicerContext) -> None:
         """Remember a stream until it ends, or end it where the others have been."""

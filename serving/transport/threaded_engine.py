@@ -77,6 +77,7 @@ class ThreadedEngine:
             return
         hold_seconds = min(_REFUSAL_HOLD_SECONDS, grace_seconds / 10)
         self._refusal.begin(hold_seconds)
+        self._streams.server_ends = True
         stopped = self._server.stop(grace_seconds - hold_seconds)
         self._refusal.release()
         self._streams.cancel()
@@ -240,20 +241,23 @@ class _StreamBehavior:
     ) -> None:
         def over() -> None:
             self._method.over(stream)
-            ended(stream.code)
+            ended(self._given_up() if stream.code is None else stream.code)
 
         if not context.add_callback(over):
             over()
+
+    def _given_up(self) -> Code:
+        return Code.UNAVAILABLE if self._streams.server_ends else Code.CANCELLED
 
 
 class _ThreadedStream:
     """A GrpcStream; sending waits until the message before is on its way.
 
-    ``code``: as what it has ended, CANCELLED as long as it was not ended here.
+    ``code``: as what it has ended, None as long as it was not ended here.
     """
 
     def __init__(self, context: grpc.ServicerContext, send: _Send) -> None:
-        self.code = Code.CANCELLED
+        self.code: Code | None = None
         self._context = context
         self._send = send
 
