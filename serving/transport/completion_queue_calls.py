@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, Protocol
 
 from serving.core.call import CallContext, UnaryHandler, WithMetadata
 from serving.core.cancellation import Cancellation
-from serving.core.errors import ServingError, Unimplemented
+from serving.core.errors import Code, ServingError, Unimplemented
 from serving.transport.completion_queue_operations import (
     answer,
     receive_close,
     receive_message,
     start_batch,
 )
+from serving.transport.grpc_engine import CallBegun
 from serving.transport.ready_calls import ReadyCalls
 from serving.transport.unary_call import answered_twice, call_handler
 
@@ -81,6 +82,7 @@ class UnaryMethod(NamedTuple):
     context: Callable[[Any, Cancellation], CallContext]
     open_calls: OpenCalls
     ready: ReadyCalls
+    begun: CallBegun
 
 
 class UnaryCall(Cancellation):
@@ -106,7 +108,7 @@ class UnaryCall(Cancellation):
         self._method = method
         self._arrival = arrival  # None once handled
         self._call = arrival.call  # None once answered, or given up by the client
-        self._request: bytes | None = None
+        self._request = b""
         self._lock = threading.Lock()
         self._handling = True
         self._result: bytes | ServingError | WithMetadata | None = None
@@ -130,18 +132,38 @@ class UnaryCall(Cancellation):
             start_batch(call, answer(result), self._sent)
 
     def _received(self, event: Any) -> None:
-        self._request = event.batch_operations[0].message()
-        self._method.ready.add(self)
+        request = event.batch_operations[0].message()
+        if request is None:
+            self._refuse(could_be_read=event.success)
+        else:
+            self._request = request
+            self._method.ready.add(self)
+
+    def _refuse(self, *, could_be_read: bool) -> None:
+        """No request has come: its client ended or broke the call without one, or it was too large,
+        which gRPC has told the client by now.
+        """
+        path = self._method.path
+        ended = self._method.begun(path)
+        error = Unimplemented(f'Method "{path}" requires exactly one request')
+
+        def over(event: Any) -> None:
+            if not could_be_read:
+                ended(Code.RESOURCE_EXHAUSTED)
+            else:
+                given_up = event.batch_operations[-1].cancelled()
+                ended(Code.CANCELLED if given_up else error.code)
+            self._over(event)
+
+        call, self._call = self._call, None
+        start_batch(call, (*answer(error), receive_close()), over)
 
     def handle(self) -> bool:
         method = self._method
         arrival, self._arrival = self._arrival, None
-        request, self._request = self._request, None
-        if request is None:  # its client closed or broke the call without one
-            self.reply(Unimplemented(f'Method "{method.path}" requires exactly one request'))
-        else:
-            context = method.context(arrival, self)
-            call_handler(method.path, method.handler, request, context, self.reply)
+        request, self._request = self._request, b""
+        context = method.context(arrival, self)
+        call_handler(method.path, method.handler, request, context, self.reply)
         if self._result is not None:
             return True
         with self._lock:

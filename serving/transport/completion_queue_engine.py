@@ -174,7 +174,7 @@ def _new_calls(
     new_calls: dict[bytes, _NewCall] = {}
     context = call_context_with_peer if methods.with_peer else call_context
     for path, handler in methods.unary.items():
-        unary = UnaryMethod(path, handler, context, open_calls, ready)
+        unary = UnaryMethod(path, handler, context, open_calls, ready, methods.begun)
         new_calls[path.encode()] = partial(UnaryCall, unary)
     for path, method in methods.streams.items():
         new_calls[path.encode()] = partial(StreamingCall, path, method, methods.begun, open_calls)

@@ -54,7 +54,8 @@ class GrpcMethods:
 
     Unary calls in ``waiting`` may take minutes to answer. ``with_peer``: contexts say who calls.
     ``begun`` hears of the calls that no unary handler gets: streams, those of methods that there
-    are none of, and what a server that stops refuses.
+    are none of, what a server that stops refuses, and, on the completion queue, those whose
+    request does not come or is too large: grpcio's public server tells nobody of these.
     """
 
     unary: Mapping[str, UnaryHandler]

@@ -13,10 +13,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serving.core.errors import Code
-from serving.transport.grpc_options import GrpcOptions
+from serving.transport.grpc_options import THREADED, GrpcOptions
 from serving.transport.grpc_server import GrpcServer
+from tests.transport.http2_client import raw_client
 
 WAIT_SECONDS = 60  # only a failure waits so long
+MAX_BYTES = 1000
 ECHO = "/test.Echo/Say"
 WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
@@ -46,9 +48,22 @@ def heard(grpc_engine):
     assert heard.ended.empty()
 
 
+@pytest.fixture
+def served(heard, grpc_engine):
+    """A channel to a server that learns what becomes of each call."""
+    if grpc_engine == THREADED:
+        pytest.skip("grpcio's public server tells of no call whose request it does not get")
+    return heard.channel
+
+
 @contextlib.contextmanager
 def serving(heard, engine):
-    options = GrpcOptions(engine=engine, address="127.0.0.1:0", health_service=True)
+    options = GrpcOptions(
+        engine=engine,
+        address="127.0.0.1:0",
+        health_service=True,
+        channel_arguments=(("grpc.max_receive_message_length", MAX_BYTES),),
+    )
     methods = {ECHO: lambda request, _context, reply: reply(request)}
     server = GrpcServer(options, methods, begun=heard)
     server.start()
@@ -81,6 +96,38 @@ def test_of_a_call_that_a_handler_gets_nothing_is_told(heard):
     assert heard.channel.unary_unary(ECHO)(b"a", timeout=WAIT_SECONDS) == b"a"
 
 
+def test_a_call_without_a_request_is_heard_of(served, heard):
+    with pytest.raises(grpc.RpcError) as refused:
+        served.stream_unary(ECHO)(iter([]), timeout=WAIT_SECONDS)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert taken(heard, ECHO) is Code.UNIMPLEMENTED
+
+
+def test_a_request_that_is_too_large_is_heard_of(served, heard):
+    with pytest.raises(grpc.RpcError) as refused:
+        served.unary_unary(ECHO)(b"x" * (MAX_BYTES + 1), timeout=WAIT_SECONDS)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert taken(heard, ECHO) is Code.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("leave", ["vanish", "reset"])
+def test_a_call_whose_client_leaves_before_its_request_was_given_up(served, heard, leave):
+    with raw_client(heard.server.port) as client:
+        stream = client.open(ECHO)
+        client.flush()
+        # Once this one is answered, the call before it has arrived.
+        answered = client.open(ECHO)
+        client.send(answered, b"a")
+        client.flush()
+        assert client.grpc_status(answered) == "0"
+        if leave == "vanish":
+            client.vanish()
+        else:
+            client.http2.reset_stream(stream)
+            client.flush()
+        assert taken(heard, ECHO) is Code.CANCELLED
+
+
 def test_a_stream_that_its_client_ends_has_ended_well(heard):
     stub = reflection_pb2_grpc.ServerReflectionStub(heard.channel)
     asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
@@ -99,7 +146,7 @@ def test_a_stream_that_its_client_gives_up_is_cancelled(heard):
     assert taken(heard, WATCH) is Code.CANCELLED
 
 
-def test_a_stream_of_requests_that_its_client_gives_up_is_cancelled(heard):
+def test_a_stream_of_requests_that_its_client_gives_up_is_cancelled(heard, grpc_engine):
     stub = reflection_pb2_grpc.ServerReflectionStub(heard.channel)
     requests: queue.Queue = queue.Queue()
     requests.put(reflection_pb2.ServerReflectionRequest(list_services=""))
@@ -107,10 +154,12 @@ def test_a_stream_of_requests_that_its_client_gives_up_is_cancelled(heard):
     next(stream)
     stream.cancel()
     requests.put(None)
-    assert taken(heard, REFLECTION) is Code.CANCELLED
+    # grpcio's public server may say that there are no more requests, and then why.
+    expected = {Code.CANCELLED} | ({Code.OK} if grpc_engine == THREADED else set())
+    assert taken(heard, REFLECTION) in expected
 
 
-def test_a_stream_that_the_server_ends_is_heard_of(grpc_engine):
+def test_a_stream_that_the_server_ends_was_not_given_up_by_its_client(grpc_engine):
     heard = Heard()
     with serving(heard, grpc_engine) as (server, channel):
         watch = health_pb2_grpc.HealthStub(channel).Watch(
@@ -118,4 +167,4 @@ def test_a_stream_that_the_server_ends_is_heard_of(grpc_engine):
         )
         next(watch)
         server.stop(0)
-        assert taken(heard, WATCH) in {Code.UNAVAILABLE, Code.CANCELLED}
+        assert taken(heard, WATCH) is Code.UNAVAILABLE
