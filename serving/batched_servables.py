@@ -44,6 +44,7 @@ class BatchedServables:
         self._clock = clock
         self._on_batch = on_batch
         self._scheduler = SharedBatchScheduler(batching.scheduler, clock)
+        self._parameters = threading.Lock()  # taken first; files are read while it is held
         self._lock = threading.Lock()
         self._versions: WeakKeyDictionary[BatchingServable, _Version] = WeakKeyDictionary()
         self._last_error = ""
@@ -72,7 +73,7 @@ class BatchedServables:
 
         Raises InvalidArgument for parameters that are wrong.
         """
-        with self._lock:
+        with self._parameters:
             options = self._batching.options_for(path)
             if options is None:
                 return unbatched
@@ -88,8 +89,9 @@ class BatchedServables:
                 on_batch=on_batch,
                 on_close=self._forget,
             )
-            self._versions[batched] = _Version(servable_id, path)
-            self._tell_of_priorities()
+            with self._lock:
+                self._versions[batched] = _Version(servable_id, path)
+                self._tell_of_priorities()
             return batched
 
     def tell_of_priorities(self, honor: Callable[[bool], None]) -> None:
@@ -113,10 +115,11 @@ class BatchedServables:
         batching stays without, and one whose own file is gone keeps what it had. Parameters that
         are wrong change nothing; that is logged, once as long as it is for the same reason.
         """
-        with self._lock:
+        with self._parameters:
+            with self._lock:
+                loaded = list(self._versions.items())
             try:
                 batching = self._batching.read_again()
-                loaded = list(self._versions.items())
                 options = [batching.options_for(version.path) for _, version in loaded]
             except ServingError as error:
                 if error.message != self._last_error:
@@ -133,7 +136,8 @@ class BatchedServables:
             for (batched, _), new in zip(loaded, options, strict=True):
                 if new is not None:
                     batched.reconfigure(new)
-            self._tell_of_priorities()
+            with self._lock:
+                self._tell_of_priorities()
 
     def _forget(self, batched: BatchingServable) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from serving.batched_servables import BatchedServables
-from serving.config.batching_parameters import read_batching
+from serving.config.batching_parameters import Batching, read_batching
 from serving.core.clock import SystemClock
 from serving.core.errors import ServingError, Unavailable
 from serving.core.servable import Outputs, RunOptions, Servable
@@ -110,3 +110,30 @@ def test_fewer_threads_than_instances_are_logged_also_where_a_reload_makes_them_
     batched.reload()
     assert caplog.text.count(warning) == 1
     del kept
+
+
+def test_parameters_that_take_long_to_read_keep_no_unload_and_no_metrics_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They may lie on a mount that hangs."""
+    batched = BatchedServables(read_batching("", per_version=True), FakeClock())
+    servable = wrapped(batched, version_of(tmp_path, "m", ""), FakeServable())
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(self: Batching) -> Batching:
+        entered.set()
+        assert go_on.wait(60)
+        return self
+
+    monkeypatch.setattr(Batching, "read_again", slow)
+    reloading = threading.Thread(target=batched.reload)
+    reloading.start()
+    try:
+        assert entered.wait(60)
+        assert not batched._lock.locked()
+        assert batched.waiting_rows() == {ServableId("m", 1): 0}
+        servable.close()
+        assert not batched.waiting_rows()
+    finally:
+        go_on.set()
+        reloading.join()

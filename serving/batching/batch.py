@@ -5,6 +5,7 @@ Only functions of their arguments; rows are counted along dimension 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -25,6 +26,9 @@ Empty = Callable[[Sequence[int], np.dtype], np.ndarray]
 """New memory for an array of this shape and type, with any content."""
 
 _MOST_DIMENSIONS_TO_PAD = 6
+_MOST_GROWTH_BY_PADDING = 64
+_BYTES_THAT_PADDING_MAY_ADD = 64 << 20
+"""Whatever the inputs have: texts of a few words beside one of thousands are no attack."""
 
 
 def row_count(feeds: Feeds) -> int:
@@ -66,7 +70,7 @@ def merged(
     from ``empty``, and not at all where one task is the batch: the result must not be written to.
 
     Raises IncompatibleShapes or IncompatibleTypes for tasks that differ, InvalidArgument for
-    what cannot be padded.
+    what cannot be padded, or would become more than 64 times as large by it, and 64 MiB.
     """
     row_shape = _padded_row_shape if pad else _equal_row_shape
     columns = {name: [task[name] for task in tasks] for name in sorted(tasks[0])}
@@ -138,7 +142,20 @@ def _padded_row_shape(name: str, tensors: Sequence[np.ndarray]) -> tuple[int, ..
             f"Tensors with name '{name}' from different tasks have different ranks, which padding "
             "does not make equal."
         )
-    return tuple(max(sizes) for sizes in zip(*(t.shape[1:] for t in tensors), strict=True))
+    row_shape = tuple(max(sizes) for sizes in zip(*(t.shape[1:] for t in tensors), strict=True))
+    _check_growth(name, tensors, row_shape)
+    return row_shape
+
+
+def _check_growth(name: str, tensors: Sequence[np.ndarray], row_shape: tuple[int, ...]) -> None:
+    """Tensors each long in another dimension would need memory for the product of them all."""
+    given = sum(tensor.nbytes for tensor in tensors)
+    padded = sum(map(len, tensors)) * math.prod(row_shape) * tensors[0].itemsize
+    if padded > _MOST_GROWTH_BY_PADDING * given + _BYTES_THAT_PADDING_MAY_ADD:
+        raise InvalidArgument(
+            f"Tensors with name '{name}' from different tasks have shapes too different to be "
+            f"padded: their {given} bytes would become {padded}."
+        )
 
 
 def _merged_tensor(

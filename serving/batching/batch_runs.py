@@ -131,9 +131,13 @@ class BatchRuns:
             return Internal("the run failed unexpectedly")
 
     def _is_retried(self, error: ServingError) -> bool:
-        """Whether the requests are at fault for it, and some of them may succeed without others."""
+        """Whether some requests may succeed without others.
+
+        INTERNAL too: to many engines what a row makes fail is an error like any other.
+        """
         return self._options.retry_failed_batch_in_halves and isinstance(
-            error, InvalidArgument | OutOfRange | IncompatibleShapes | IncompatibleTypes
+            error,
+            InvalidArgument | OutOfRange | IncompatibleShapes | IncompatibleTypes | Internal,
         )
 
     def _run(self, tasks: Sequence[BatchingTask], started: float) -> list[list[np.ndarray]]:

@@ -119,8 +119,8 @@ class BatchingOptions:
     ``pad_variable_length_inputs`` tensors that differ beyond dimension 0 are padded to the largest.
 
     The rest is not TensorFlow Serving's, and off by default. With ``retry_failed_batch_in_halves``
-    a batch of n requests that fails by what is in them is run in up to 2n - 1 runs, so that the
-    others succeed. ``adaptive`` finds the size of batches and the wait for them by measured run
+    a batch of n requests that fails, maybe by what is in them, is run in up to 2n - 1 runs, so that
+    the others succeed. ``adaptive`` finds the size of batches and the wait for them by measured run
     times. ``honor_priorities`` gives requests of a higher priority the first turn, unless others
     have waited for ``max_priority_wait_micros``; ``weight`` is how many turns in a row a queue has.
     ``max_batches_in_progress`` bounds the batches of the servable that run at once; 0: by the

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ from serving.core.servable import (
     RunCallback,
     RunOptions,
     Servable,
+    Signature,
     TensorInfo,
     instances_of,
     max_runs_of,
@@ -70,7 +72,8 @@ class BatchingServable(ServableWrapper):
 
     Each combination of tensors has a queue, of each priority where those are honoured: the
     signatures' from the start, others from their first run on. Clients choose outputs freely, so
-    there is a bound to the others; beyond it a combination runs by way of ``unbatched``. ``done``
+    there is a bound to the others; beyond it a combination runs by way of ``unbatched``, and so do
+    inputs whose number of rows the signature fixes, unless every batch has that many. ``done``
     is called on a batch thread, where its call is given up, or by :meth:`run` itself: adaptive
     batching leaves out what is over sooner than it could be handed over. Tasks whose deadline
     passed in the queue are answered and left out. Every error of a batch, from merging to running,
@@ -99,12 +102,14 @@ class BatchingServable(ServableWrapper):
         self._lock = threading.Lock()
         # As in DirectServable.
         self._may_run_long = may_run_long(servable)
-        self._share = Share(options.max_batches_in_progress or None)
+        self._share = Share(_most_in_progress(servable, options))
         self._run_times: defaultdict[_Tensors, RunTimes] = defaultdict(RunTimes)
         self._closed = False
         self._former: list[SharedQueue[BatchingTask]] = []
+        self._of_signatures: frozenset[_Tensors] = frozenset()
+        self._fixed_inputs: frozenset[str] = frozenset()
+        self._others = 0  # queues of combinations that no signature has
         self._queues = self._queues_of_signatures()
-        self._most_queues = len(self._queues) + _MOST_QUEUES_OF_REQUESTS
 
     def run(
         self,
@@ -119,6 +124,9 @@ class BatchingServable(ServableWrapper):
         without a common number of rows or with too many, UNAVAILABLE for a full queue. Besides,
         RESOURCE_EXHAUSTED for a wait that the options do not admit, CANCELLED for a call given up.
         """
+        if self._fixed_inputs and not self._fixed_inputs.isdisjoint(feeds):
+            self._unbatched.run(feeds, fetches, options, done)
+            return
         try:
             since = self._clock.monotonic()
             task = BatchingTask(feeds, fetches, row_count(feeds), options, done, since)
@@ -150,7 +158,7 @@ class BatchingServable(ServableWrapper):
                 return
             self._options = options
             # Without the scheduler's lock: the queues' end, below, has it look again.
-            self._share.most = options.max_batches_in_progress or None
+            self._share.most = _most_in_progress(self._servable, options)
             former, self._queues = self._queues, self._queues_of_signatures()
             known = {key.tensors for key in self._queues}
             for tensors in self._run_times.keys() - known:
@@ -200,14 +208,20 @@ class BatchingServable(ServableWrapper):
     def _queues_of_signatures(self) -> dict[_Key, _Queue]:
         signatures = self._servable.signatures.values()
         called = {_tensors(set(_names(each.inputs)), _names(each.outputs)) for each in signatures}
-        keys = [_Key(tensors, Priority.NORMAL) for tensors in called]
+        self._of_signatures = frozenset(called)
+        self._fixed_inputs = _fixed_inputs(signatures, self._options.allowed_batch_sizes)
+        self._others = 0
+        batched = [tensors for tensors in called if self._fixed_inputs.isdisjoint(tensors[0])]
+        keys = [_Key(tensors, Priority.NORMAL) for tensors in batched]
         return {key: self._made_queue(key) for key in keys}
 
     def _new_queue(self, key: _Key) -> _Queue | None:
         with self._lock:
             if key not in self._queues:
-                if len(self._queues) >= self._most_queues:
-                    return None
+                if key.tensors not in self._of_signatures:
+                    if self._others >= _MOST_QUEUES_OF_REQUESTS:
+                        return None
+                    self._others += 1
                 self._queues[key] = self._made_queue(key)
             return self._queues[key]
 
@@ -218,7 +232,7 @@ class BatchingServable(ServableWrapper):
         adaptive: AdaptiveQueue[BatchingTask] | None = None
         if options.adaptive:
             at_least = _runs_at_once(self._servable)
-            at_most = partial(_most_at_once, self._servable, self._scheduler, self._share)
+            at_most = partial(_most_at_once, self._scheduler, self._share)
             queue = adaptive = AdaptiveQueue(options, split_task, run_times, at_least, at_most)
         else:
             queue = BatchQueue(_admitting(options), split_task, run_times)
@@ -260,14 +274,35 @@ def _admitting(options: BatchingOptions) -> QueueOptions:
     return replace(queue, batch_timeout_micros=timeout, deadline_aware=True)
 
 
+def _fixed_inputs(signatures: Iterable[Signature], allowed: Sequence[int]) -> frozenset[str]:
+    """The inputs of which only so many rows are taken, by the engine's names.
+
+    Batches of several requests would be refused. Those of signatures that are ``encoded`` are taken
+    as they are: TensorFlow Serving does not look at their shapes, nor do the engines.
+    """
+    inputs = chain.from_iterable(each.inputs.values() for each in signatures if not each.encoded)
+    return frozenset(
+        info.name
+        for info in inputs
+        if info.shape == ()
+        or (info.shape is not None and info.shape[:1] not in ((None,), tuple(allowed)))
+    )
+
+
+def _most_in_progress(servable: Servable, options: BatchingOptions) -> int | None:
+    """What more batches than the servable can run would do is hold threads; None: any number."""
+    bounds = (options.max_batches_in_progress, max_runs_of(servable))
+    return min((bound for bound in bounds if bound), default=None)
+
+
 def _runs_at_once(servable: Servable) -> int:
     """How many batches at the same time are no hindrance to one another."""
     return max_runs_of(servable) or len(instances_of(servable))
 
 
-def _most_at_once(servable: Servable, scheduler: SharedBatchScheduler, share: Share) -> int:
+def _most_at_once(scheduler: SharedBatchScheduler, share: Share) -> int:
     """How many batches at the same time there can be to any use."""
-    bounds = (scheduler.num_batch_threads, share.most, max_runs_of(servable))
+    bounds = (scheduler.num_batch_threads, share.most)
     return min(bound for bound in bounds if bound)
 
 

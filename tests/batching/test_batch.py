@@ -241,3 +241,23 @@ def test_parts_that_do_not_fit_together_are_an_internal_error():
     with pytest.raises(Internal) as raised:
         joined_outputs([[np.zeros((1, 2))], [np.zeros((1, 3))]])
     assert raised.value.message.startswith("Tensor concat operation failed: ")
+
+
+def test_padding_that_would_need_many_times_the_memory_of_the_inputs_is_refused():
+    """No memory is asked for: it might be granted, and filling it end the server."""
+    rows = [np.zeros((1, 1, 300_000), np.float32), np.zeros((1, 300_000, 1), np.float32)]
+
+    def no_memory(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+        raise AssertionError(f"{shape} of {dtype} was asked for")
+
+    with pytest.raises(InvalidArgument) as raised:
+        merged([{"x": row} for row in rows], 2, pad=True, empty=no_memory)
+    assert raised.value.message == (
+        "Tensors with name 'x' from different tasks have shapes too different to be padded: "
+        "their 2400000 bytes would become 720000000000."
+    )
+
+
+def test_a_long_row_among_many_short_ones_is_padded_as_ever():
+    tasks = [{"x": np.ones((1, 4096 if row == 0 else 1), np.float32)} for row in range(200)]
+    assert merged(tasks, 200, pad=True)["x"].shape == (200, 4096)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from serving.batching import batching_session
 from serving.batching.batch_queue import Entry, TaskQueue
 from serving.batching.batching_options import (
     Admission,
@@ -457,3 +458,54 @@ class TestWaitingForMoreWhereWaitsAreBounded:
         assert batched.step() == []
         batched.clock.advance(0.1)
         assert batched.step() == [[1.0]]
+
+
+class OneAtATime(FakeServable):
+    """Looks, in each of its runs, whether there is a batch to run for another thread."""
+
+    max_runs = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others: list[bool] = []
+
+    def run(
+        self,
+        feeds: dict[str, np.ndarray],
+        fetches: Sequence[str],
+        options: RunOptions,
+        done: RunCallback,
+    ) -> None:
+        self.others.append(self.scheduler.run_once())
+        super().run(feeds, fetches, options, done)
+
+
+@pytest.mark.parametrize("reconfigured", [False, True])
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_no_thread_waits_with_a_batch_for_a_model_that_runs_no_more_at_once(
+    adaptive: bool, reconfigured: bool
+):
+    model, clock = OneAtATime(), FakeClock()
+    model.scheduler = SharedBatchScheduler(SchedulerOptions(4), clock)
+    options = BatchingOptions(QueueOptions(max_batch_size=1), adaptive=adaptive)
+    before = BatchingOptions() if reconfigured else options
+    batched = BatchingServable(model, model, model.scheduler, before, clock)
+    batched.reconfigure(options)
+    for _ in range(3):
+        batched.run({"x:0": np.zeros(1)}, ["y:0"], RunOptions(), lambda _: None)
+    while model.scheduler.run_once():
+        pass
+    assert model.others == [False] * 3
+
+
+def test_what_clients_choose_leaves_each_priority_of_a_signature_its_queue(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(batching_session, "_MOST_QUEUES_OF_REQUESTS", 1)
+    batched = Batched(BatchingOptions(honor_priorities=True))
+    feeds = {"x:0": np.zeros(1, np.float32)}
+    batched.servable.run(feeds, ["other:0"], RunOptions(), lambda _: None)
+    results = [batched.send(1.0, priority=priority) for priority in Priority]
+    assert results == [[]] * len(Priority)  # all of them wait in queues
+    batched.step()
+    assert [error(each) for each in results] == [list] * len(Priority)
