@@ -52,8 +52,7 @@ def y(dtype: DType, *shape: int | None) -> Mapping[str, TensorInfo]:
         (
             "high",
             y(DType.FLOAT, None),
-            "signature.json: outputs.y.dtype can not be float "
-            "(could not convert string to float: np.str_('high')), as the model answers",
+            "signature.json: outputs.y.dtype can not be float (could not convert string to float",
         ),
         (1, y(DType.FLOAT, None, 7), "signature.json: outputs.y.shape must be [null], as the"),
         ([1, 2], y(DType.INT64, None), "signature.json: outputs.y.shape must be [null, 2], as the"),

@@ -36,6 +36,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from waiting import WAIT_SECONDS
 
+from serving.config.installed_platforms import installed_platforms
 from serving.core.errors import Code, ServingError
 from serving.core.servable_id import ServableId
 from serving.loaders.platforms import Platforms
@@ -80,7 +81,7 @@ class PlatformCase:
 
     def load(self, path: Path) -> Any:
         """The version loaded without a server; raises its ServingError."""
-        platforms = Platforms({self.platform: self.options})
+        platforms = Platforms({self.platform: self.options}, added=installed_platforms())
         return platforms.get(self.platform).load(ServableId("m", 1), str(path))
 
 
@@ -229,8 +230,11 @@ class PlatformTests:
     def test_a_file_that_is_damaged_is_refused_with_a_reason(
         self, case: PlatformCase, tmp_path: Path
     ):
-        """Cut short, empty, or something else; the server's paths are not told."""
+        """Cut short, empty, or something else; the server's paths are not told. The whole one
+        is not refused.
+        """
         case.write(_made(tmp_path / "1"))
+        case.load(tmp_path / "1").close()
         file = tmp_path / "1" / case.file
         whole = file.read_bytes()
         cut = [whole[: len(whole) * eighths // 8] for eighths in range(1, 8)]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import subprocess
 import sys
-import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from platform_tests import PlatformCase
 
+from serving.core.servable import run_and_wait
 from serving.testing import running_server
 
 PAGE = Path(__file__).parents[2] / "docs" / "how_to" / "add_a_platform.md"
@@ -22,41 +27,51 @@ def blocks() -> tuple[dict[str, str], str]:
     return {name: block for name, block in found if name}, asks
 
 
-def install(files: dict[str, str], site: Path) -> None:
-    """What ``pip install .`` leaves of a pyproject.toml and a module."""
-    project = tomllib.loads(files["pyproject.toml"])["project"]
-    (site / "polynomial_platform.py").write_text(files["polynomial_platform.py"])
-    name = project["name"].replace("-", "_")
-    info = site / f"{name}-{project['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    lines = [
-        f"[{group}]\n" + "".join(f"{point} = {target}\n" for point, target in points.items())
-        for group, points in project["entry-points"].items()
-    ]
-    (info / "entry_points.txt").write_text("".join(lines))
+def write(files: dict[str, str], folder: Path) -> None:
+    for name, content in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
 
 
-def test_the_page_makes_a_platform_that_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    files, asks = blocks()
-    site, models = tmp_path / "site", tmp_path / "models"
-    site.mkdir()
-    install(files, site)
-    monkeypatch.syspath_prepend(site)
-    version = tmp_path / "models/square/1/model.poly"
-    version.parent.mkdir(parents=True)
-    version.write_text(files["models/square/1/model.poly"])
-    config = tmp_path / "models.config"
-    config.write_text(files["models.config"].replace("/srv/models", str(models)))
-    try:
-        with running_server(f"--model_config_file={config}") as server:
-            program = asks.replace("localhost:8500", f"127.0.0.1:{server.grpc_port}")
-            exec(compile(program, PAGE.name, "exec"), {})
-    finally:
-        sys.modules.pop("polynomial_platform", None)
+def install(project: Path, site: Path) -> None:
+    """As ``pip install .`` has it done, with the setuptools that there is and from no index."""
+    if importlib.util.find_spec("setuptools") is None:
+        pytest.skip("setuptools is not installed")
+    steps = ["install_lib", f"--install-dir={site}", "install_egg_info", f"--install-dir={site}"]
+    command = [sys.executable, "-c", "import setuptools; setuptools.setup()", *steps]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with all that the page shows, which was installed with them in it."""
+    files, _ = blocks()
+    folder = tmp_path_factory.mktemp("page")
+    write(files, folder)
+    site = tmp_path_factory.mktemp("site")
+    install(folder, site)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(site)
+        yield folder
+    sys.modules.pop("polynomial_platform", None)
+
+
+def test_the_page_makes_a_platform_that_answers(page: Path, capsys: pytest.CaptureFixture[str]):
+    _, asks = blocks()
+    config = page / "models.config"
+    config.write_text(config.read_text().replace("/srv/models", str(page / "models")))
+    with running_server(f"--model_config_file={config}") as server:
+        program = asks.replace("localhost:8500", f"127.0.0.1:{server.grpc_port}")
+        exec(compile(program, PAGE.name, "exec"), {})
     (printed,) = re.findall(r"This prints `([^`]*)`", PAGE.read_text())
     assert capsys.readouterr().out.strip() == printed
+
+
+def test_cases_of_a_platform_that_is_installed_are_loaded(page: Path):
+    case = PlatformCase("square", "polynomial", "model.poly", lambda _: {}, {}, detected=False)
+    servable = case.load(page / "models/square/1")
+    (output,) = run_and_wait(servable, {"x": np.array([1.0, 2.0])}, ["y"])
+    assert output.tolist() == [1.5, 4.5]
+    servable.close()
