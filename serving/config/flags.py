@@ -354,8 +354,8 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "rest_receive_timeout_seconds",
             _FLOAT,
             60.0,
-            "How long the head of a REST request may take, and how long its body may pause; 0: any "
-            "time.",
+            "How long the head of a REST request may take, its body may pause and its client may "
+            "take nothing of the answer; 0: any time.",
         ),
     ),
     "Request log": (

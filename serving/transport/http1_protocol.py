@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.transport import stalled_body
+
+if sys.platform == "linux":
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
 
 _MOST_HELD_BYTES = 2**20
 _INVALID = "Invalid HTTP request received."
@@ -24,7 +29,7 @@ _LOOKS = 4  # in the time that a client has: so it may have a quarter more
 
 
 class Http1Config(uvicorn.Config):
-    """With how long the head of a request may take, and its body may pause; 0: any time."""
+    """With how long heads may take, bodies may pause and answers may stay untaken; 0: any time."""
 
     receive_timeout_seconds: float = 0
 
@@ -34,7 +39,7 @@ class Http1Protocol(HttpToolsProtocol):
 
     httptools would keep all of a head, or of the trailers of a chunked body, however long; and it
     takes the body of a request that asks for an upgrade for something else than HTTP. uvicorn would
-    wait for the rest of a request for any time.
+    wait for any time for the rest of a request, and for a client to take its answer.
     """
 
     config: Http1Config
@@ -42,6 +47,8 @@ class Http1Protocol(HttpToolsProtocol):
     _is_in_head = True
     _held_bytes = 0  # that came since the last of a body, at most: what the parser may have kept
     _quiet_looks = 0
+    _untaken_looks = 0
+    _untaken_bytes = 0  # at the last look
     _next_look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as there
@@ -113,13 +120,23 @@ class Http1Protocol(HttpToolsProtocol):
 
         Looking from time to time costs a request nothing, unlike a timer of its own.
         """
+        self._look_later()
+        if self._is_untaken():
+            self.transport.abort()  # to close it would be to wait until all has been taken
+            return
         self._quiet_looks = self._quiet_looks + 1 if self._waits_for_client() else 0
-        if self._quiet_looks <= _LOOKS:
-            self._look_later()
+        if self._quiet_looks <= _LOOKS or self.transport.is_closing():
             return
         if not (self._is_in_head or self.cycle.response_started):
             self.transport.write(_BODY_STALLED)
         self.transport.close()
+
+    def _is_untaken(self) -> bool:
+        """Whether the client has taken nothing of what waits for it at the last looks."""
+        before, self._untaken_bytes = self._untaken_bytes, _untaken_bytes(self.transport)
+        is_stuck = self._untaken_bytes > 0 and self._untaken_bytes >= before
+        self._untaken_looks = self._untaken_looks + 1 if is_stuck else 0
+        return self._untaken_looks > _LOOKS
 
     def _may_be_refused(self) -> bool:
         """Whether what is written now is the answer to what comes in now, and to nothing else."""
@@ -148,3 +165,16 @@ def _request_parser(protocol: Http1Protocol) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(protocol)
     parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's first one
     return parser
+
+
+def _untaken_bytes(transport: asyncio.Transport) -> int:
+    """How much of what was written the client has not acknowledged.
+
+    The operating system takes more only in large pieces, which a slow client needs long for: what
+    it holds counts as well, where it says so.
+    """
+    num_bytes = transport.get_write_buffer_size()
+    if sys.platform == "linux":
+        held = ioctl(transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
+        num_bytes += int.from_bytes(held, sys.byteorder)
+    return num_bytes

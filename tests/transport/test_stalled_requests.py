@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 
 import pytest
-from waiting import WAIT_SECONDS
+from waiting import WAIT_SECONDS, await_
 
 from serving.transport import stalled_body
 from serving.transport.http_options import ENGINES, UVICORN, HttpOptions
 from serving.transport.http_server import HttpServer
+from serving.transport.tls import Certificate, TlsOptions
 
 SHORT_SECONDS = 0.2
 HEAD = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\n"
@@ -48,9 +50,9 @@ async def wait_for(event: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def serving(app, engine=UVICORN, seconds=SHORT_SECONDS):
+def serving(app, engine=UVICORN, seconds=SHORT_SECONDS, certificate=None):
     options = HttpOptions("127.0.0.1", 0, engine=engine, receive_timeout_seconds=seconds)
-    server = HttpServer(options, app)
+    server = HttpServer(options, app, certificate=certificate)
     server.start()
     try:
         yield server.port
@@ -167,6 +169,66 @@ def test_a_request_is_answered_whatever_is_pipelined_behind_it():
     assert first.startswith(b"200 ")
     assert first.endswith(b"abcdef")
     assert second.startswith(b"408 ")
+
+
+class LargeAnswer(App):
+    """Answers at once, with more than the operating system keeps for a client."""
+
+    num_bytes = 2**25
+
+    async def __call__(self, scope, receive, send):
+        if scope["method"] == "POST":
+            await super().__call__(scope, receive, send)
+            return
+        headers = [(b"content-length", b"%d" % self.num_bytes)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(self.num_bytes)})
+
+
+def is_cut(connection) -> bool:
+    """Whether nobody listens any more: what is sent is refused then."""
+    try:
+        connection.sendall(b"\r\n")
+    except (ConnectionError, ssl.SSLEOFError):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("kept", [b"keep-alive", b"close"])
+def test_a_client_that_does_not_take_its_answer_is_cut_off(kept):
+    """Else both would stay for ever."""
+    with serving(LargeAnswer()) as port, connected(port) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: " + kept + b"\r\n\r\n")
+        await_(lambda: is_cut(connection))
+
+
+def test_a_client_that_does_not_take_its_answer_is_cut_off_with_tls_too(new):
+    pair = new.issue("server")
+    trust = ssl.create_default_context(cafile=new.cert_file)
+    with (
+        serving(LargeAnswer(), certificate=Certificate(TlsOptions(pair.key, pair.cert))) as port,
+        connected(port) as plain,
+        trust.wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await_(lambda: is_cut(connection))
+
+
+def test_a_client_that_takes_its_answer_bit_by_bit_gets_all_of_it():
+    """In more time than one that takes nothing has."""
+    with serving(LargeAnswer(), seconds=1) as port, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        connection.settimeout(WAIT_SECONDS)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        others = threading.Thread(target=outlast_a_stalled_connection, args=(port,))
+        others.start()
+        num_bytes = 0
+        while part := connection.recv(2**16):
+            num_bytes += len(part)
+            others.join(0.01)
+        others.join()
+    assert num_bytes > LargeAnswer.num_bytes
 
 
 @pytest.mark.parametrize("nonsense", [b"\x00" * 9, b"GET / HTTP/1.1\r\nx: " + b"y" * 2**21])
