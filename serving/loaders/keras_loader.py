@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import threading
 from pathlib import Path
 
 import keras
 
-from serving.core.errors import FailedPrecondition, InvalidArgument
+from serving.core.errors import FailedPrecondition, InvalidArgument, ServingError
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
@@ -64,16 +65,24 @@ class KerasPlatform:
             return self._tensorflow.load(servable_id, folder, device)
 
     def _export(self, file: Path, folder: str) -> None:
+        refusal = self._refusal(file, folder)
+        gc.collect()  # Keras models refer to themselves, and hold the weights
+        if refusal is not None:
+            raise refusal
+
+    def _refusal(self, file: Path, folder: str) -> ServingError | None:
+        """Why the model was not exported; returned, as a raised error's frames hold the model."""
         try:
             with self._lock:
                 model = keras.saving.load_model(file, compile=False, safe_mode=self._safe)
                 model.export(folder, format="tf_saved_model", verbose=False)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - Keras raises anything, by what layers make
             text = str(error)
             if self._safe and "safe_mode" in text:
-                raise FailedPrecondition(
+                return FailedPrecondition(
                     f"{file.name} has Python code in it, as Lambda layers do, which is not run: "
                     "--allow_keras_code would run it, with all that the server may do"
-                ) from error
+                )
             text = text.replace(f"{file.parent}/", "")
-            raise InvalidArgument(f"the Keras model can not be loaded: {text}") from error
+            return InvalidArgument(f"the Keras model can not be loaded: {text}")
+        return None

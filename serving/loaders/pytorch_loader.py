@@ -47,7 +47,7 @@ from serving.loaders.pytorch_tensors import array_of, pinned_empty, tensor_of
 log = logging.getLogger(__name__)
 
 _SUFFIXES: Mapping[str, str] = {".pt2": EXPORTED, ".pt": SCRIPT, ".pth": SCRIPT, ".ts": SCRIPT}
-"""Those of the files that are models, the ones that are preferred first, and what they hold."""
+"""Those of the files that are models, and what they hold."""
 _ERRORS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 """What PyTorch raises of what is wrong with a model or with its inputs."""
 _LOAD_ERRORS = (*_ERRORS, AssertionError, EOFError, MemoryError, pickle.UnpicklingError)
@@ -56,7 +56,7 @@ _RAM_OF_A_GRAPH_BYTES = 2**24
 
 
 class PyTorchPlatform:
-    """Loads the ``model.pt2`` of a version directory, else ``model.pt``, or the one such file.
+    """Loads the one file of a version directory that is called as a model is: see _SUFFIXES.
 
     Runs on the first CUDA device where there is one, else on the processor. Thread-safe.
     """

@@ -148,11 +148,11 @@ class SessionBundle:
 
 
 def _leads_out(path: str, place: PurePosixPath) -> bool:
-    """Whether links between the assets' directory and the file end outside of that directory.
+    """Whether links end outside of the assets' directory, which may be none itself.
 
     A store's paths, which this machine's file system does not know, have no links.
     """
-    assets = Path(path).parents[len(place.parts) - 1].resolve()
+    assets = Path(path).parents[len(place.parts)].resolve() / _ASSETS
     return not Path(path).resolve().is_relative_to(assets)
 
 

@@ -328,6 +328,14 @@ def test_versions_may_be_loaded_at_the_same_time(tmp_path: Path):
         assert run_and_wait(servable, {"x": ROWS}, ["output_0"])[0].tolist() == [0, 1, 2]
 
 
+def test_a_version_is_one_file(tmp_path: Path):
+    """None is preferred."""
+    (tmp_path / "model.pt2").touch()
+    (tmp_path / "model.pt").touch()
+    with pytest.raises(NotFound, match="but there are 2"):
+        load(tmp_path / "model.pt2")
+
+
 def test_the_estimate_is_an_upper_bound_by_the_file(tmp_path: Path):
     (tmp_path / "model.pt2").write_bytes(bytes(1000))
     estimate = PyTorchPlatform().estimate(str(tmp_path))

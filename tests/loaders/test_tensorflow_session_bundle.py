@@ -209,6 +209,18 @@ class TestWhatDoesNotLoad:
         asset.symlink_to("/etc/passwd")
         self.refused(directory, InvalidArgument, "is not below the directory assets")
 
+    def test_a_directory_of_assets_that_leads_out_of_the_export(
+        self, exported: Exported, tmp_path: Path
+    ) -> None:
+        directory = Path(shutil.copytree(exported(bundles.words), tmp_path / "1"))
+        (directory / "assets").rename(tmp_path / "elsewhere")
+        (directory / "assets").symlink_to(tmp_path / "elsewhere")
+        self.refused(directory, InvalidArgument, "is not below the directory assets")
+
+    def test_a_version_may_be_a_link(self, exported: Exported, tmp_path: Path) -> None:
+        (tmp_path / "1").symlink_to(exported(bundles.words))
+        load(tmp_path / "1").close()
+
     def test_an_asset_that_is_missing(self, exported: Exported, tmp_path: Path) -> None:
         directory = Path(shutil.copytree(exported(bundles.words), tmp_path / "1"))
         shutil.rmtree(directory / "assets")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import weakref
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -109,4 +111,40 @@ def test_a_model_that_was_never_built_can_not_be_called(tmp_path: Path):
     with pytest.warns(UserWarning, match="not yet been built"):
         keras.Sequential([keras.layers.Dense(2)]).save(tmp_path / "model.keras")
     with pytest.raises(InvalidArgument, match="the Keras model can not be loaded"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("is_whole", [True, False], ids=["loaded", "refused"])
+def test_after_a_load_the_weights_are_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_whole: bool
+):
+    """Nothing of Keras's stays beside what TensorFlow has loaded."""
+    models = []
+    load_model = keras.saving.load_model
+
+    def watched(*args: Any, **options: Any) -> keras.Model:
+        model = load_model(*args, **options)
+        models.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(keras.saving, "load_model", watched)
+    if is_whole:
+        network().save(tmp_path / "model.keras")
+        load(tmp_path)
+    else:
+        with pytest.warns(UserWarning, match="not yet been built"):
+            keras.Sequential([keras.layers.Dense(1)]).save(tmp_path / "model.keras")
+        with pytest.raises(InvalidArgument):
+            load(tmp_path)
+    assert [model() for model in models] == [None]
+
+
+def test_an_archive_of_a_later_kind_is_no_model(tmp_path: Path):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as target:
+        target.writestr("config.json", "{}")
+    content = bytearray(archive.getvalue())
+    content[content.rfind(b"PK\1\2") + 6] = 99
+    (tmp_path / "model.keras").write_bytes(content)
+    with pytest.raises(InvalidArgument, match="no Keras model, or not all of one"):
         load(tmp_path)
