@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import grpc
@@ -98,8 +99,9 @@ def _replay(options: Namespace) -> int:
     counts: Counter[str] = Counter()
     reported = 0
     with _channel(options) as channel:
+        is_there = _connected(channel, options.timeout_seconds)
         for number, exchange, call in _sent(channel, options):
-            outcome = _outcome(exchange, call, options)
+            outcome = _outcome(exchange, call, options, server_is_there=is_there)
             counts[outcome.word] += 1
             if outcome.problems and reported < options.max_reported:
                 reported += 1
@@ -129,6 +131,23 @@ def _channel(options: Namespace) -> grpc.Channel:
     return grpc.secure_channel(options.server, credentials, options=_NO_LIMITS)
 
 
+def _connected(channel: grpc.Channel, timeout_seconds: int) -> bool:
+    """Whether there is a server. What a call fails with does not tell: a server that has more to do
+    than it takes answers UNAVAILABLE, too.
+    """
+    states: SimpleQueue[grpc.ChannelConnectivity] = SimpleQueue()
+    decided = (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
+    channel.subscribe(states.put, try_to_connect=True)
+    try:
+        while (state := states.get(timeout=timeout_seconds)) not in decided:
+            pass
+    except Empty:
+        return False
+    finally:
+        channel.unsubscribe(states.put)
+    return state is grpc.ChannelConnectivity.READY
+
+
 def _sent(channel: grpc.Channel, options: Namespace) -> Iterator[tuple[int, LoggedExchange, _Call]]:
     """The exchanges in their order, each with its call, up to ``concurrency`` of which are under
     way at once.
@@ -152,12 +171,14 @@ def _begun(channel: grpc.Channel, exchange: LoggedExchange, timeout_seconds: int
     return method.future(exchange.request, timeout=timeout_seconds)
 
 
-def _outcome(exchange: LoggedExchange, call: _Call, options: Namespace) -> _Outcome:
+def _outcome(
+    exchange: LoggedExchange, call: _Call, options: Namespace, *, server_is_there: bool
+) -> _Outcome:
     """Raises Unavailable where there is no server."""
     try:
         answer = call.result()
     except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
+        if error.code() is grpc.StatusCode.UNAVAILABLE and not server_is_there:
             raise Unavailable(f"{options.server} does not answer: {error.details()}") from None
         return _Outcome(_FAILED, [f"{error.code().name}: {error.details()}"])
     if not exchange.response.ByteSize():

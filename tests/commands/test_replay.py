@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from certificates import Authority
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 from serving.commands import replay
+from serving.core.errors import Unavailable
 from serving.transport.grpc_options import GrpcOptions
 from serving.transport.grpc_server import GrpcServer
 from serving.transport.tls import Certificate, TlsOptions
@@ -93,6 +95,27 @@ def test_so_many_calls_are_under_way_and_answers_are_told_in_the_order_of_the_lo
         "6 calls: 4 the same, 2 different, 0 failed, 0 with nothing to compare",
     ]
     assert handler.most == min(concurrency, NUM_CALLS)
+
+
+def test_calls_that_a_server_refuses_have_failed_also_the_first(log: Path, capsys):
+    """As a server does whose batch queue is full: it is there, and others are answered."""
+    numbers = count()
+
+    def full_at_times(request, context, reply) -> None:
+        if next(numbers) in {0, 3}:
+            reply(Unavailable("The batch scheduling queue is full"))
+        else:
+            Doubles()(request, context, reply)
+
+    with serving(full_at_times) as server:
+        assert replay.main([f"--request_log={log}", f"--server={server}"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "record 1 (Predict of m): UNAVAILABLE: The batch scheduling queue is full",
+        "record 2 (Predict of m): output y: 1 of 1 values differ, the most at [0]: 2.0, not 3.0",
+        "record 4 (Predict of m): UNAVAILABLE: The batch scheduling queue is full",
+        "record 5 (Predict of m): output y: 1 of 1 values differ, the most at [0]: 8.0, not 9.0",
+        "6 calls: 2 the same, 2 different, 2 failed, 0 with nothing to compare",
+    ]
 
 
 @pytest.fixture(scope="module")
