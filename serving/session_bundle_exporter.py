@@ -25,6 +25,10 @@ VersionFilter = Callable[[Sequence[int]], Iterable[int]]
 """Which of these versions, in ascending order, to keep."""
 
 
+AssetsCallback = Callable[[Mapping[str, str], str], object]
+"""Puts files, by their paths, with their names into a directory, whose path comes second."""
+
+
 def regression_signature(input_tensor: Any, output_tensor: Any) -> Signature:
     """One number for each input."""
     signature = Signature()
@@ -71,22 +75,24 @@ class Exporter:
         self._collections: dict[str, Sequence[Message]] | None = None
         self._init_op = ""
         self._asset_files: dict[str, Path] = {}
+        self._assets_callback: AssetsCallback = _copy_assets
 
-    def init(
+    def init(  # noqa: PLR0917 - programs of that time may give them by position
         self,
         graph_def: GraphDef | None = None,
         init_op: tf.Operation | None = None,
-        *,
         clear_devices: bool = False,
         default_graph_signature: Signature | None = None,
         named_graph_signatures: Mapping[str, Signature] | None = None,
-        assets_collection: Iterable[Any] = (),
+        assets_collection: Iterable[Any] | None = None,
+        assets_callback: AssetsCallback | None = None,
     ) -> None:
         """Say what is exported: once, before the first export.
 
         ``graph_def`` is what servers run, else the default graph, without its devices when they
         are cleared. ``init_op`` runs after the variables were restored. ``assets_collection``
-        holds constant string scalars, each the path of a file that is to travel with the export.
+        holds constant string scalars, each the path of a file that is to travel with the export;
+        ``assets_callback`` puts the files there, instead of a copy of each.
         Raises RuntimeError for a second call, ValueError for two assets of one name.
         """
         if self._collections is not None:
@@ -98,24 +104,28 @@ class Exporter:
         if graph_def is not None or clear_devices:
             graph = _copy_of(graph_def, clear_devices=clear_devices)
             self._collections["serving_graph"] = [graph]
-        if assets := [self._asset(tensor) for tensor in assets_collection]:
+        if assets := [self._asset(tensor) for tensor in assets_collection or ()]:
             self._collections["serving_assets"] = assets
         self._init_op = init_op.name if init_op is not None else ""
+        self._assets_callback = assets_callback or _copy_assets
 
     def export(
         self,
         export_dir_base: str | Path,
-        version: int,
+        version: int | tf.Tensor,
         sess: Any,
         exports_to_keep: VersionFilter | None = None,
     ) -> Path:
         """Write a version, which appears when it is whole; returns its directory.
 
-        Other versions that ``exports_to_keep`` does not want are deleted. Raises RuntimeError for a
-        version that exists already, or before ``init``.
+        A ``version`` that is a tensor has the value that it has in the session. Other versions that
+        ``exports_to_keep`` does not want are deleted. Raises RuntimeError for a version that exists
+        already, or before ``init``, FileExistsError for one that was begun and not ended: delete
+        its directory, which ends with ``-tmp``.
         """
         base = Path(export_dir_base)
-        directory = base / f"{version:0{_VERSION_DIGITS}}"
+        number = int(sess.run(version)) if tf.is_tensor(version) else version
+        directory = base / f"{number:0{_VERSION_DIGITS}}"
         if self._collections is None:
             raise RuntimeError("init must be called first")
         if directory.exists():
@@ -125,9 +135,10 @@ class Exporter:
         self._saver.save(sess, str(unfinished / _NAME), write_meta_graph=False)
         meta_graph = self._meta_graph(sess, self._collections)
         (unfinished / f"{_NAME}.meta").write_bytes(meta_graph.SerializeToString())
-        for name, source in self._asset_files.items():
-            (unfinished / _ASSETS).mkdir(exist_ok=True)
-            shutil.copyfile(source, unfinished / _ASSETS / name)
+        if self._asset_files:
+            (unfinished / _ASSETS).mkdir()
+            paths = {str(source): name for name, source in self._asset_files.items()}
+            self._assets_callback(paths, str(unfinished / _ASSETS))
         unfinished.rename(directory)
         if exports_to_keep is not None:
             _keep(base, exports_to_keep)
@@ -151,6 +162,11 @@ class Exporter:
         asset = AssetFile(filename=source.name)
         asset.tensor_binding.tensor_name = tensor.name
         return asset
+
+
+def _copy_assets(paths: Mapping[str, str], directory: str) -> None:
+    for source, name in paths.items():
+        shutil.copyfile(source, Path(directory) / name)
 
 
 def _copy_of(graph_def: GraphDef | None, *, clear_devices: bool) -> GraphDef:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
+from serving.generated.session_bundle_manifest_pb2 import Signatures
 from serving.session_bundle_exporter import (
     Exporter,
     largest_export_versions,
@@ -50,6 +51,44 @@ def test_files_have_the_names_of_the_format(session: Any, tmp_path: Path) -> Non
         f"00000003/{name}"
         for name in ("assets/words.txt", "checkpoint", "export-00000-of-00001", "export.meta")
     ]
+
+
+def test_a_version_may_be_a_tensor_and_there_may_be_no_assets(session: Any, tmp_path: Path) -> None:
+    """As export programs of that time have it."""
+    exporter = exporter_of(session, assets_collection=None)
+    version = tf.constant(7)
+    assert exporter.export(str(tmp_path), version, session).name == "00000007"
+
+
+def test_init_takes_its_arguments_in_the_order_of_that_time(session: Any, tmp_path: Path) -> None:
+    exporter = Exporter(v1.train.Saver(**bundles.SHARDED_V1))
+    a = session.graph.get_tensor_by_name("a:0")
+    exporter.init(session.graph.as_graph_def(), None, True, regression_signature(a, a), {}, ())
+    directory = exporter.export(tmp_path, 1, session)
+    meta_graph = MetaGraphDef.FromString((directory / "export.meta").read_bytes())
+    signatures = Signatures()
+    assert meta_graph.collection_def["serving_signatures"].any_list.value[0].Unpack(signatures)
+    assert signatures.default_signature.regression_signature.input.tensor_name == "a:0"
+
+
+def test_assets_may_be_put_there_by_the_program(session: Any, tmp_path: Path) -> None:
+    source = str(tmp_path / "words.txt")
+    given = []
+
+    def put(paths: Mapping[str, str], directory: str) -> None:
+        given.append(dict(paths))
+        (Path(directory) / "words.txt").write_text("made")
+
+    exporter = exporter_of(session, assets_collection=[tf.constant(source)], assets_callback=put)
+    directory = exporter.export(tmp_path / "m", 1, session)
+    assert given == [{source: "words.txt"}]
+    assert (directory / "assets" / "words.txt").read_text() == "made"
+
+
+def test_a_version_that_was_begun_and_not_ended_is_in_the_way(session: Any, tmp_path: Path) -> None:
+    (tmp_path / "00000001-tmp").mkdir()
+    with pytest.raises(FileExistsError, match="00000001-tmp"):
+        exporter_of(session).export(tmp_path, 1, session)
 
 
 def test_a_graph_without_devices_goes_into_a_collection_of_its_own(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from serving.core.dtypes import DType
-from serving.core.errors import InvalidArgument
+from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.core.servable import Signature, TensorInfo
+from serving.loaders.input_check import fits
 from serving.loaders.pytorch_archive import check_script
 from serving.loaders.pytorch_program import PyTorchProgram
+from serving.loaders.pytorch_tensors import ELEMENT_TYPES
 from serving.loaders.signature_file import SIGNATURE_FILE, read_signature_file
 
 _TENSOR = "TensorType"
@@ -45,7 +47,7 @@ def load_script(file: Path, device: torch.device) -> PyTorchProgram:
     )
     return PyTorchProgram(
         signature,
-        _function(module, list(signature.inputs), list(signature.outputs)),
+        _function(module, list(signature.inputs), signature.outputs),
         writes_in_place=_writes(graph),
         may_run_long=graph.findNode("prim::Loop", True) is not None,
     )
@@ -97,15 +99,40 @@ def _are_tensors(values: Sequence[Any]) -> bool:
 
 
 def _function(
-    module: Any, inputs: Sequence[str], outputs: Sequence[str]
+    module: Any, inputs: Sequence[str], outputs: Mapping[str, TensorInfo]
 ) -> Callable[[Mapping[str, torch.Tensor]], Sequence[object]]:
     def run(tensors: Mapping[str, torch.Tensor]) -> Sequence[object]:
         given = module(**{name: tensors[name] for name in inputs})
         if isinstance(given, torch.Tensor):
-            return [given]
-        return [given[name] for name in outputs] if isinstance(given, dict) else list(given)
+            given = [given]
+        elif isinstance(given, dict):
+            given = _by_name(given, outputs)
+        for info, value in zip(outputs.values(), given, strict=False):
+            _check_output(info, value)
+        return list(given)
 
     return run
+
+
+def _by_name(given: Mapping[str, object], names: Iterable[str]) -> Sequence[object]:
+    if missing := [name for name in names if name not in given]:
+        raise FailedPrecondition(
+            f"{SIGNATURE_FILE}: outputs.{missing[0]} is none of the model's, which are "
+            f"{', '.join(map(str, given))}"
+        )
+    return [given[name] for name in names]
+
+
+def _check_output(info: TensorInfo, value: object) -> None:
+    """Raises FailedPrecondition for a tensor that is not as declared, if it is."""
+    if info.dtype is DType.INVALID or not isinstance(value, torch.Tensor):
+        return
+    is_wrong = ELEMENT_TYPES.get(value.dtype) is not info.dtype
+    if is_wrong or (info.shape is not None and not fits(value.shape, info.shape)):
+        raise FailedPrecondition(
+            f"{SIGNATURE_FILE}: outputs.{info.name} is not what the model gave, which is "
+            f"{value.dtype} of the shape {list(value.shape)}"
+        )
 
 
 def _writes(block: Any) -> bool:

@@ -170,6 +170,34 @@ def test_signature_json_has_to_name_the_parameters_of_forward(tmp_path: Path):
     )
 
 
+class Keyed(torch.nn.Module):
+    """``x`` → a dict of it as whole numbers, and as it is."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"a": x.long(), "b": x}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "text"),
+    [
+        ({"zz": {"dtype": "float"}}, "outputs.zz is none of the model's, which are a, b"),
+        ({"a": {"dtype": "float"}}, "outputs.a is not what the model gave, which is torch.int64"),
+        (
+            {"b": {"dtype": "float", "shape": [None, 5]}},
+            "outputs.b is not what the model gave, which is torch.float32 of the shape [3]",
+        ),
+    ],
+)
+def test_an_output_that_is_not_as_declared_is_no_fault_of_the_client(
+    tmp_path: Path, outputs: Mapping[str, Any], text: str
+):
+    file = models.script(tmp_path / "model.pt", Keyed())
+    (tmp_path / "signature.json").write_text(json.dumps({"outputs": outputs}))
+    with pytest.raises(FailedPrecondition) as raised:
+        run_and_wait(load(file), {"x": ROWS}, list(outputs))
+    assert raised.value.message.startswith(f"signature.json: {text}")
+
+
 class Nested(torch.nn.Module):
     def forward(self, x: Any, more: Any, nothing: Any, times: int) -> Any:
         return {"a": x, "b": (more["k"] * times, [x + 1])}, x
