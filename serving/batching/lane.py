@@ -94,12 +94,16 @@ class Turns:
             ordered.sort(key=lambda lane: self._rank(lane, now))
         return ordered
 
-    def taken(self, lane: Lane, now: float) -> None:
-        """The lane has a turn; call it before its batch is taken."""
+    def taken(self, lane: Lane, now: float, *, is_last: bool = False) -> None:
+        """The lane has a turn; call it before its batch is taken.
+
+        After the ``is_last`` of all there are, the first has the next turn, though others are
+        added meanwhile.
+        """
         priority = _priority(lane, now)
         last, left = self._latest.get(priority, _NOBODY)
         left = left - 1 if lane.number == last and left else lane.weight - 1
-        self._latest[priority] = lane.number, left
+        self._latest[priority] = _NOBODY if is_last and not left else (lane.number, left)
 
     def _rank(self, lane: Lane, now: float) -> tuple[int, bool, bool, int]:
         priority = _priority(lane, now)

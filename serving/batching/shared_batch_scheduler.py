@@ -150,8 +150,8 @@ class SharedBatchScheduler:
         ``abandon`` gets the tasks that are not processed before the scheduler has stopped, on the
         thread that stops it; None: nobody asks for them. It must not wait.
         """
-        lane = Lane(next(self._numbers), queue, process, place or Place(), abandon)
         with self._lock:
+            lane = Lane(next(self._numbers), queue, process, place or Place(), abandon)
             self._lanes[lane.number] = lane
             if self._stopping:
                 queue.end()
@@ -277,7 +277,7 @@ class SharedBatchScheduler:
             lane.announced = False
             if self._ready_at(lane) > now:
                 continue
-            self._turns.taken(lane, now)
+            self._turns.taken(lane, now, is_last=lane.number == next(reversed(self._lanes)))
             batch = lane.queue.take(now)
             lane.in_progress += 1
             lane.share.in_progress += 1

@@ -152,12 +152,13 @@ class Simulation:
     """Plays arrivals against the rules.
 
     A run takes ``run_micros[n]``, counted round, where n is the number of the arrival that comes
-    first in it.
+    first in it. There are ``queues`` at first; others are added when the first comes for them.
     """
 
     def __init__(self, rules: Rules, queues: int, run_micros: Sequence[int]) -> None:
         self._rules = rules
         self._run_micros = run_micros
+        self._names = list(range(queues))  # in the order in which they were added
         self._queues = [_Queue(rules) for _ in range(queues)]
         self._next_queue = 0
         self._run_ends: list[int] = []
@@ -171,7 +172,10 @@ class Simulation:
             self._threads_look(arrivals, trace, now)
             while to_come and to_come[0][1].at == now:
                 number, arrival = to_come.popleft()
-                queue = self._queues[arrival.queue]
+                if arrival.queue not in self._names:
+                    self._names.append(arrival.queue)
+                    self._queues.append(_Queue(self._rules))
+                queue = self._queues[self._names.index(arrival.queue)]
                 refusal = queue.refusal(arrival.rows)
                 if refusal is not None:
                     trace.refusals[number] = refusal
@@ -197,7 +201,7 @@ class Simulation:
                 self._next_queue = (number + 1) % len(self._queues)
                 batch = self._queues[number].take(now)
                 if batch is not None:
-                    self._start(number, batch, arrivals, trace, now)
+                    self._start(self._names[number], batch, arrivals, trace, now)
                     break
             else:
                 return

@@ -114,7 +114,7 @@ class Staged(FakeServable):
 
 
 def played(
-    rules: Rules, arrivals: Sequence[Arrival], run_micros: Sequence[int], until: int
+    rules: Rules, arrivals: Sequence[Arrival], run_micros: Sequence[int], queues: int, until: int
 ) -> tuple[list[Run], list[str]]:
     """What the scheduler makes of the arrivals: its runs, and each request's outcome."""
     stage = Stage(rules.num_batch_threads)
@@ -129,8 +129,12 @@ def played(
         ),
         rules.allowed_batch_sizes,
     )
-    models = [Staged(stage, queue, run_micros) for queue in range(QUEUES)]
-    batched = [BatchingServable(model, model, scheduler, options, stage) for model in models]
+
+    def made(queue: int) -> BatchingServable:
+        model = Staged(stage, queue, run_micros)
+        return BatchingServable(model, model, scheduler, options, stage)
+
+    batched = {queue: made(queue) for queue in range(queues)}
     results: list[list[Outputs | ServingError]] = [[] for _ in arrivals]
     scheduler.start()
     stage.settle()
@@ -140,6 +144,8 @@ def played(
             number, arrival = to_come.pop(0)
             x = number * ROWS + np.arange(arrival.rows)
             deadline = None if arrival.deadline is None else arrival.deadline / 1e6
+            if arrival.queue not in batched:
+                batched[arrival.queue] = made(arrival.queue)
             run = partial(batched[arrival.queue].run, {"x:0": x}, ["y:0"], RunOptions(deadline))
             run(results[number].append)
             stage.settle()
@@ -216,14 +222,16 @@ def all_arrivals(draw: st.DrawFn) -> list[Arrival]:
 
 ALL_RUN_MICROS = st.lists(st.integers(1, 9).map(lambda ticks: ticks * TICK), min_size=1, max_size=4)
 
+QUEUES_AT_FIRST = st.integers(0, QUEUES)
+
 
 def check_against_the_rules(
-    rules: Rules, arrivals: Sequence[Arrival], run_micros: Sequence[int]
+    rules: Rules, arrivals: Sequence[Arrival], run_micros: Sequence[int], queues: int
 ) -> None:
-    trace = Simulation(rules, QUEUES, run_micros).play(arrivals)
+    trace = Simulation(rules, queues, run_micros).play(arrivals)
     last_start = max((batch.at for batch in trace.batches), default=0)
     until = max(last_start, arrivals[-1].at) + max(run_micros)
-    runs, outcomes = played(rules, arrivals, run_micros, until)
+    runs, outcomes = played(rules, arrivals, run_micros, queues, until)
     assert runs == expected_runs(trace, arrivals)
     texts = expected_outcomes(trace, arrivals)
     # Of a refusal that ends in an open bracket the rules give the beginning.
@@ -234,19 +242,19 @@ def check_against_the_rules(
 
 
 @settings(max_examples=100, derandomize=True)
-@given(all_rules(), all_arrivals(), ALL_RUN_MICROS)
+@given(all_rules(), all_arrivals(), ALL_RUN_MICROS, QUEUES_AT_FIRST)
 def test_the_same_batches_at_the_same_times_as_by_the_rules(
-    rules: Rules, arrivals: list[Arrival], run_micros: list[int]
+    rules: Rules, arrivals: list[Arrival], run_micros: list[int], queues: int
 ):
-    check_against_the_rules(rules, arrivals, run_micros)
+    check_against_the_rules(rules, arrivals, run_micros, queues)
 
 
 # `scripts/test --slow tests/batching/test_fixed_mode_rules.py`
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @settings(max_examples=20_000, derandomize=False, suppress_health_check=list(HealthCheck))
-@given(all_rules(), all_arrivals(), ALL_RUN_MICROS)
+@given(all_rules(), all_arrivals(), ALL_RUN_MICROS, QUEUES_AT_FIRST)
 def test_the_same_batches_for_very_many_arrivals(
-    rules: Rules, arrivals: list[Arrival], run_micros: list[int]
+    rules: Rules, arrivals: list[Arrival], run_micros: list[int], queues: int
 ):
-    check_against_the_rules(rules, arrivals, run_micros)
+    check_against_the_rules(rules, arrivals, run_micros, queues)

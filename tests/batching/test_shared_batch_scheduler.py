@@ -790,3 +790,17 @@ def test_one_that_is_too_large_is_told_so_and_not_to_come_again():
     timed.queue.end()
     with pytest.raises(Unavailable):
         timed.queue.enqueue("b", 1, NEVER)
+
+
+def test_a_queue_that_is_added_after_the_last_had_its_turn_is_the_last_still():
+    scheduler, order = stepped(), []
+    options = QueueOptions(max_batch_size=1)
+    a = add_queue(scheduler, options, order.extend)
+    b = add_queue(scheduler, options, order.extend)
+    b.enqueue("b", 1, NEVER)
+    scheduler.run_once()
+    c = add_queue(scheduler, options, order.extend)
+    a.enqueue("a", 1, NEVER)
+    c.enqueue("c", 1, NEVER)
+    step_all(scheduler)
+    assert order == ["b", "a", "c"]

@@ -44,9 +44,8 @@ class Gated:
 
     @property
     def num_waiting(self) -> int:
-        """Requests in the model's only queue, which nothing tells from outside."""
-        lanes = self._server._wrapped._batched._scheduler._waiting.values()
-        return sum(len(lane.queue._closed) + bool(lane.queue._open) for lane in lanes)
+        """Requests in the model's queues, which have a row each."""
+        return sum(self._server._wrapped._batched.waiting_rows().values())
 
     def send(self, name: str, **options: Any) -> Any:
         """The call in progress."""
@@ -109,7 +108,9 @@ def test_parameters_are_read_again_while_the_server_runs(exported: Exported, tmp
         client_of(server.grpc_port) as client,
     ):
         waiting = client.future("Predict", predict_request(spec(), x=floats(1)))
-        parameters.write_text("batching_mode: ADAPTIVE")
+        rewritten = tmp_path / "rewritten"  # put there whole, as it may be read at any moment
+        rewritten.write_text(f"{A_HOUR} batching_mode: ADAPTIVE")
+        rewritten.replace(parameters)
         assert waiting.result().outputs["x"].float_val == [1]
         assert client.predict(spec(), x=floats(2))["x"].tolist() == [2]
 
@@ -154,6 +155,7 @@ def test_the_priority_in_the_metadata_says_who_is_next(exported: Exported, tmp_p
         wrong = model.send("wrong", metadata=[("x-request-priority", "urgent")])
         assert wrong.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "x-request-priority must be one of high, normal, low" in wrong.details()
+        await_(lambda: model.num_waiting == 3)
         names = ("first", "high", "normal", "low")
         model.open(*names)
         for call in (first, low, normal, high):
