@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from fixed_mode_rules import Arrival, Rules, Simulation, Trace
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from serving.batching.batching_options import BatchingOptions, QueueOptions, SchedulerOptions
@@ -241,6 +241,13 @@ def check_against_the_rules(
     ] == texts
 
 
+# A queue is added after the last had its turn.
+@example(
+    Rules(1, 0, 2, 1, allowed_batch_sizes=(1,)),
+    [Arrival(0, 1, 1), Arrival(TICK, 2, 1), Arrival(TICK, 0, 1)],
+    [3 * TICK],
+    2,
+)
 @settings(max_examples=100, derandomize=True)
 @given(all_rules(), all_arrivals(), ALL_RUN_MICROS, QUEUES_AT_FIRST)
 def test_the_same_batches_at_the_same_times_as_by_the_rules(
