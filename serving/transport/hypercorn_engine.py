@@ -30,7 +30,8 @@ class HypercornEngine:
     def __init__(
         self, app: AsgiApp, certificate: Certificate | None, receive_timeout_seconds: float
     ) -> None:
-        self._app = _without_lifespan(stalled_body.within(app, receive_timeout_seconds))
+        app = _answering_after_bodies(stalled_body.within(app, receive_timeout_seconds))
+        self._app = _without_lifespan(app)
         self._config = _Config()
         self._config.context = certificate.ssl_context(_PROTOCOLS) if certificate else None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -103,3 +104,35 @@ def _without_lifespan(app: AsgiApp) -> AsgiApp:
                 await send({"type": f"{message['type']}.complete"})
 
     return requests_only
+
+
+def _answering_after_bodies(app: AsgiApp) -> AsgiApp:
+    """The app, whose answers over HTTP/2 are sent at once, but end only when their requests have.
+
+    Where more of a body comes for a stream that has ended, hypercorn ends all of its connection.
+    """
+
+    async def answering(scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
+        has_more = True
+
+        async def receive_noting() -> AsgiMessage:
+            nonlocal has_more
+            message = await receive()
+            has_more = bool(message.get("more_body"))
+            return message
+
+        async def send_but_the_end(message: AsgiMessage) -> None:
+            is_last = message["type"] == "http.response.body" and not message.get("more_body")
+            if is_last and has_more:
+                await send({**message, "more_body": True})
+                while has_more:
+                    await receive_noting()
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        if scope["http_version"] == "2":
+            await app(scope, receive_noting, send_but_the_end)
+        else:
+            await app(scope, receive, send)
+
+    return answering

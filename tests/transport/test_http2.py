@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import ssl
 
+import h2.events
 import httpx
 import pytest
 from certificates import Authority
+from http2_client import raw_client
 from hypercorn.config import Config
 from waiting import WAIT_SECONDS
 
@@ -35,8 +37,8 @@ def authority(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def serving(engine, certificate=None):
-    server = HttpServer(HttpOptions("127.0.0.1", 0, engine=engine), echo, certificate=certificate)
+def serving(engine, certificate=None, app=echo):
+    server = HttpServer(HttpOptions("127.0.0.1", 0, engine=engine), app, certificate=certificate)
     server.start()
     try:
         yield server.port
@@ -104,3 +106,39 @@ def test_a_connection_lasts_however_many_requests_it_has_carried(monkeypatch):
             answer = client.post(f"http://127.0.0.1:{port}/", content=b"x")
             (stream,) = {answer.extensions["stream_id"]}
     assert stream == 15  # the eighth of one connection
+
+
+async def echo_or_refuse(scope, receive, send):
+    """Does not look at bodies that are not echoed."""
+    if scope["path"] == "/echo":
+        await echo(scope, receive, send)
+        return
+    await send({"type": "http.response.start", "status": 413, "headers": []})
+    await send({"type": "http.response.body", "body": b"too large"})
+
+
+def test_a_body_that_goes_on_after_its_refusal_ends_no_other_request():
+    """In many small pieces before, too: more than hypercorn keeps for the app."""
+    with serving(HYPERCORN, app=echo_or_refuse) as port, raw_client(port) as client:
+        other, refused = client.open("/echo"), client.open("/refused")
+        for _ in range(100):
+            client.http2.send_data(refused, b"x")
+        client.flush()
+        answers: dict = {other: b"", refused: b""}
+        statuses = {}
+        for event in client.events():
+            stream = getattr(event, "stream_id", None)
+            if isinstance(event, h2.events.ResponseReceived):
+                statuses[stream] = dict(event.headers)[":status"]
+            elif isinstance(event, h2.events.DataReceived):
+                answers[stream] += event.data
+            elif isinstance(event, h2.events.StreamEnded) and stream == other:
+                break
+            if answers == {other: b"", refused: b"too large"}:
+                client.http2.send_data(refused, b"x" * 1000)
+                client.http2.send_data(refused, b"x", end_stream=True)
+                client.http2.send_data(other, b"whole", end_stream=True)
+                client.flush()
+                answers[other] = b"echoed "
+    assert statuses == {other: "200", refused: "413"}
+    assert answers[other] == b"echoed whole2"
