@@ -58,7 +58,9 @@ class _Exchange:
             await self._send(message)
 
     async def _refuse(self) -> None:
-        if not (self._has_begun or self._has_stalled):
+        is_answered = self._has_begun or self._has_stalled
+        self._has_stalled = True  # before anything is awaited: the application may answer meanwhile
+        if not is_answered:
             headers = [
                 (b"content-type", b"text/plain; charset=utf-8"),
                 (b"content-length", b"%d" % len(MESSAGE)),
@@ -68,4 +70,3 @@ class _Exchange:
             start = {"type": "http.response.start", "status": STATUS, "headers": headers}
             await self._send(start)
             await self._send({"type": "http.response.body", "body": MESSAGE})
-        self._has_stalled = True
