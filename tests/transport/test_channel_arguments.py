@@ -21,6 +21,10 @@ from serving.config.options import server_options
 from serving.transport.grpc_server import GrpcServer
 from tests.transport.http2_client import WAIT_SECONDS, raw_client
 
+# grpcio's own thread, which watches a channel, may find it closed in the moment of the end.
+GRPCIO_ENDS = "ignore:Exception in thread:pytest.PytestUnhandledThreadExceptionWarning"
+pytestmark = pytest.mark.filterwarnings(GRPCIO_ENDS)
+
 ECHO = "/test.Echo/Say"
 KEEP = "/test.Echo/Keep"
 NO_ERROR = 0
