@@ -6,12 +6,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 
+from serving.config.configured_platforms import configured_platforms
 from serving.config.options import ServerOptions
 from serving.core.clock import SystemClock
 from serving.core.errors import Code
 from serving.core.servable_id import ServableId
 from serving.frontends import WAITING_METHODS, Frontends
-from serving.loaders.platforms import Platforms
 from serving.loaders.simple_loader import WarmUp as LoaderWarmUp
 from serving.memory import MemoryReturn
 from serving.metrics.registry import Metrics
@@ -58,16 +58,7 @@ class ModelServer:
         self._request_logger = ServerRequestLogger(
             options.request_log, self._metrics, self._clock, options.tensorflow.tags
         )
-        self._platforms = Platforms(
-            {
-                "keras": options.keras,
-                "sklearn": options.sklearn,
-                "tensorflow": options.tensorflow,
-                "tflite": options.tflite,
-            },
-            added=options.added_platforms,
-            prefer_tflite=options.tflite.preferred,
-        )
+        self._platforms = configured_platforms(options)
         self._wrapped = WrappedServables(
             options, self._clock, self._observation, self._monitoring, self._platform_of
         )

@@ -1,0 +1,20 @@
+"""The platforms of a server, each with the options that it was started with."""
+
+from __future__ import annotations
+
+from serving.config.options import ServerOptions
+from serving.loaders.platforms import Platforms
+
+
+def configured_platforms(options: ServerOptions) -> Platforms:
+    """Makes none of them: that is when the first model of each is loaded."""
+    return Platforms(
+        {
+            "keras": options.keras,
+            "sklearn": options.sklearn,
+            "tensorflow": options.tensorflow,
+            "tflite": options.tflite,
+        },
+        added=options.added_platforms,
+        prefer_tflite=options.tflite.preferred,
+    )
