@@ -55,8 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILURE
 
 
+def _inspect(arguments: Sequence[str]) -> int:
+    from serving.commands.inspect import main as inspect  # noqa: PLC0415  # no server needs it
+
+    return inspect(arguments)
+
+
 def _record(arguments: Sequence[str]) -> int:
-    from serving.commands.record import main as record  # noqa: PLC0415  # no server needs it
+    from serving.commands.record import main as record  # noqa: PLC0415  # as above
 
     return record(arguments)
 
@@ -67,7 +73,11 @@ def _replay(arguments: Sequence[str]) -> int:
     return replay(arguments)
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"record": _record, "replay": _replay}
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "inspect": _inspect,
+    "record": _record,
+    "replay": _replay,
+}
 """What the first argument may be where it is no flag, and what then happens with the others."""
 
 

@@ -95,7 +95,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "transport",
         }
     ),
-    "commands": frozenset({"core", "apis", "record_file", "request_logging", "warm_up"}),
+    "child_process": frozenset({"core"}),
+    "inspection": frozenset(
+        {"apis", "child_process", "config", "core", "loaders", "metrics", "sources"}
+    ),
+    "commands": frozenset(
+        {"apis", "config", "core", "inspection", "record_file", "request_logging", "warm_up"}
+    ),
     "cli": EVERYTHING,
     "session_bundle_exporter": frozenset({"generated"}),
     "testing": EVERYTHING,
@@ -147,6 +153,8 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "model_server": EVERYTHING,
     "process": EVERYTHING,
     "workers": frozenset(),
+    "child_process": frozenset(),
+    "inspection": frozenset({"google.protobuf", "numpy", "starlette"}),
     "commands": frozenset({"google.protobuf", "grpc", "numpy"}),
     "cli": EVERYTHING,
     "session_bundle_exporter": frozenset({"google.protobuf", "tensorflow"}),

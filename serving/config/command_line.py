@@ -26,6 +26,10 @@ class CommandLine:
         """The value of a flag, of the type its row in the table names."""
         return self.values[name]
 
+    def arguments(self) -> list[str]:
+        """The flags that were given, written so that they read the same again."""
+        return [f"--{name}={_plain(self.values[name])}" for name in sorted(self.given)]
+
 
 def parse_command_line(arguments: Sequence[str]) -> CommandLine:
     """Read the arguments that follow the program's name.
@@ -62,6 +66,7 @@ def help_text() -> str:
     lines = [
         "usage: model_server [--flag=value ...]",
         "       model_server record --help    makes a warm-up file of logged requests",
+        "       model_server inspect --help   tells what a model is, and whether it loads",
         "       model_server replay --help    sends logged requests again and compares the answers",
     ]
     for title, flags in GROUPS.items():
@@ -136,9 +141,11 @@ def _read_float(text: str) -> float:
 
 
 def _written(value: Value) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return f'"{value}"' if isinstance(value, str) else _plain(value)
+
+
+def _plain(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 _BOOLEANS = {"true": True, "false": False}

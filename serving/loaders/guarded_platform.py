@@ -13,7 +13,7 @@ from serving.core.servable import Outputs, RunCallback, RunOptions, Servable
 from serving.core.servable_id import ServableId
 from serving.core.servable_wrapper import ServableWrapper
 from serving.loaders.device import Device
-from serving.loaders.platform import Platform
+from serving.loaders.platform import Platform, devices_of
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,11 @@ class GuardedPlatform:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        """Those of the platform."""
+        return devices_of(self._platform)
 
     def estimate(self, path: str) -> ResourceAllocation:
         return self._platform.estimate(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -42,6 +43,11 @@ class KerasPlatform:
         self._tensorflow = TensorFlowPlatform(options.tensorflow)
         self._safe = not options.allow_code
         self._lock = threading.Lock()  # Keras names layers from counters that all models share
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        """TensorFlow's."""
+        return self._tensorflow.devices
 
     def estimate(self, path: str) -> ResourceAllocation:
         """Main memory the model is expected to need: twice its file.

@@ -73,6 +73,11 @@ class OnnxPlatform:
         if _CUDA in self._providers:
             onnxruntime.preload_dlls()  # those that NVIDIA's own packages bring
 
+    @property
+    def devices(self) -> Sequence[Device]:
+        """The processor, and the first GPU where onnxruntime has CUDA."""
+        return [CPU, Device("gpu")] if _CUDA in self._providers else [CPU]
+
     def estimate(self, path: str) -> ResourceAllocation:
         """Main memory the model is expected to need: 2.5 times its files, weights included.
 

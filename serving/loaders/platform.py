@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
-from serving.loaders.device import Device
+from serving.loaders.device import CPU, Device
 
 
 class Platform(Protocol):
@@ -25,3 +26,17 @@ class Platform(Protocol):
         ``device`` None leaves the choice to the platform. Raises FailedPrecondition for one that
         the platform does not have.
         """
+
+
+@runtime_checkable
+class PlatformWithDevices(Platform, Protocol):
+    """A platform that may run models on other devices than the processor."""
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        """Those that this machine has for it."""
+
+
+def devices_of(platform: Platform) -> Sequence[Device]:
+    """What a platform can load models onto here."""
+    return platform.devices if isinstance(platform, PlatformWithDevices) else (CPU,)

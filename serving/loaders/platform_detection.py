@@ -29,15 +29,9 @@ def platform_of(path: str, table: Mapping[str, PlatformRow] = PLATFORMS) -> str:
     where there are those of several, or where the directory can not be read.
     """
     try:
-        found = _found(Path(path), table)
+        fitting = fitting_platforms(Path(path), table)
     except OSError as error:
         raise InvalidArgument(f"the version can not be read: {error.strerror}") from error
-    owned = _owned(found, table)
-    fitting = {
-        name: sorted(left)
-        for name, files in found.items()
-        if (left := files - set().union(*(owned[other] for other in found if other != name)))
-    }
     if not fitting:
         raise NotFound(
             "no platform is configured, and none recognises the version by its files; looked for "
@@ -50,6 +44,22 @@ def platform_of(path: str, table: Mapping[str, PlatformRow] = PLATFORMS) -> str:
             f"{listed}; model_platform has to say which"
         )
     return next(iter(fitting))
+
+
+def fitting_platforms(
+    path: Path, table: Mapping[str, PlatformRow] = PLATFORMS
+) -> dict[str, list[str]]:
+    """The platforms whose files are in the directory, or whose the file is, and which those are.
+
+    Raises OSError where they can not be read.
+    """
+    found = _found(path, table)
+    owned = _owned(found, table)
+    return {
+        name: sorted(left)
+        for name, files in found.items()
+        if (left := files - set().union(*(owned[other] for other in found if other != name)))
+    }
 
 
 class DetectedPlatform:

@@ -61,6 +61,11 @@ class PyTorchPlatform:
     Runs on the first CUDA device where there is one, else on the processor. Thread-safe.
     """
 
+    @property
+    def devices(self) -> Sequence[Device]:
+        """The processor, and those that PyTorch has CUDA for."""
+        return _devices()
+
     def estimate(self, path: str) -> ResourceAllocation:
         """Main memory the model is expected to need: twice its file, and 16 MiB for its graph.
 
@@ -179,15 +184,18 @@ class PyTorchServable:
 
 
 def _torch_device(servable_id: ServableId, device: Device | None) -> torch.device:
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = _devices()
     if device is None:
-        return torch.device("cuda:0" if count else "cpu")
-    if device == CPU:
-        return torch.device("cpu")
-    there = [CPU, *(Device("gpu", number) for number in range(count))]
+        device = there[min(1, len(there) - 1)]
     if device not in there:
         raise no_such_device(servable_id, device, there)
-    return torch.device("cuda", device.number)
+    return torch.device("cpu") if device == CPU else torch.device("cuda", device.number)
+
+
+def _devices() -> Sequence[Device]:
+    """The processor, and then the GPUs."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [CPU, *(Device("gpu", number) for number in range(count))]
 
 
 def _program(file: Path, device: torch.device) -> PyTorchProgram:

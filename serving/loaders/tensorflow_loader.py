@@ -46,6 +46,15 @@ class TensorFlowPlatform:
         load_custom_ops(options.custom_op_libraries)
         self._clock = clock or SystemClock()
 
+    @property
+    def devices(self) -> Sequence[Device]:
+        """Those that TensorFlow can run operations on."""
+        session = TensorFlowSession(self._config, self._clock)
+        try:
+            return session.devices
+        finally:
+            session.close()
+
     def estimate(self, path: str) -> ResourceAllocation:
         """Main memory the model is expected to need: 1.2 times its files on disk."""
         with _translating_errors():

@@ -31,7 +31,9 @@ class SavedModelExport:
         self._path = path
         self._tags = tags
         wanted = set(tags)
-        if any(set(graph.meta_info_def.tags) == wanted for graph in _read(path).meta_graphs):
+        if any(
+            set(graph.meta_info_def.tags) == wanted for graph in read_saved_model(path).meta_graphs
+        ):
             return
         raise NotFound(
             f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}. To "
@@ -45,7 +47,8 @@ class SavedModelExport:
         return RestoredGraph(meta_graph.graph_def, meta_graph.signature_def)
 
 
-def _read(path: str) -> SavedModel:
+def read_saved_model(path: str) -> SavedModel:
+    """The file, parsed. Raises as the class above."""
     if exists(path, _BINARY):
         file = tf.io.gfile.join(path, _BINARY)
         return parsed(read(file), SavedModel, file)
