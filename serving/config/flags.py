@@ -459,6 +459,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Serve scikit-learn models from pickles, which may run any code as they are read.",
         ),
         Flag(
+            "allow_python_models",
+            _BOOL,
+            False,
+            "Serve Python classes, each in a process of its own, which may do what the server may.",
+        ),
+        Flag(
             "trusted_skops_types",
             _STRING,
             "",

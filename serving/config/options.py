@@ -25,6 +25,7 @@ from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.core.extras import remedy
 from serving.loaders.keras_options import KerasOptions
 from serving.loaders.platforms import AddedPlatform
+from serving.loaders.python_options import PythonOptions
 from serving.loaders.sklearn_options import SklearnOptions
 from serving.loaders.tensorflow_options import TensorFlowOptions
 from serving.loaders.tflite_options import TfLiteOptions
@@ -61,6 +62,7 @@ class ServerOptions:
     keras: KerasOptions
     tflite: TfLiteOptions
     sklearn: SklearnOptions
+    python: PythonOptions
     added_platforms: Mapping[str, AddedPlatform]
     lifecycle: LifecycleOptions
     batching: Batching | None
@@ -116,6 +118,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         keras=KerasOptions(_tensorflow_options(flags), flags["allow_keras_code"]),
         tflite=TfLiteOptions(flags["prefer_tflite_model"], flags["num_tflite_pools"]),
         sklearn=_sklearn_options(flags),
+        python=PythonOptions(flags["allow_python_models"]),
         lifecycle=_lifecycle_options(flags),
         batching=_batching(flags),
         tflite_batching=_tflite_batching(flags),

@@ -20,15 +20,17 @@ def check_names(inputs: Mapping[str, TensorInfo], feeds: Mapping[str, np.ndarray
 
 def check_input(info: TensorInfo, array: np.ndarray) -> None:
     """Raise InvalidArgument, naming the input, for an array of another type or shape."""
+    if wrong := mismatch(info, array):
+        raise InvalidArgument(f"input '{info.name}' {wrong}")
+
+
+def mismatch(info: TensorInfo, array: np.ndarray) -> str:
+    """In what an array is not as it was declared, as "must be float, not double"; else empty."""
     if array.dtype != numpy_dtype(info.dtype):
-        raise InvalidArgument(
-            f"input '{info.name}' must be {info.dtype.label}, not {dtype_of(array).label}"
-        )
+        return f"must be {info.dtype.label}, not {dtype_of(array).label}"
     if info.shape is not None and not fits(array.shape, info.shape):
-        raise InvalidArgument(
-            f"input '{info.name}' must have the shape {_shape_text(info.shape)}, "
-            f"not {_shape_text(array.shape)}"
-        )
+        return f"must have the shape {_shape_text(info.shape)}, not {_shape_text(array.shape)}"
+    return ""
 
 
 def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:

@@ -55,6 +55,9 @@ PLATFORMS: Mapping[str, PlatformRow] = {
     "onnx": PlatformRow(
         "serving.loaders.onnx_loader:OnnxPlatform", "onnx", files=(ModelFile("*.onnx"),)
     ),
+    "python": PlatformRow(
+        "serving.loaders.python_loader:PythonPlatform", files=(ModelFile("model.py"),)
+    ),
     "pytorch": PlatformRow(
         "serving.loaders.pytorch_loader:PyTorchPlatform",
         "torch",

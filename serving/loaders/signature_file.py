@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,36 +65,48 @@ def read_signature_file(path: str) -> DeclaredSignature:
     except (FileNotFoundError, NotADirectoryError):
         return DeclaredSignature()
     except UnicodeDecodeError:
-        raise _wrong("it", "is not UTF-8") from None
+        raise _wrong(f"{SIGNATURE_FILE}: it", "is not UTF-8") from None
     except OSError as error:
         raise unreadable(error) from error
+    return parse_signature(text, SIGNATURE_FILE)
+
+
+def parse_signature(text: str, source: str) -> DeclaredSignature:
+    """What a text of that form declares; ``source`` is where it stands, for errors.
+
+    Raises InvalidArgument, naming the place in it, for one that is not as documented.
+    """
     try:
-        document = json.loads(text, object_pairs_hook=_object)
+        document = json.loads(text, object_pairs_hook=partial(_object, source))
     except (ValueError, RecursionError) as error:  # also of an integer that has too many digits
-        raise InvalidArgument(f"{SIGNATURE_FILE} is no JSON: {error}") from None
-    _check_keys("it", document, frozenset({"inputs", "outputs"}))
-    return DeclaredSignature(_tensors(document, "inputs"), _tensors(document, "outputs"))
+        raise InvalidArgument(f"{source} is no JSON: {error}") from None
+    _check_keys(f"{source}: it", document, frozenset({"inputs", "outputs"}))
+    return DeclaredSignature(
+        _tensors(source, document, "inputs"), _tensors(source, document, "outputs")
+    )
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(source: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _wrong(repr(twice), "stands twice in one object")
+        raise _wrong(f"{source}: {twice!r}", "stands twice in one object")
     return made
 
 
-def _tensors(document: Mapping[str, Any], role: str) -> Mapping[str, TensorInfo] | None:
+def _tensors(
+    source: str, document: Mapping[str, Any], role: str
+) -> Mapping[str, TensorInfo] | None:
     if role not in document:
         return None
-    tensors = document[role]
+    tensors, where = document[role], f"{source}: {role}"
     if not isinstance(tensors, dict) or not tensors or "" in tensors:
-        raise _wrong(role, "must be an object with a name for each tensor, and one at least")
+        raise _wrong(where, "must be an object with a name for each tensor, and one at least")
     for name in tensors:
         if any("\ud800" <= character <= "\udfff" for character in name):
-            raise _wrong(role, f"has a name that can not be written in UTF-8, {_shown(name)}")
-    return {name: _tensor(f"{role}.{name}", name, value) for name, value in tensors.items()}
+            raise _wrong(where, f"has a name that can not be written in UTF-8, {_shown(name)}")
+    return {name: _tensor(f"{where}.{name}", name, value) for name, value in tensors.items()}
 
 
 def _tensor(where: str, name: str, value: Any) -> TensorInfo:
@@ -126,7 +139,7 @@ def _check_keys(where: str, value: Any, known: frozenset[str]) -> None:
 
 
 def _wrong(where: str, text: str) -> InvalidArgument:
-    return InvalidArgument(f"{SIGNATURE_FILE}: {where} {text}")
+    return InvalidArgument(f"{where} {text}")
 
 
 def _shown(value: Any) -> str:

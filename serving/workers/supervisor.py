@@ -20,12 +20,12 @@ from typing import NamedTuple
 from serving.config.config_file_watcher import watch_config_file
 from serving.config.model_config import configured_models
 from serving.config.options import ServerOptions
+from serving.core.back_off import BackOff
 from serving.core.clock import SystemClock
 from serving.core.errors import Internal, ServingError, Unavailable
 from serving.core.main_thread import next_of
 from serving.metrics.families import Snapshot
 from serving.transport import tcp_port
-from serving.workers.back_off import BackOff
 from serving.workers.fleet import Fleet
 from serving.workers.hang_watch import HangWatch
 from serving.workers.replacements import replacements

@@ -66,6 +66,7 @@ OWN = {
     "access_log",
     "allow_keras_code",
     "allow_pickle_models",
+    "allow_python_models",
     "aspired_version_policy",
     "custom_op_libraries",
     "devices",

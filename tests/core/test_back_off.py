@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.testing import FakeClock
-from serving.workers.back_off import BackOff
+from serving.core.back_off import BackOff
 
 
 def ends(clock: FakeClock, back_off: BackOff, after_seconds: float) -> float:

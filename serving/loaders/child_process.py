@@ -1,0 +1,52 @@
+"""Fresh interpreters that run a module of this program, and never outlive the server.
+
+Imports nothing of the server's: the interpreter may be another one, without its libraries.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+_ROOT = str(Path(__file__).parents[2])
+_PR_SET_PDEATHSIG = 1
+
+
+def child_command(module: str, *arguments: str, interpreter: str = "") -> list[str]:
+    """What starts ``main(arguments)`` of a module of this program.
+
+    Where this program lies is the first entry of its ``sys.path``; numpy is imported before that,
+    the interpreter's own. One that is named does not read Python's environment variables, which
+    are meant for this one.
+    """
+    start = (
+        f"import sys, numpy; sys.path.insert(0, {_ROOT!r}); "
+        "from serving.loaders.child_process import end_with_parent; "
+        f"end_with_parent({os.getpid()}); from {module} import main; main(sys.argv[1:])"
+    )
+    isolation = "-I" if interpreter else "-P"
+    return [interpreter or sys.executable, isolation, "-u", "-c", start, *arguments]
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the system kill this process when the thread that started it ends; on Linux only.
+
+    For what computes for ever notices nothing by itself. ``parent`` is the process of that thread.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it had ended before
+
+
+def ending(status: int) -> str:
+    """How a process ended, by its exit status, which is negative for a signal."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"

@@ -1,0 +1,68 @@
+"""``worker.json``, which says how the process of a Python model is run."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from serving.core.errors import InvalidArgument
+from serving.loaders.model_file import unreadable
+
+WORKER_FILE = "worker.json"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """``interpreter``: the absolute path of another Python than the server's, which has numpy.
+
+    A process that takes longer to load or to run is ended. ``memory_limit_bytes`` bounds its
+    address space, which libraries take far more of than they use; 0: nothing does.
+    Raises InvalidArgument, naming the value, for one that is none.
+    """
+
+    interpreter: str = ""
+    load_timeout_seconds: float = 300.0
+    run_timeout_seconds: float = 300.0
+    memory_limit_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.interpreter, str) or self.interpreter[:1] not in ("", "/"):
+            raise _wrong("interpreter must be an absolute path")
+        for name in ("load_timeout_seconds", "run_timeout_seconds"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 < value < math.inf:
+                raise _wrong(f"{name} must be a number above 0")
+        if type(self.memory_limit_bytes) is not int or not 0 <= self.memory_limit_bytes < 2**63:
+            raise _wrong("memory_limit_bytes must be an integer of at least 0")
+
+
+def read_worker_file(directory: str) -> WorkerSettings:
+    """What the ``worker.json`` of a version says; the defaults where there is none.
+
+    Raises InvalidArgument for one that is not as documented.
+    """
+    try:
+        content = (Path(directory) / WORKER_FILE).read_bytes()
+    except FileNotFoundError:
+        return WorkerSettings()
+    except OSError as error:
+        raise unreadable(error) from error
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"{WORKER_FILE} is no JSON: {error}") from None
+    names = [field.name for field in fields(WorkerSettings)]
+    if not isinstance(document, dict) or not document.keys() <= set(names):
+        raise _wrong(f"it must be an object, which may have {', '.join(names)}")
+    return WorkerSettings(**document)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _wrong(text: str) -> InvalidArgument:
+    return InvalidArgument(f"{WORKER_FILE}: {text}")
