@@ -210,6 +210,10 @@ TOPS = {"benchmarks", "docs", "examples", "protos", "scripts", "tests", "tools"}
 """With what a path of this repository begins."""
 
 
+OF_MODELS = {file.pattern for row in PLATFORMS.values() for file in row.files}
+"""Files that are no part of this repository, but models that it serves."""
+
+
 def paths_named(text: str) -> set[str]:
     """What stands in code font and looks like a file or folder of this repository."""
     words = re.findall(r"`([\w./*-]+)[^`\n]*`", text)
@@ -219,6 +223,7 @@ def paths_named(text: str) -> set[str]:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_files_that_a_page_names_are_there(path: Path):
     named = paths_named(without_blocks(path))
+    named -= OF_MODELS
     missing = {name for name in named if not any([*home.glob(name)] for home in HOMES)}
     assert missing == set()
 

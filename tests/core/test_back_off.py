@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serving.testing import FakeClock
 from serving.core.back_off import BackOff
+from serving.testing import FakeClock
 
 
 def ends(clock: FakeClock, back_off: BackOff, after_seconds: float) -> float:
