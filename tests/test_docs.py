@@ -14,6 +14,7 @@ from tensorflow_serving.config.logging_config_pb2 import SamplingConfig
 from serving.apis.tensorflow_serving.tensorflow_messages import PredictionLog
 from serving.commands import record, replay
 from serving.config.flags import FLAGS, GROUPS, Support
+from serving.loaders.platform_table import PLATFORMS
 from serving.request_logging.log_collectors import LOG_COLLECTORS
 
 ROOT = Path(__file__).parent.parent

@@ -49,7 +49,9 @@ def encoded(frame: Frame) -> Parts:
     Raises TypeError, naming the array, for one that holds neither numbers nor strings that can be
     written in UTF-8, and for arrays that are too large for an answer.
     """
-    tensors, contents, total = [], [], 0
+    tensors: list[Sequence[Any]] = []
+    contents: list[memoryview | bytes] = []
+    total = 0
     for name, array in frame.arrays.items():
         try:
             dtype, parts = _encoded(array)

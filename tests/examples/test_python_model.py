@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from serving.testing import running_server
 
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "examples" / "python_model" / "README.md"
+
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 
 def blocks() -> list[str]:

@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from serving.loaders import python_frames
 from serving.loaders.python_frames import Frame, MalformedFrame, encoded, receive, send
 
 Ends = tuple[socket.socket, socket.socket]
@@ -74,10 +75,12 @@ def test_what_no_tensor_holds_is_not_sent(array: np.ndarray):
         encoded(Frame({}, {"x": array}))
 
 
-def test_more_than_an_answer_may_have_is_not_sent():
-    """The array takes no memory: all of it is one element."""
-    with pytest.raises(TypeError, match="'x' makes more than"):
-        encoded(Frame({}, {"x": np.broadcast_to(np.array([b"a" * 2**20], np.object_), 2049)}))
+def test_more_than_an_answer_may_have_is_not_sent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(python_frames, "_MOST_BYTES", 8)
+    whole = np.zeros(2, np.float32)
+    assert encoded(Frame({}, {"x": whole}))
+    with pytest.raises(TypeError, match="'y' makes more than 8 bytes"):
+        encoded(Frame({}, {"x": whole, "y": np.array([True])}))
 
 
 @pytest.mark.parametrize(
