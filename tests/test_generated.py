@@ -1,4 +1,4 @@
-"""serving/generated is what scripts/generate makes of protos/, and lives beside other packages."""
+"""Generated code is what scripts/generate makes of protos/, and lives beside other packages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 GENERATED = ROOT / "serving" / "generated"
+CLIENTS = ROOT / "clients" / "python" / "model_server_client" / "generated"
 needs_compiler = pytest.mark.skipif(
     not (ROOT / ".venv-generate" / ".setup-generate").exists(),
     reason="no protobuf compiler: `scripts/setup generate` makes .venv-generate",
@@ -28,7 +29,8 @@ def is_stand_in(module: str) -> bool:
 @needs_compiler
 def test_the_committed_code_is_what_the_compiler_makes_of_protos(tmp_path: Path):
     subprocess.run([ROOT / "scripts" / "generate", tmp_path], check=True)
-    assert message_files(tmp_path / "serving" / "generated") == message_files(GENERATED)
+    for folder in (GENERATED, CLIENTS):
+        assert message_files(tmp_path / folder.relative_to(ROOT)) == message_files(folder)
 
 
 def test_our_messages_and_those_of_tensorflow_serving_api_load_into_one_process():

@@ -1,0 +1,1 @@
+"""Message classes made from protos/ by scripts/generate; never edited."""
