@@ -164,9 +164,11 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
 
 PLATFORM_FILES: dict[str, frozenset[str]] = {
     "serving/loaders/catboost_*.py": frozenset({"catboost"}),
+    "serving/loaders/jvm*.py": frozenset({"jpype"}),
     "serving/loaders/keras_*.py": frozenset({"keras"}),
     "serving/loaders/lightgbm_*.py": frozenset({"lightgbm"}),
     "serving/loaders/onnx_*.py": frozenset({"onnxruntime"}),
+    "serving/loaders/pmml_*.py": frozenset({"jpype"}),
     "serving/loaders/pytorch_*.py": frozenset({"torch"}),
     "serving/loaders/sklearn_*.py": frozenset({"joblib", "pandas", "sklearn", "skops"}),
     "serving/loaders/tensorflow_*.py": frozenset({"tensorflow", "google.protobuf"}),

@@ -19,6 +19,7 @@ DISTRIBUTIONS = {
     "grpc_channelz": "grpcio-channelz",
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
+    "jpype": "jpype1",
     "opentelemetry": "opentelemetry-exporter-otlp-proto-grpc",
     "prometheus_client": "prometheus-client",
     "pynvml": "nvidia-ml-py",

@@ -11,6 +11,7 @@ def configured_platforms(options: ServerOptions) -> Platforms:
     return Platforms(
         {
             "keras": options.keras,
+            "pmml": options.jvm,
             "python": options.python,
             "sklearn": options.sklearn,
             "tensorflow": options.tensorflow,

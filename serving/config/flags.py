@@ -443,6 +443,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             False,
             "Run the Python code that Keras models bring, as Lambda layers do; trust every file.",
         ),
+        Flag(
+            "jvm_max_heap_mb",
+            _INT32,
+            1024,
+            "MiB of heap that all models which run in Java, as PMML does, have together.",
+        ),
         Flag("mixed_precision", _STRING, "", "bfloat16: compute in bfloat16 where that is safe."),
         Flag("xla_cpu_compilation_enabled", _BOOL, False, "Allow XLA compilation for CPUs."),
         Flag("xla_gpu_compilation_enabled", _BOOL, False, "Allow XLA compilation for GPUs."),

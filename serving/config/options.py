@@ -23,6 +23,7 @@ from serving.config.platform_config import read_platforms
 from serving.config.tls_files import TlsFiles
 from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.core.extras import remedy
+from serving.loaders.jvm_options import JvmOptions
 from serving.loaders.keras_options import KerasOptions
 from serving.loaders.platforms import AddedPlatform
 from serving.loaders.python_options import PythonOptions
@@ -60,6 +61,7 @@ class ServerOptions:
     http: HttpOptions | None
     tensorflow: TensorFlowOptions
     keras: KerasOptions
+    jvm: JvmOptions
     tflite: TfLiteOptions
     sklearn: SklearnOptions
     python: PythonOptions
@@ -116,6 +118,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         tensorflow=_tensorflow_options(flags),
         added_platforms=_added_platforms(flags),
         keras=KerasOptions(_tensorflow_options(flags), flags["allow_keras_code"]),
+        jvm=JvmOptions(_at_least(16, "jvm_max_heap_mb", flags)),
         tflite=TfLiteOptions(flags["prefer_tflite_model"], flags["num_tflite_pools"]),
         sklearn=_sklearn_options(flags),
         python=PythonOptions(flags["allow_python_models"]),

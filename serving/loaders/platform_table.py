@@ -55,6 +55,9 @@ PLATFORMS: Mapping[str, PlatformRow] = {
     "onnx": PlatformRow(
         "serving.loaders.onnx_loader:OnnxPlatform", "onnx", files=(ModelFile("*.onnx"),)
     ),
+    "pmml": PlatformRow(
+        "serving.loaders.pmml_loader:PmmlPlatform", "jvm", files=(ModelFile("*.pmml"),)
+    ),
     "python": PlatformRow(
         "serving.loaders.python_loader:PythonPlatform", files=(ModelFile("model.py"),)
     ),

@@ -75,6 +75,7 @@ OWN = {
     "grpc_bind_address",
     "grpc_engine",
     "instances_per_model",
+    "jvm_max_heap_mb",
     "load_on_first_request",
     "log_format",
     "log_level",

@@ -1,0 +1,58 @@
+"""Functions of Java put together from its own methods.
+
+With them Java goes through a batch by itself: a call from Python costs as much as a small model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serving.loaders.jvm import java
+
+
+def method(owner: Any, name: str, result: Any, *parameters: Any) -> Any:
+    """A handle on a public method of a class; the object is its first argument.
+
+    Types are objects of java.lang.Class.
+    """
+    return _lookup().findVirtual(owner.class_, name, _type(result, parameters))
+
+
+def static_method(owner: Any, name: str, result: Any, *parameters: Any) -> Any:
+    """A handle on a public static method of a class."""
+    return _lookup().findStatic(owner.class_, name, _type(result, parameters))
+
+
+def then(first: Any, second: Any) -> Any:
+    """A handle that hands what the first returns to the second, whatever classes the types say."""
+    taken = second.type().parameterType(0)
+    return _handles().filterReturnValue(first.asType(first.type().changeReturnType(taken)), second)
+
+
+def with_argument(handle: Any, position: int, value: Any) -> Any:
+    """A handle that lacks one parameter, whose value is always this one."""
+    return _handles().insertArguments(handle, position, value)
+
+
+def function(handle: Any, interface: str = "Function") -> Any:
+    """The handle as an object of this interface of java.util.function, as streams take it."""
+    proxies = java("java.lang.invoke.MethodHandleProxies")
+    return proxies.asInterfaceInstance(java(f"java.util.function.{interface}").class_, handle)
+
+
+def stream(array: Any) -> Any:
+    """The elements of an array of objects, to be mapped."""
+    return java("java.util.Arrays").stream(array)
+
+
+def _handles() -> Any:
+    return java("java.lang.invoke.MethodHandles")
+
+
+def _lookup() -> Any:
+    return _handles().publicLookup()
+
+
+def _type(result: Any, parameters: tuple[Any, ...]) -> Any:
+    kind = java("java.lang.invoke.MethodType")
+    return kind.methodType(result, list(parameters)) if parameters else kind.methodType(result)
