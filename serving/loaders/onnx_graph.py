@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,15 @@ _OF_MESSAGE: Mapping[str, Mapping[int, str]] = {
     "NodeProto": {4: "op_type", 5: "AttributeProto"},
     "AttributeProto": {6: "GraphProto", 11: "GraphProto"},
 }
+# And those that lead to the names and ranks of inputs and outputs.
+_GRAPH = 7  # of ModelProto
+_INPUT, _OUTPUT = 11, 12  # of GraphProto
+_NAME, _TYPE = 1, 2  # of ValueInfoProto
+_TENSOR = 1  # of TypeProto
+_SHAPE = 2  # of TypeProto.Tensor
+_DIMENSION = 1  # of TensorShapeProto
+
+_Field = tuple[int, int]
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 """The wire types of protobuf."""
 
@@ -37,22 +47,70 @@ def may_run_long(file: Path) -> bool:
             return True
 
 
+def scalars(file: Path) -> frozenset[str]:
+    """The inputs and outputs of the model that are declared without dimensions.
+
+    Empty where the file does not read as a model. Weights are passed over, not read. Raises OSError.
+    """
+    with file.open("rb") as model:
+        try:
+            return frozenset(_scalars(model, file.stat().st_size))
+        except ValueError:
+            return frozenset()
+
+
 def _operations(model: BinaryIO, end: int, message: str) -> Iterator[bytes]:
     """The types of all nodes of the message that lies between here and ``end``."""
+    for number, following in _fields(model, end):
+        kind = _OF_MESSAGE[message].get(number)
+        if kind == "op_type":
+            yield model.read(following - model.tell())
+        elif kind is not None:
+            yield from _operations(model, following, kind)
+
+
+def _scalars(model: BinaryIO, end: int) -> Iterator[str]:
+    for _, graph_end in _those(_fields(model, end), _GRAPH):
+        for _, value_end in _those(_fields(model, graph_end), _INPUT, _OUTPUT):
+            name, rank = _name_and_rank(model, value_end)
+            if rank == 0:
+                yield name
+
+
+def _name_and_rank(model: BinaryIO, end: int) -> tuple[str, int | None]:
+    """Of a ValueInfoProto; None where any rank will do, or it is no tensor."""
+    name, rank = "", None
+    for number, following in _fields(model, end):
+        if number == _NAME:
+            name = model.read(following - model.tell()).decode()
+        elif number == _TYPE:
+            for _, tensor_end in _those(_fields(model, following), _TENSOR):
+                for _, shape_end in _those(_fields(model, tensor_end), _SHAPE):
+                    rank = sum(1 for _ in _those(_fields(model, shape_end), _DIMENSION))
+    return name, rank
+
+
+def _those(fields: Iterator[_Field], *numbers: int) -> Iterator[_Field]:
+    return (field for field in fields if field[0] in numbers)
+
+
+def _fields(model: BinaryIO, end: int) -> Iterator[_Field]:
+    """Those that have a length, of the message between here and ``end``: number, and where it ends.
+
+    The file is where the field begins, wherever it was left after the one before.
+    """
     while model.tell() < end:
         tag = _varint(model)
         wire_type = tag & 7
         if wire_type == _VARINT:
             _varint(model)
-            continue
-        size = _varint(model) if wire_type == _LENGTH else _fixed_size(wire_type)
-        following = model.tell() + size
-        kind = _OF_MESSAGE[message].get(tag >> 3)
-        if kind == "op_type":
-            yield model.read(size)
-        elif kind is not None:
-            yield from _operations(model, following, kind)
-        model.seek(following)
+        elif wire_type == _LENGTH:
+            size = _varint(model)
+            following = model.tell() + size
+            yield tag >> 3, following
+            model.seek(following)
+        else:
+            model.seek(_fixed_size(wire_type), os.SEEK_CUR)
 
 
 def _fixed_size(wire_type: int) -> int:

@@ -36,7 +36,7 @@ from serving.core.servable import (
 from serving.core.servable_id import ServableId
 from serving.loaders.device import CPU, Device, no_such_device
 from serving.loaders.input_check import as_bytes, check_names
-from serving.loaders.onnx_graph import may_run_long
+from serving.loaders.onnx_graph import may_run_long, scalars
 from serving.loaders.onnx_signature import checked, signature_of
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class OnnxPlatform:
         try:
             file = _model_file(path)
             session = _session(str(file), providers, device)
-            runs_long = may_run_long(file)
+            runs_long, without_dimensions = may_run_long(file), scalars(file)
         except OSError as error:
             raise InvalidArgument(f"the model can not be read: {error.strerror}") from error
         except _ERRORS as error:
@@ -118,7 +118,8 @@ class OnnxPlatform:
                 ) from error
             raise InvalidArgument(f"the ONNX model can not be loaded: {text}") from error
         log.info("%s runs on %s", servable_id, device or ", ".join(session.get_providers()))
-        return OnnxServable(servable_id, session, signature_of(session), may_run_long=runs_long)
+        signature = signature_of(session, without_dimensions)
+        return OnnxServable(servable_id, session, signature, may_run_long=runs_long)
 
     def _providers_for(self, servable_id: ServableId, device: Device | None) -> Sequence[Any]:
         """What onnxruntime is to run operations with, the first that can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -29,14 +30,16 @@ _ELEMENT_TYPES = {
 """onnxruntime's names of the types that it takes and gives as numpy arrays."""
 
 
-def signature_of(session: Any) -> Signature:
+def signature_of(session: Any, scalars: Collection[str]) -> Signature:
     """What an InferenceSession takes and gives; aliases are the model's own names.
 
-    Raises InvalidArgument naming the input or output that is no tensor of a supported type.
+    ``scalars`` are those of them without dimensions, which onnxruntime does not tell from those of
+    any rank. Raises InvalidArgument naming the input or output that is no tensor of a supported
+    type.
     """
     return Signature(
-        inputs={node.name: _tensor_info("input", node) for node in session.get_inputs()},
-        outputs={node.name: _tensor_info("output", node) for node in session.get_outputs()},
+        inputs=_tensor_infos("input", session.get_inputs(), scalars),
+        outputs=_tensor_infos("output", session.get_outputs(), scalars),
         method_name="tensorflow/serving/predict",
     )
 
@@ -52,10 +55,16 @@ def checked(info: TensorInfo, array: np.ndarray) -> np.ndarray:
     return array if array.flags.aligned else array.copy()
 
 
-def _tensor_info(role: str, node: Any) -> TensorInfo:
-    """``node``: onnxruntime's NodeArg, whose shape is empty for a scalar and for any rank."""
-    dtype = _ELEMENT_TYPES.get(node.type)
-    if dtype is None:
-        raise InvalidArgument(f"{role} '{node.name}' is {node.type}, which is not supported")
-    shape = tuple(size if isinstance(size, int) and size >= 0 else None for size in node.shape)
-    return TensorInfo(node.name, dtype, shape or None)
+def _tensor_infos(
+    role: str, nodes: Iterable[Any], scalars: Collection[str]
+) -> dict[str, TensorInfo]:
+    """``nodes``: onnxruntime's NodeArgs, whose shape is empty for a scalar and for any rank."""
+    infos = {}
+    for node in nodes:
+        dtype = _ELEMENT_TYPES.get(node.type)
+        if dtype is None:
+            raise InvalidArgument(f"{role} '{node.name}' is {node.type}, which is not supported")
+        sizes = (size if isinstance(size, int) and size >= 0 else None for size in node.shape)
+        shape = tuple(sizes) or (() if node.name in scalars else None)
+        infos[node.name] = TensorInfo(node.name, dtype, shape)
+    return infos

@@ -11,9 +11,8 @@ from onnx_models import constant, helper, save, value
 from serving.batching.batching_options import BatchingOptions, QueueOptions, SchedulerOptions
 from serving.batching.batching_session import BatchingServable
 from serving.batching.shared_batch_scheduler import SharedBatchScheduler
-from serving.core.dtypes import DType
 from serving.core.errors import ServingError
-from serving.core.servable import Outputs, RunOptions, Signature, TensorInfo
+from serving.core.servable import Outputs, RunOptions
 from serving.core.servable_id import ServableId
 from serving.loaders.onnx_loader import OnnxPlatform
 from serving.testing import FakeClock
@@ -47,11 +46,11 @@ def test_requests_for_a_model_of_one_row_run_one_by_one(tmp_path: Path, adaptive
     assert batched.answers([[1, 2]], [[3, 4]]) == [[[2, 3]], [[4, 5]]]
 
 
-def test_requests_for_a_model_without_a_batch_dimension_run_one_by_one(tmp_path: Path):
-    batched = Batched(tmp_path, (), BatchingOptions())
-    number = TensorInfo("x", DType.FLOAT, ())  # onnxruntime does not tell it from any shape
-    batched.model.signatures = {"s": Signature({"x": number}, {"y": number})}
-    batched.servable.reconfigure(BatchingOptions(weight=2))
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_requests_for_a_model_without_a_batch_dimension_run_one_by_one(
+    tmp_path: Path, adaptive: bool
+):
+    batched = Batched(tmp_path, (), BatchingOptions(adaptive=adaptive))
     assert batched.answers(1, 2) == [2, 3]
 
 

@@ -70,15 +70,32 @@ def test_the_signature_is_the_models_inputs_and_outputs(half_plus_two: Servable)
     assert signature.method_name == "tensorflow/serving/predict"
 
 
-def test_a_shape_may_be_unknown(tmp_path: Path):
-    """The runtime does not tell a scalar from a tensor of any rank."""
+def test_a_shape_may_be_unknown_and_that_of_a_single_value_is_told_from_it(tmp_path: Path):
+    """By the file: onnxruntime tells neither."""
     nodes = [helper.make_node("Add", ["x", "one"], ["y"])]
     inputs = [models.value("x", shape=None), models.value("one", shape=())]
     servable = load(models.save(tmp_path, nodes, inputs, [models.value("y", shape=None)]))
-    shapes = [info.shape for info in servable.signatures[DEFAULT_SIGNATURE].inputs.values()]
-    assert shapes == [None, None]
+    signature = servable.signatures[DEFAULT_SIGNATURE]
+    assert [info.shape for info in signature.inputs.values()] == [None, ()]
+    assert [info.shape for info in signature.outputs.values()] == [None]
     assert run(servable, "y", x=floats([1, 2]), one=floats(1).reshape(())) == [[[2, 3]]]
     assert run(servable, "y", x=floats(1).reshape(()), one=floats(1).reshape(())) == [2]
+    assert "one" in refusal(servable, x=floats(1, 2), one=floats(1))
+
+
+def test_an_output_may_be_a_single_value(tmp_path: Path):
+    nodes = [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)]
+    servable = load(
+        models.save(tmp_path, nodes, [models.value("x")], [models.value("y", shape=())])
+    )
+    assert servable.signatures[DEFAULT_SIGNATURE].outputs["y"].shape == ()
+    assert run(servable, "y", x=floats(1, 2)) == [3]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x3a\x7f", b"\x3b", b"\x3a\x05\x5a\x03\x0a\x01\xff"])
+def test_what_does_not_read_as_a_model_tells_of_no_single_values(tmp_path: Path, content: bytes):
+    (tmp_path / "model.onnx").write_bytes(content)
+    assert onnx_graph.scalars(tmp_path / "model.onnx") == frozenset()
 
 
 def values_of(dtype: DType) -> np.ndarray:
