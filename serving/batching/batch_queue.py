@@ -198,6 +198,10 @@ class BatchQueue(Generic[T]):
     def add(self, entry: Entry[T], now: float) -> None:
         """Put the task into the open batch, or into a new one where it does not fit."""
         size = entry.size
+        self.check_accepts(size)
+        if self._fits(size):
+            self._open.add(entry, now)
+            return
         self._check_capacity(size)
         free = self._free_rows
         if size <= free or not self._options.enable_large_batch_splitting:
@@ -288,7 +292,7 @@ class BatchQueue(Generic[T]):
         return self._limit - self._open.size if len(self._open) < self._limit else 0
 
     def _fits(self, size: int) -> bool:
-        return size <= self._free_rows and len(self._open) < self._limit
+        return self._open.size + size <= self._limit and len(self._open) < self._limit
 
     def _append(self, entry: Entry[T], now: float) -> None:
         if not self._fits(entry.size):
@@ -305,11 +309,11 @@ class BatchQueue(Generic[T]):
         return [part for part in (free, *[self._limit] * whole, rest) if part]
 
     def _check_capacity(self, size: int) -> None:
-        self.check_accepts(size)
+        """Of what does not fit into the open batch."""
         enqueued = len(self._closed) + 1
         if self._options.enable_large_batch_splitting:
             self._check_free_rows(size, enqueued)
-        elif not self._fits(size) and enqueued >= self._max_enqueued_batches:
+        elif enqueued >= self._max_enqueued_batches:
             raise Unavailable(
                 f"{FULL}; currently {enqueued} batches enqueued and max_enqueued_batches is "
                 f"{self._max_enqueued_batches}"
@@ -318,7 +322,7 @@ class BatchQueue(Generic[T]):
     def _check_free_rows(self, size: int, enqueued: int) -> None:
         more_batches = self._max_enqueued_batches - enqueued
         capacity = more_batches * self._limit + self._free_rows
-        if size > capacity or not (more_batches or self._fits(size)):
+        if size > capacity or not more_batches:
             raise Unavailable(
                 f"{FULL}; task size is {size} but scheduling capacity is only {capacity} "
                 f"(num_enqueued_batches={enqueued}, "

@@ -200,11 +200,11 @@ class SharedBatchScheduler:
                 self._admit(lane, lane.admission, entry, now)
             lane.queue.add(entry, now)
             self._waiting[lane.number] = lane
+            if lane.announced:
+                return entry.ticket  # the thread that was woken has yet to look
             ready_at = self._ready_at(lane)
-            helper = None
-            if ready_at > now or not lane.announced:
-                helper = self._threads.helper_for(ready_at, now)
-                lane.announced = ready_at <= now and helper is not None
+            helper = self._threads.helper_for(ready_at, now)
+            lane.announced = ready_at <= now and helper is not None
         wake(helper)
         return entry.ticket
 

@@ -58,7 +58,9 @@ class Cancellation:
         """
         with _lock:
             callbacks = self._waiting()
-            if callbacks:
+            if callbacks == (callback,):
+                self._callbacks = ()
+            elif callbacks:
                 self._callbacks = tuple(kept for kept in callbacks if kept != callback)
 
     def _waiting(self) -> tuple[Callback, ...] | None:
