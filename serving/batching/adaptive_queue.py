@@ -44,12 +44,15 @@ class AdaptiveQueue(Generic[T]):
         instances: int = 1,
         most_at_once: Callable[[], int] = lambda: 1,
     ) -> None:
-        """``split`` is called only with large batch splitting.
+        """``split`` is called only with large batch splitting. Tasks wait for others no longer than
+        the options admit any wait.
 
         The servable has so many ``instances``, of which none is left idle, and ``most_at_once``
         tells how many batches of the queue could be in progress.
         """
         self._options = options.queue
+        admission = options.admission
+        self._longest_wait = admission.max_wait_seconds if admission is not None else math.inf
         self._split = split
         self._run_times = run_times
         self._capacity = max(1, self._options.max_enqueued_batches) * self._options.max_batch_size
@@ -130,7 +133,7 @@ class AdaptiveQueue(Generic[T]):
         wait = self._seconds_to_wait()
         if not wait:
             return -math.inf
-        ready_at = self._wait_began() + wait
+        ready_at = min(self._wait_began() + wait, self.oldest_since + self._longest_wait)
         if self._options.deadline_aware:
             ready_at = min(ready_at, self._run_times.latest_start(self._until, self._rows))
         return ready_at

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -19,7 +19,7 @@ from serving.batching.batch import row_count
 from serving.batching.batch_listener import BatchListener, unheard
 from serving.batching.batch_queue import BatchQueue, TaskQueue
 from serving.batching.batch_runs import BatchRuns
-from serving.batching.batching_options import BatchingOptions, QueueOptions
+from serving.batching.batching_options import BatchingOptions
 from serving.batching.batching_task import GIVEN_UP, BatchingTask, answer_stopped, split_task
 from serving.batching.lane import HIGHEST_PRIORITY, Place, Share
 from serving.batching.quick_runs import QuickRuns
@@ -227,15 +227,16 @@ class BatchingServable(ServableWrapper):
 
     def _made_queue(self, key: _Key) -> _Queue:
         options = self._options
+        rules = _admitting(options)
         run_times = self._run_times[key.tensors]
         queue: TaskQueue[BatchingTask]
         adaptive: AdaptiveQueue[BatchingTask] | None = None
         if options.adaptive:
             at_least = _runs_at_once(self._servable)
             at_most = partial(_most_at_once, self._scheduler, self._share)
-            queue = adaptive = AdaptiveQueue(options, split_task, run_times, at_least, at_most)
+            queue = adaptive = AdaptiveQueue(rules, split_task, run_times, at_least, at_most)
         else:
-            queue = BatchQueue(_admitting(options), split_task, run_times)
+            queue = BatchQueue(rules.queue, split_task, run_times)
         # Turns are TensorFlow Serving's unless priorities are honoured: nothing that others ask
         # for may keep such a version from its turn.
         honored = options.honor_priorities
@@ -261,17 +262,18 @@ class BatchingServable(ServableWrapper):
         return _Queue(tasks, quick)
 
 
-def _admitting(options: BatchingOptions) -> QueueOptions:
-    """Those of a fixed queue. Where requests that would wait for too long are refused, a batch does
-    not have those it holds wait for too long for more: it cannot be told whether more will come.
+def _admitting(options: BatchingOptions) -> BatchingOptions:
+    """Those of a queue. Where requests that would wait for too long are refused, a batch does not
+    have those it holds wait for too long for more: it cannot be told whether more will come.
     """
-    queue, admission = options.queue, options.admission
+    admission = options.admission
     if admission is None:
-        return queue
-    timeout = queue.batch_timeout_micros
+        return options
+    timeout = options.queue.batch_timeout_micros
     if admission.max_wait_micros is not None:
         timeout = min(timeout, admission.max_wait_micros)
-    return replace(queue, batch_timeout_micros=timeout, deadline_aware=True)
+    queue = replace(options.queue, batch_timeout_micros=timeout, deadline_aware=True)
+    return replace(options, queue=queue)
 
 
 def _fixed_inputs(signatures: Iterable[Signature], allowed: Sequence[int]) -> frozenset[str]:
@@ -311,7 +313,11 @@ def _names(tensors: Mapping[str, TensorInfo]) -> list[str]:
 
 
 def _tensors(feeds: Mapping[str, np.ndarray] | set[str], fetches: Iterable[str]) -> _Tensors:
-    return tuple(sorted(feeds)), tuple(sorted(set(fetches)))
+    return _in_order(feeds), _in_order(set(fetches))
+
+
+def _in_order(names: Collection[str]) -> tuple[str, ...]:
+    return tuple(names) if len(names) == 1 else tuple(sorted(names))
 
 
 def _put(task: BatchingTask, queue: SharedQueue[BatchingTask]) -> None:
@@ -321,11 +327,13 @@ def _put(task: BatchingTask, queue: SharedQueue[BatchingTask]) -> None:
         queue.enqueue(task, task.rows, task.deadline)
         return
     watch = _Watch(queue)
-    task = task._replace(done=partial(watch.answered, cancellation, task.done))
+    feeds, fetches, rows, options, done, since = task
+    answered = partial(watch.answered, cancellation, done)
+    task = BatchingTask(feeds, fetches, rows, options, answered, since)  # 1 µs less than _replace
     watch.ticket = queue.enqueue(task, task.rows, task.deadline)
-    cancellation.when_cancelled(watch.give_up)
+    cancellation.when_cancelled(watch)
     if watch.is_answered:  # before it was to be told
-        cancellation.forget(watch.give_up)
+        cancellation.forget(watch)
 
 
 class _Watch:
@@ -341,7 +349,7 @@ class _Watch:
         self.ticket = -1
         self.is_answered = False
 
-    def give_up(self) -> None:
+    def __call__(self) -> None:
         """Answer what nobody waits for any more, as far as no thread has taken it yet."""
         for task in self._queue.withdraw(self.ticket):
             task.answer(Cancelled(GIVEN_UP))
@@ -350,5 +358,5 @@ class _Watch:
         self, cancellation: Cancellation, done: RunCallback, result: Outputs | ServingError
     ) -> None:
         self.is_answered = True
-        cancellation.forget(self.give_up)
+        cancellation.forget(self)
         done(result)

@@ -10,7 +10,7 @@ import pytest
 
 from serving.batching.adaptive_queue import AdaptiveQueue
 from serving.batching.batch_queue import Batch, Entry
-from serving.batching.batching_options import BatchingOptions, QueueOptions
+from serving.batching.batching_options import Admission, BatchingOptions, QueueOptions
 from serving.batching.run_times import RunTimes
 from serving.core.errors import InvalidArgument, Unavailable
 
@@ -19,12 +19,14 @@ def adaptive(
     run_times: RunTimes | None = None,
     allowed: tuple[int, ...] = (),
     instances: int = 1,
+    admission: Admission | None = None,
     **queue: int,
 ) -> AdaptiveQueue:
     options = BatchingOptions(
         QueueOptions(**{"max_enqueued_batches": 1000, "max_batch_size": 256, **queue}),
         allowed_batch_sizes=allowed,
         adaptive=True,
+        admission=admission,
     )
     return AdaptiveQueue(options, cut, run_times or RunTimes(), instances)
 
@@ -189,6 +191,16 @@ def test_deadlines_end_the_wait_early_where_they_are_minded():
         driven.run()
     driven.queue.add(Entry(99, "h", 1, driven.now + 0.0131), driven.now)  # with time to spare
     assert driven.queue.ready_at == pytest.approx(driven.now + 0.0001)
+
+
+@pytest.mark.parametrize(("most_micros", "seconds"), [(1_000, 0.001), (60_000_000, 0.004375)])
+def test_no_wait_for_more_is_longer_than_any_wait_may_be(most_micros: int, seconds: float):
+    driven = Driven(lambda _: 0.01, admission=Admission(most_micros))
+    driven.add(*"abcdefg")
+    while not driven.queue.is_empty:
+        driven.run()
+    driven.add("h")
+    assert driven.queue.ready_at == pytest.approx(driven.now + seconds)
 
 
 def test_what_is_withdrawn_is_not_taken_and_leaves_its_room():

@@ -450,6 +450,25 @@ class TestWaitingForMoreWhereWaitsAreBounded:
         assert batched.step() == [[1.0]]
         assert error(results) is list
 
+    @pytest.mark.parametrize("deadline", [1.2, 1.4])
+    def test_what_adaptive_batches_wait_makes_nobody_late(self, deadline: float):
+        batched = Batched(BatchingOptions(adaptive=True, admission=Admission()))
+        batched.model.seconds = 1.0
+        for _ in range(7):
+            batched.send(0.0)
+        batched.step()
+        while batched.servable.waiting_rows():
+            batched.clock.advance(0.1)
+            batched.step()
+        asked = batched.in_seconds(deadline)
+        results = batched.send(1.0, deadline=asked)
+        assert batched.step() == []  # it waits for those that may come
+        while not results:
+            batched.clock.advance(0.01)
+            batched.step()
+        assert error(results) is list
+        assert batched.clock.monotonic() <= asked
+
     def test_it_is_bounded_as_every_wait(self):
         queue = QueueOptions(max_batch_size=4, batch_timeout_micros=3_000_000)
         batched = Batched(BatchingOptions(queue, admission=Admission(500_000)))
