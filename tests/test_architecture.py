@@ -163,11 +163,12 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
 """The packages from elsewhere that each part may import."""
 
 PLATFORM_FILES: dict[str, frozenset[str]] = {
+    "serving/loaders/caffe2_*.py": frozenset({"google.protobuf", "onnx"}),
     "serving/loaders/catboost_*.py": frozenset({"catboost"}),
     "serving/loaders/jvm*.py": frozenset({"jpype"}),
     "serving/loaders/keras_*.py": frozenset({"keras"}),
     "serving/loaders/lightgbm_*.py": frozenset({"lightgbm"}),
-    "serving/loaders/onnx_*.py": frozenset({"onnxruntime"}),
+    "serving/loaders/onnx_*.py": frozenset({"google.protobuf", "onnx", "onnxruntime"}),
     "serving/loaders/pmml_*.py": frozenset({"jpype"}),
     "serving/loaders/pytorch_*.py": frozenset({"torch"}),
     "serving/loaders/sklearn_*.py": frozenset({"joblib", "pandas", "sklearn", "skops"}),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,30 +35,40 @@ _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 """The wire types of protobuf."""
 
 
-def may_run_long(file: Path) -> bool:
+def may_run_long(model: Path | bytes) -> bool:
     """Whether a run can take long however small its inputs are.
 
     So it is where any operation, of the graph, a subgraph or a function, repeats others, and where
     the file does not read as a model. Weights are passed over, not read. Raises OSError.
     """
-    with file.open("rb") as model:
+    with _opened(model) as (content, size):
         try:
-            operations = _operations(model, file.stat().st_size, "ModelProto")
+            operations = _operations(content, size, "ModelProto")
             return any(operation in _LONG_OPERATIONS for operation in operations)
         except (ValueError, RecursionError):
             return True
 
 
-def scalars(file: Path) -> frozenset[str]:
+def scalars(model: Path | bytes) -> frozenset[str]:
     """The inputs and outputs of the model that are declared without dimensions.
 
-    Empty where the file does not read as a model. Weights are passed over, not read. Raises OSError.
+    Empty where the file does not read as a model. Weights are passed over, not read. Raises
+    OSError.
     """
-    with file.open("rb") as model:
+    with _opened(model) as (content, size):
         try:
-            return frozenset(_scalars(model, file.stat().st_size))
+            return frozenset(_scalars(content, size))
         except ValueError:
             return frozenset()
+
+
+@contextmanager
+def _opened(model: Path | bytes) -> Iterator[tuple[BinaryIO, int]]:
+    """What a file has in it, or what would be in one, and its size in bytes."""
+    with io.BytesIO(model) if isinstance(model, bytes) else model.open("rb") as content:
+        size = content.seek(0, os.SEEK_END)
+        content.seek(0)
+        yield content, size
 
 
 def _operations(model: BinaryIO, end: int, message: str) -> Iterator[bytes]:

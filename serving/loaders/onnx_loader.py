@@ -52,9 +52,11 @@ _ERRORS: tuple[type[Exception], ...] = (
 )
 """What onnxruntime raises: a class for each of its codes, without a common one."""
 
+RAM_PER_BYTE_ON_DISK = 2.5
+"""Weights that convolutions have reordered for themselves stay twice."""
+
 _MODEL = "model.onnx"
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-_RAM_PER_BYTE_ON_DISK = 2.5  # weights that convolutions have reordered for themselves stay twice
 _FATAL = 4  # of onnxruntime's log levels: what fails a load or a run comes as an exception
 _ORIGIN = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ .*?\) ")
 """Where in its own program onnxruntime found an error, which it says inside the text."""
@@ -92,7 +94,7 @@ class OnnxPlatform:
             )
         except OSError as error:
             raise InvalidArgument(f"the model can not be read: {error.strerror}") from error
-        return ResourceAllocation.ram(int(_RAM_PER_BYTE_ON_DISK * size_bytes))
+        return ResourceAllocation.ram(int(RAM_PER_BYTE_ON_DISK * size_bytes))
 
     def load(
         self, servable_id: ServableId, path: str, device: Device | None = None
@@ -103,23 +105,42 @@ class OnnxPlatform:
         a model, InvalidArgument for one that onnxruntime does not take, FailedPrecondition for a
         device that it does not have or can not use.
         """
-        providers = self._providers_for(servable_id, device)
         try:
-            file = _model_file(path)
-            session = _session(str(file), providers, device)
-            runs_long, without_dimensions = may_run_long(file), scalars(file)
+            return self._servable(servable_id, _model_file(path), device)
         except OSError as error:
             raise InvalidArgument(f"the model can not be read: {error.strerror}") from error
+
+    def load_model(
+        self, servable_id: ServableId, model: bytes, device: Device | None = None
+    ) -> OnnxServable:
+        """A model that is a serialized ModelProto, with all of its weights in it.
+
+        Raises as :meth:`load` does.
+        """
+        return self._servable(servable_id, model, device)
+
+    def _servable(
+        self,
+        servable_id: ServableId,
+        model: Path | bytes,
+        device: Device | None,
+    ) -> OnnxServable:
+        """``model`` is a file, or what would be in it."""
+        try:
+            session = _session(model, self._providers_for(servable_id, device), device)
         except _ERRORS as error:
-            text = _text(error).replace(f"{os.path.realpath(path)}/", "").replace(f"{path}/", "")
+            text = _text(error)
+            if isinstance(model, Path):
+                folder = model.parent
+                text = text.replace(f"{folder.resolve()}/", "").replace(f"{folder}/", "")
             if device and _CUDA_TROUBLE.search(text):
                 raise FailedPrecondition(
                     f"{servable_id} can not be loaded on {device}: {text}"
                 ) from error
             raise InvalidArgument(f"the ONNX model can not be loaded: {text}") from error
         log.info("%s runs on %s", servable_id, device or ", ".join(session.get_providers()))
-        signature = signature_of(session, without_dimensions)
-        return OnnxServable(servable_id, session, signature, may_run_long=runs_long)
+        signature = signature_of(session, scalars(model))
+        return OnnxServable(servable_id, session, signature, may_run_long=may_run_long(model))
 
     def _providers_for(self, servable_id: ServableId, device: Device | None) -> Sequence[Any]:
         """What onnxruntime is to run operations with, the first that can."""
@@ -215,12 +236,13 @@ class OnnxServable:
         return f"<OnnxServable {self._id}>"
 
 
-def _session(file: str, providers: Sequence[Any], device: Device | None) -> Any:
+def _session(model: Path | bytes, providers: Sequence[Any], device: Device | None) -> Any:
     """Where a device was asked for nothing else will do: left to itself, onnxruntime falls back to
     the processor, with no more than a warning.
     """
+    content = model if isinstance(model, bytes) else str(model)
     session = onnxruntime.InferenceSession(
-        file, _session_options(), providers=providers, enable_fallback=device is None
+        content, _session_options(), providers=providers, enable_fallback=device is None
     )
     if device and device != CPU and _CUDA not in session.get_providers():
         raise RuntimeError("CUDA can not be used")

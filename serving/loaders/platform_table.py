@@ -36,6 +36,11 @@ class PlatformRow:
 
 
 PLATFORMS: Mapping[str, PlatformRow] = {
+    "caffe2": PlatformRow(
+        "serving.loaders.caffe2_loader:Caffe2Platform",
+        "onnx",
+        files=(ModelFile("predict_net.pb"), ModelFile("init_net.pb")),
+    ),
     "catboost": PlatformRow(
         "serving.loaders.catboost_loader:CatBoostPlatform", "catboost", files=(ModelFile("*.cbm"),)
     ),
