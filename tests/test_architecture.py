@@ -165,6 +165,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
 PLATFORM_FILES: dict[str, frozenset[str]] = {
     "serving/loaders/caffe2_*.py": frozenset({"google.protobuf", "onnx"}),
     "serving/loaders/catboost_*.py": frozenset({"catboost"}),
+    "serving/loaders/h2o_*.py": frozenset({"jpype"}),
     "serving/loaders/jvm*.py": frozenset({"jpype"}),
     "serving/loaders/keras_*.py": frozenset({"keras"}),
     "serving/loaders/lightgbm_*.py": frozenset({"lightgbm"}),

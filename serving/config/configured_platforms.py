@@ -10,6 +10,7 @@ def configured_platforms(options: ServerOptions) -> Platforms:
     """Makes none of them: that is when the first model of each is loaded."""
     return Platforms(
         {
+            "h2o": options.h2o,
             "keras": options.keras,
             "pmml": options.jvm,
             "python": options.python,

@@ -444,6 +444,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Run the Python code that Keras models bring, as Lambda layers do; trust every file.",
         ),
         Flag(
+            "h2o_genmodel_jar",
+            _STRING,
+            "",
+            "Path of H2O's h2o-genmodel.jar, which runs MOJOs; without it there are none.",
+        ),
+        Flag(
             "jvm_max_heap_mb",
             _INT32,
             1024,

@@ -23,6 +23,7 @@ from serving.config.platform_config import read_platforms
 from serving.config.tls_files import TlsFiles
 from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.core.extras import remedy
+from serving.loaders.h2o_options import H2oOptions
 from serving.loaders.jvm_options import JvmOptions
 from serving.loaders.keras_options import KerasOptions
 from serving.loaders.platforms import AddedPlatform
@@ -62,6 +63,7 @@ class ServerOptions:
     tensorflow: TensorFlowOptions
     keras: KerasOptions
     jvm: JvmOptions
+    h2o: H2oOptions
     tflite: TfLiteOptions
     sklearn: SklearnOptions
     python: PythonOptions
@@ -118,7 +120,8 @@ def server_options(flags: CommandLine) -> ServerOptions:
         tensorflow=_tensorflow_options(flags),
         added_platforms=_added_platforms(flags),
         keras=KerasOptions(_tensorflow_options(flags), flags["allow_keras_code"]),
-        jvm=JvmOptions(_at_least(16, "jvm_max_heap_mb", flags)),
+        jvm=_jvm_options(flags),
+        h2o=H2oOptions(flags["h2o_genmodel_jar"], _jvm_options(flags)),
         tflite=TfLiteOptions(flags["prefer_tflite_model"], flags["num_tflite_pools"]),
         sklearn=_sklearn_options(flags),
         python=PythonOptions(flags["allow_python_models"]),
@@ -155,6 +158,10 @@ def server_options(flags: CommandLine) -> ServerOptions:
 def _added_platforms(flags: CommandLine) -> Mapping[str, AddedPlatform]:
     """Those of the file, and of distributions; what the operator wrote down comes first."""
     return {**installed_platforms(), **read_platforms(flags["platform_config_file"])}
+
+
+def _jvm_options(flags: CommandLine) -> JvmOptions:
+    return JvmOptions(_at_least(16, "jvm_max_heap_mb", flags))
 
 
 def _sklearn_options(flags: CommandLine) -> SklearnOptions:

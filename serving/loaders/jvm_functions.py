@@ -34,6 +34,24 @@ def with_argument(handle: Any, position: int, value: Any) -> Any:
     return _handles().insertArguments(handle, position, value)
 
 
+def made_anew(handle: Any, position: int, maker: Any) -> Any:
+    """A handle that lacks one parameter, for which ``maker`` is called each time."""
+    return _handles().collectArguments(handle, position, maker)
+
+
+def array_of_doubles(length: int) -> Any:
+    """A handle without parameters that makes an array of zeros."""
+    made = _handles().arrayConstructor(java("java.lang.Class").forName("[D"))
+    return with_argument(made, 0, java("java.lang.Integer").valueOf(length))
+
+
+def changing(handle: Any) -> Any:
+    """A handle that calls another for what it does to its one argument, and returns that one."""
+    kind = handle.type()
+    same = _handles().identity(kind.parameterType(0))
+    return _handles().foldArguments(_handles().dropArguments(same, 0, kind.returnType()), handle)
+
+
 def function(handle: Any, interface: str = "Function") -> Any:
     """The handle as an object of this interface of java.util.function, as streams take it."""
     proxies = java("java.lang.invoke.MethodHandleProxies")

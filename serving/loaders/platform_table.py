@@ -44,6 +44,15 @@ PLATFORMS: Mapping[str, PlatformRow] = {
     "catboost": PlatformRow(
         "serving.loaders.catboost_loader:CatBoostPlatform", "catboost", files=(ModelFile("*.cbm"),)
     ),
+    "h2o": PlatformRow(
+        "serving.loaders.h2o_loader:H2oPlatform",
+        "jvm",
+        files=(
+            ModelFile(
+                "*.zip", begins=rb"(?s)PK\x03\x04.{26}(?:model\.ini|trees/|models/|boosterBytes)"
+            ),
+        ),
+    ),
     "hashmap": PlatformRow(
         "serving.loaders.hashmap_loader:HashmapPlatform", files=(ModelFile("*.csv"),)
     ),

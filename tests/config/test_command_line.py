@@ -74,6 +74,7 @@ OWN = {
     "enable_session_service",
     "grpc_bind_address",
     "grpc_engine",
+    "h2o_genmodel_jar",
     "instances_per_model",
     "jvm_max_heap_mb",
     "load_on_first_request",
