@@ -169,6 +169,7 @@ PLATFORM_FILES: dict[str, frozenset[str]] = {
     "serving/loaders/jvm*.py": frozenset({"jpype"}),
     "serving/loaders/keras_*.py": frozenset({"keras"}),
     "serving/loaders/lightgbm_*.py": frozenset({"lightgbm"}),
+    "serving/loaders/mxnet_*.py": frozenset({"onnx"}),
     "serving/loaders/onnx_*.py": frozenset({"google.protobuf", "onnx", "onnxruntime"}),
     "serving/loaders/pmml_*.py": frozenset({"jpype"}),
     "serving/loaders/pytorch_*.py": frozenset({"torch"}),

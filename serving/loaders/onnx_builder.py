@@ -23,6 +23,14 @@ _IR_VERSION = 7  # of the ONNX that brought the operator set
 _MOST_BYTES = 2**31 - 1  # of a message, as which onnxruntime takes the model
 _LARGEST_SHAPE = 64  # values; only those of weights so small say shapes
 
+_REFUSALS = (
+    shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+    onnx.defs.SchemaError,
+    ValueError,
+)
+"""What ONNX raises for a node whose inputs or attributes are not the operator's."""
+
 Shape = tuple[int | None, ...]
 
 
@@ -167,7 +175,7 @@ class GraphBuilder:
                     ir_version=_IR_VERSION,
                 )
             )
-        except (shape_inference.InferenceError, onnx.defs.SchemaError, ValueError) as error:
+        except _REFUSALS as error:
             raise InvalidArgument(f"ONNX's {node.op_type} does not take it: {error}") from error
 
     def _output(self, name: str, value: str) -> onnx.ValueInfoProto:

@@ -66,6 +66,9 @@ PLATFORMS: Mapping[str, PlatformRow] = {
         "lightgbm",
         files=(ModelFile("*.txt", begins=rb"tree\r?\n"),),
     ),
+    "mxnet": PlatformRow(
+        "serving.loaders.mxnet_loader:MXNetPlatform", "mxnet", files=(ModelFile("*-symbol.json"),)
+    ),
     "onnx": PlatformRow(
         "serving.loaders.onnx_loader:OnnxPlatform", "onnx", files=(ModelFile("*.onnx"),)
     ),
