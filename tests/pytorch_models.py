@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the server does, before the import
+# As the server does, before the import.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "triton" not in sys.modules:
+    sys.modules["triton"] = None
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 BATCH = torch.export.Dim("batch", max=64)

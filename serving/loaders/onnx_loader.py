@@ -35,9 +35,9 @@ from serving.core.servable import (
 )
 from serving.core.servable_id import ServableId
 from serving.loaders.device import CPU, Device, no_such_device
-from serving.loaders.input_check import as_bytes, check_names
+from serving.loaders.input_check import check_names
 from serving.loaders.onnx_graph import may_run_long, scalars
-from serving.loaders.onnx_signature import checked, signature_of
+from serving.loaders.onnx_signature import as_array, checked, signature_of
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _FATAL = 4  # of onnxruntime's log levels: what fails a load or a run comes as an exception
 _ORIGIN = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ .*?\) ")
 """Where in its own program onnxruntime found an error, which it says inside the text."""
+_RESOLVED = re.compile(r' resolved path: ".*')
+"""Where weights were found to lie that are not allowed to lie there."""
 _CUDA_TROUBLE = re.compile(r"\bCU(DA|DNN|BLAS)")
 
 
@@ -131,8 +133,7 @@ class OnnxPlatform:
         except _ERRORS as error:
             text = _text(error)
             if isinstance(model, Path):
-                folder = model.parent
-                text = text.replace(f"{folder.resolve()}/", "").replace(f"{folder}/", "")
+                text = _without_paths(text, model.parent)
             if device and _CUDA_TROUBLE.search(text):
                 raise FailedPrecondition(
                     f"{servable_id} can not be loaded on {device}: {text}"
@@ -196,7 +197,7 @@ class OnnxServable:
     ) -> Outputs | ServingError:
         try:
             outputs = self._outputs(self._arguments(feeds), fetches, cancellation)
-            return [as_bytes(output) for output in outputs]
+            return [as_array(output) for output in outputs]
         except ServingError as error:
             return error
         except _ERRORS as error:
@@ -212,7 +213,7 @@ class OnnxServable:
         arguments: Mapping[str, np.ndarray],
         fetches: Sequence[str],
         cancellation: Cancellation | None,
-    ) -> Sequence[np.ndarray]:
+    ) -> Sequence[Any]:
         options = onnxruntime.RunOptions()
         options.log_severity_level = _FATAL
 
@@ -222,7 +223,7 @@ class OnnxServable:
         if cancellation is not None:
             cancellation.when_cancelled(terminate)
         try:
-            outputs: Sequence[np.ndarray] = self._session.run(fetches, arguments, options)
+            outputs: Sequence[Any] = self._session.run(fetches, arguments, options)
         finally:
             if cancellation is not None:
                 cancellation.forget(terminate)
@@ -273,6 +274,13 @@ def _model_file(path: str) -> Path:
 
 def _text(error: Exception) -> str:
     return _ORIGIN.sub("", str(error)).strip()
+
+
+def _without_paths(text: str, version: Path) -> str:
+    text = _RESOLVED.sub("", text)
+    for path in (str(version.resolve()), str(version)):
+        text = text.replace(f"{path}/", "").replace(path, "the version's directory")
+    return text
 
 
 def _run_error(text: str) -> ServingError:

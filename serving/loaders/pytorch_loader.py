@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import pickle
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,10 @@ from pathlib import Path
 # Threads of one run that wait busily would take the processors from all the others. PyTorch's read
 # this as it is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# TensorFlow and Triton both bring LLVM: Triton, which PyTorch imports where it is installed, ends a
+# process that TensorFlow is in. It compiles models, which nothing here does.
+if "triton" not in sys.modules:
+    sys.modules["triton"] = None  # type: ignore[assignment]  # as if it were not installed
 
 import numpy as np
 import torch

@@ -19,6 +19,7 @@ from serving.loaders.pytorch_tensors import ELEMENT_TYPES
 from serving.loaders.signature_file import SIGNATURE_FILE, read_signature_file
 
 _TENSOR = "TensorType"
+_SEQUENCES = {"prim::TupleConstruct", "prim::ListConstruct"}
 
 
 def load_script(file: Path, device: torch.device) -> PyTorchProgram:
@@ -32,7 +33,7 @@ def load_script(file: Path, device: torch.device) -> PyTorchProgram:
     """
     declared = read_signature_file(str(file.parent))
     with warnings.catch_warnings(), file.open("rb") as content:
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, in a class of each version's
         check_script(content)
         content.seek(0)
         module = torch.jit.load(content, map_location=device)
@@ -82,15 +83,17 @@ def _output_names(graph: Any) -> list[str]:
     parts = list(node.inputs())
     if outputs[0].type().kind() == _TENSOR:
         return ["output_0"]
-    if node.kind() == "prim::DictConstruct":
+    is_whole = parts and len(outputs[0].uses()) == 1  # what is put in later is not known here
+    if is_whole and node.kind() == "prim::DictConstruct":
         keys = [key.toIValue() for key in parts[::2] if key.node().kind() == "prim::Constant"]
         if len(keys) == len(set(keys)) == len(parts) // 2 and _are_tensors(parts[1::2]):
             return [str(key) for key in keys]
-    elif node.kind() in ("prim::TupleConstruct", "prim::ListConstruct") and _are_tensors(parts):
+    elif is_whole and node.kind() in _SEQUENCES and _are_tensors(parts):
         return [f"output_{index}" for index in range(len(parts))]
     raise InvalidArgument(
         f"the TorchScript program gives {outputs[0].type()}; without outputs in {SIGNATURE_FILE}, "
-        "it has to give a tensor, or make a tuple, a list or a dict with constant keys of tensors"
+        "it has to give a tensor, or make a tuple, a list or a dict with constant keys of tensors "
+        "in one expression"
     )
 
 

@@ -43,7 +43,8 @@ class XGBoostPlatform:
     def load(
         self, servable_id: ServableId, path: str, device: Device | None = None
     ) -> FunctionServable:
-        """The model; ``predict`` is what ``Booster.predict`` gives for ``x`` of floats.
+        """The model; ``predict`` is what ``Booster.predict`` gives for ``x`` of floats, by the
+        trees up to the best iteration where an estimator that stopped early wrote the file.
 
         Raises NotFound without a model, InvalidArgument for one that XGBoost does not read.
         """
@@ -90,8 +91,19 @@ def _prediction(booster: xgboost.Booster) -> Callable[[np.ndarray], np.ndarray]:
     """Trees are run on the array itself, which linear models can not be."""
     learner = json.loads(booster.save_config())["learner"]
     if learner["gradient_booster"]["name"] in _TREE_BOOSTERS:
-        return lambda rows: np.asarray(booster.inplace_predict(rows, validate_features=False))
+        iterations = _iterations(booster)
+        return lambda rows: np.asarray(
+            booster.inplace_predict(rows, iteration_range=iterations, validate_features=False)
+        )
     return lambda rows: booster.predict(xgboost.DMatrix(rows), validate_features=False)
+
+
+def _iterations(booster: xgboost.Booster) -> tuple[int, int]:
+    """As XGBoost's estimators predict, which leave their name in files; (0, 0) is all."""
+    best = booster.attr("best_iteration") or ""
+    if booster.attr("scikit_learn") is None or not re.fullmatch(r"[0-9]{1,9}", best):
+        return 0, 0
+    return 0, int(best) + 1
 
 
 def _reason(error: ValueError) -> str:

@@ -384,6 +384,7 @@ def test_models_are_loaded_and_run_where_tensorflow_is_not_installed(tmp_path: P
         "platform = Platforms({}).get('pytorch')\n"
         "import os\n"
         "assert (os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules) == ('PASSIVE', True)\n"
+        "assert sys.modules['triton'] is None\n"
         f"servable = platform.load(None, {str(tmp_path)!r})\n"
         "print(run_and_wait(servable, {'x': np.ones(2, np.float32)}, ['output_0'])[0].tolist())"
     )

@@ -21,10 +21,10 @@ from __future__ import annotations
 import json
 import shutil
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -33,8 +33,14 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-from waiting import WAIT_SECONDS
+from hostile_files import hostile_contents
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+from waiting import WAIT_SECONDS, await_
 
 from serving.config.installed_platforms import installed_platforms
 from serving.core.errors import Code, ServingError
@@ -50,6 +56,9 @@ model_config_list {{
 }}
 """
 _BAD_FILE = {Code.INVALID_ARGUMENT, Code.NOT_FOUND}
+# What the operator has not allowed, and what TensorFlow says of damaged checkpoints.
+_BAD_MODEL = {*_BAD_FILE, Code.FAILED_PRECONDITION, Code.DATA_LOSS}
+_END = 50  # of ModelVersionStatus.State
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,8 @@ class PlatformCase:
     ``detected`` is whether the platform is told from the files; else the configuration names it.
     ``batches`` is False where the model has no batch dimension. Outputs are compared within
     ``tolerance``, relative and absolute; 0 is exactly.
-    ``flags`` are given to the server, ``options`` is what the platform is made with then.
+    ``flags`` are given to the server, ``options`` is what the platform is made with then;
+    ``allows_code`` is whether these allow a file to run code.
     """
 
     id: str
@@ -74,6 +84,7 @@ class PlatformCase:
     tolerance: float = 0
     flags: tuple[str, ...] = ()
     options: object = None
+    allows_code: bool = False
 
     def rows(self, *indices: int) -> dict[str, np.ndarray]:
         """These rows of all inputs."""
@@ -94,24 +105,40 @@ class ServedCase:
 
     case: PlatformCase
     expected: Mapping[str, np.ndarray]
-    grpc_port: int
+    folder: Path
     rest_port: int
     stub: Any
+    model_stub: Any
 
-    def predict(self, model: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, Any],
+        signature: str = "",
+        output_filter: Sequence[str] = (),
+    ) -> dict[str, np.ndarray]:
         """Outputs by gRPC."""
-        request = predict_pb2.PredictRequest()
+        request = predict_pb2.PredictRequest(output_filter=output_filter)
         request.model_spec.name = model
+        request.model_spec.signature_name = signature
         for name, values in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
         answer = self.stub.Predict(request, timeout=WAIT_SECONDS)
         return {name: tf.make_ndarray(proto) for name, proto in answer.outputs.items()}
 
-    def refusal(self, inputs: Mapping[str, Any]) -> tuple[str, str]:
+    def refusal(self, inputs: Mapping[str, Any], **wanted: Any) -> tuple[str, str]:
         """Code and text of a gRPC call that has to fail."""
         with pytest.raises(grpc.RpcError) as raised:
-            self.predict("alone", inputs)
+            self.predict("alone", inputs, **wanted)
         return raised.value.code().name, raised.value.details()
+
+    def state_of(self, version: int) -> Any:
+        """The ModelVersionStatus of a version of ``alone``; None before the server has seen it."""
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = "alone"
+        answer = self.model_stub.GetModelStatus(request, timeout=WAIT_SECONDS)
+        found = [each for each in answer.model_version_status if each.version == version]
+        return found[0] if found else None
 
     def rest(self, model: str, body: Any) -> tuple[int, Any]:
         """Status and document of a REST prediction."""
@@ -163,7 +190,8 @@ def served(case: PlatformCase, tmp_path_factory: pytest.TempPathFactory) -> Iter
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         assert server.grpc_port is not None
         assert server.rest_port is not None
-        yield ServedCase(case, expected, server.grpc_port, server.rest_port, stub)
+        model_stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        yield ServedCase(case, expected, folder, server.rest_port, stub, model_stub)
 
 
 class PlatformTests:
@@ -214,18 +242,80 @@ class PlatformTests:
         inputs = dict(served.case.inputs)
         name, values = next(iter(inputs.items()))
         wrong_type = np.full(values.shape, b"text") if values.dtype.kind != "O" else 1.0
+        ill_fitting = [
+            {**inputs, name: each} for each in (wrong_type, values[..., np.newaxis, np.newaxis])
+        ]
         for wrong in (
-            {**inputs, name: wrong_type},
-            {**inputs, name: values[..., np.newaxis, np.newaxis]},
+            *ill_fitting,
             {key: inputs[key] for key in inputs if key != name},
             {**inputs, "no such input": values},
             {**{key: inputs[key] for key in inputs if key != name}, "no such input": values},
         ):
             code, text = served.refusal(wrong)
             assert code == "INVALID_ARGUMENT", text
-            assert name in text
+            # TensorFlow leaves types and shapes to its operations, which name themselves.
+            is_judged_there = any(wrong is each for each in ill_fitting)
+            assert name in text or (is_judged_there and served.case.platform == "keras")
         status, document = served.rest("alone", {"inputs": {"no such input": 1}})
         assert (status, document.keys()) == (400, {"error"})
+
+    def test_what_a_request_asks_for_has_to_be_there(self, served: ServedCase):
+        """With the texts that TensorFlow's models have, too."""
+        inputs = served.case.inputs
+        assert served.refusal(inputs, signature="no such") == (
+            "FAILED_PRECONDITION",
+            'Serving signature key "no such" not found.',
+        )
+        code, text = served.refusal(inputs, output_filter=["no such"])
+        assert code == "INVALID_ARGUMENT"
+        assert text.startswith("output tensor alias not found in signature: no such Outputs expec")
+        only = next(iter(served.expected))
+        assert served.refusal(inputs, output_filter=[only, only]) == (
+            "INVALID_ARGUMENT",
+            f"duplicate output tensor alias: {only}",
+        )
+        answer = served.predict("alone", inputs, "serving_default", [only])
+        assert list(answer) == [only]
+
+    def test_a_version_that_is_no_model_ends_and_the_others_go_on(
+        self, served: ServedCase, tmp_path: Path
+    ):
+        spoiled = tmp_path / "2"
+        served.case.write(_made(spoiled))
+        (spoiled / served.case.file).write_bytes(b"hello\n")
+        spoiled.rename(served.folder / "alone" / "2")
+        await_(
+            lambda: (found := served.state_of(2)) and found.state == _END,
+            lambda: f"version 2 to end, not {served.state_of(2)}",
+        )
+        status = served.state_of(2).status
+        assert status.error_code in {code.value for code in _BAD_MODEL}
+        assert len(status.error_message) > 10
+        served.check(served.predict("alone", served.case.inputs))
+
+    def test_hostile_files_are_refused_and_nothing_in_them_is_run(
+        self, case: PlatformCase, tmp_path: Path
+    ):
+        version, canary = _made(tmp_path / "1"), tmp_path / "canary"
+        case.write(version)
+        safe = replace(case, options=None) if case.allows_code else case
+        for what, content in hostile_contents(canary).items():
+            (version / case.file).write_bytes(content)
+            _refusal(safe, version, what)
+            assert not canary.exists(), what
+
+    def test_what_is_no_file_is_refused_with_a_reason(self, case: PlatformCase, tmp_path: Path):
+        """A directory, a link to itself, one to nowhere, and none."""
+        case.write(_made(tmp_path / "1"))
+        file = tmp_path / "1" / case.file
+        file.unlink()
+        _refusal(case, tmp_path / "1", "nothing")
+        for target in (file, tmp_path / "nowhere"):
+            file.symlink_to(target)
+            _refusal(case, tmp_path / "1", f"link to {target.name}")
+            file.unlink()
+        file.mkdir()
+        _refusal(case, tmp_path / "1", "directory")
 
     def test_a_file_that_is_damaged_is_refused_with_a_reason(
         self, case: PlatformCase, tmp_path: Path
@@ -245,6 +335,19 @@ class PlatformTests:
             assert raised.value.code in _BAD_FILE, content[:20]
             assert len(raised.value.message) > 10
             assert str(tmp_path) not in raised.value.message
+
+
+def _refusal(case: PlatformCase, version: Path, what: str) -> None:
+    """Have the load refused with a reason, without the server's paths."""
+    with pytest.raises(ServingError) as raised:
+        case.load(version)
+    code, message = raised.value.code, raised.value.message
+    assert len(message) > 10, what
+    if case.platform == "tensorflow":  # what it says of files itself has their paths in it
+        assert code in {*_BAD_MODEL, Code.UNKNOWN}, f"{what}: {message}"
+    else:
+        assert code in _BAD_MODEL, f"{what}: {message}"
+        assert str(version.parent) not in message, what
 
 
 def _made(directory: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from platform_tests import PlatformCase, PlatformTests, served
 
 from serving.core.errors import FailedPrecondition, InvalidArgument
@@ -43,9 +44,60 @@ def writer(name: str) -> Callable[[Path], Mapping[str, np.ndarray]]:
     return write
 
 
+def of_several(directory: Path) -> Mapping[str, np.ndarray]:
+    """Two inputs, and two outputs that have names."""
+    keras.utils.set_random_seed(3)
+    x, y = keras.Input([3], name="x"), keras.Input([2], name="y")
+    both = keras.layers.Concatenate()([x, y])
+    outputs = {"sum": keras.layers.Dense(1)(both), "parts": keras.layers.Dense(4)(both)}
+    model = keras.Model([x, y], outputs)
+    model.save(directory / "model.keras")
+    found = model([INPUTS["x"], INPUTS["x"][:, :2]])
+    return {name: np.asarray(tensor.numpy()) for name, tensor in found.items()}
+
+
+def of_words(directory: Path) -> Mapping[str, np.ndarray]:
+    """Layers with tables, and one that runs both ways."""
+    keras.utils.set_random_seed(3)
+    words = keras.Input([None], dtype="string", name="words")
+    numbers = keras.layers.StringLookup(vocabulary=["good", "bad"])(words)
+    states = keras.layers.Bidirectional(keras.layers.GRU(2))(
+        keras.layers.Embedding(4, 3, mask_zero=True)(numbers)
+    )
+    model = keras.Model(words, states)
+    model.save(directory / "model.keras")
+    return {"output_0": np.asarray(model(tf.constant(WORDS["words"])).numpy())}
+
+
+def compiled(directory: Path) -> Mapping[str, np.ndarray]:
+    """As it was trained, a model within a model."""
+    keras.utils.set_random_seed(3)
+    layers = [keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), keras.layers.Dense(2)]
+    inner = keras.Sequential([keras.Input([3]), *layers])
+    x = keras.Input([3], name="x")
+    model = keras.Model(x, inner(x))
+    model.compile("adam", "mse", metrics=["mae"])
+    model.fit(INPUTS["x"], np.float32([[1, 2], [3, 4]]), epochs=2, verbose=0)
+    model.save(directory / "trained.h5")
+    return {"output_0": np.asarray(model(INPUTS["x"]).numpy())}
+
+
+WORDS = {"words": np.array([[b"good", b"day"], [b"bad", b"day"]], np.object_)}
 CASES = [
-    PlatformCase(name, "keras", name, writer(name), INPUTS, tolerance=1e-6)
-    for name in ("model.keras", "digits.h5")
+    *(
+        PlatformCase(name, "keras", name, writer(name), INPUTS, tolerance=1e-6)
+        for name in ("model.keras", "digits.h5")
+    ),
+    PlatformCase(
+        "several",
+        "keras",
+        "model.keras",
+        of_several,
+        {"x": INPUTS["x"], "y": INPUTS["x"][:, :2]},
+        tolerance=1e-6,
+    ),
+    PlatformCase("words", "keras", "model.keras", of_words, WORDS, tolerance=1e-6),
+    PlatformCase("compiled", "keras", "trained.h5", compiled, INPUTS, tolerance=1e-5),
 ]
 
 

@@ -97,7 +97,9 @@ def case(
     write = writing(make, asked, file, signature)
     flags = ("--allow_pickle_models", f"--trusted_skops_types={TREE}")
     options = SklearnOptions(allow_pickle=True, trusted_types=(TREE,))
-    return PlatformCase(name, "sklearn", file, write, inputs, flags=flags, options=options)
+    return PlatformCase(
+        name, "sklearn", file, write, inputs, flags=flags, options=options, allows_code=True
+    )
 
 
 def logistic() -> Any:
