@@ -55,8 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILURE
 
 
+def _convert(arguments: Sequence[str]) -> int:
+    from serving.commands.convert import main as convert  # noqa: PLC0415  # no server needs it
+
+    return convert(arguments)
+
+
 def _inspect(arguments: Sequence[str]) -> int:
-    from serving.commands.inspect import main as inspect  # noqa: PLC0415  # no server needs it
+    from serving.commands.inspect import main as inspect  # noqa: PLC0415  # as above
 
     return inspect(arguments)
 
@@ -74,6 +80,7 @@ def _replay(arguments: Sequence[str]) -> int:
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "convert": _convert,
     "inspect": _inspect,
     "record": _record,
     "replay": _replay,

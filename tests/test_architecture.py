@@ -99,8 +99,20 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "inspection": frozenset(
         {"apis", "child_process", "config", "core", "loaders", "metrics", "sources"}
     ),
+    "conversion": frozenset(
+        {"child_process", "config", "core", "inspection", "loaders", "sources"}
+    ),
     "commands": frozenset(
-        {"apis", "config", "core", "inspection", "record_file", "request_logging", "warm_up"}
+        {
+            "apis",
+            "config",
+            "conversion",
+            "core",
+            "inspection",
+            "record_file",
+            "request_logging",
+            "warm_up",
+        }
     ),
     "cli": EVERYTHING,
     "session_bundle_exporter": frozenset({"generated"}),
@@ -155,6 +167,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "workers": frozenset(),
     "child_process": frozenset(),
     "inspection": frozenset({"google.protobuf", "numpy", "starlette"}),
+    "conversion": frozenset({"numpy"}),
     "commands": frozenset({"google.protobuf", "grpc", "numpy"}),
     "cli": EVERYTHING,
     "session_bundle_exporter": frozenset({"google.protobuf", "tensorflow"}),
@@ -163,6 +176,8 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
 """The packages from elsewhere that each part may import."""
 
 PLATFORM_FILES: dict[str, frozenset[str]] = {
+    "serving/conversion/sklearn_*.py": frozenset({"onnx", "onnxruntime", "skl2onnx"}),
+    "serving/conversion/tensorflow_*.py": frozenset({"tensorflow"}),
     "serving/loaders/caffe2_*.py": frozenset({"google.protobuf", "onnx"}),
     "serving/loaders/catboost_*.py": frozenset({"catboost"}),
     "serving/loaders/h2o_*.py": frozenset({"jpype"}),

@@ -66,6 +66,7 @@ def help_text() -> str:
     lines = [
         "usage: model_server [--flag=value ...]",
         "       model_server record --help    makes a warm-up file of logged requests",
+        "       model_server convert --help   makes a model one of another format",
         "       model_server inspect --help   tells what a model is, and whether it loads",
         "       model_server replay --help    sends logged requests again and compares the answers",
     ]

@@ -63,14 +63,15 @@ class KerasPlatform:
         or that expands suspiciously, FailedPrecondition for a model with code that is not allowed,
         and what the ``tensorflow`` platform raises.
         """
+        with tempfile.TemporaryDirectory() as folder:
+            self.export(path, folder)
+            return self._tensorflow.load(servable_id, folder, device)
+
+    def export(self, path: str, folder: str) -> None:
+        """Write the version's model as a SavedModel. Raises as :meth:`load` does for the file."""
         file = model_file(path, _SUFFIXES)
         if file.suffix == _ZIPPED:
             check_archive(file, "Keras model")
-        with tempfile.TemporaryDirectory() as folder:
-            self._export(file, folder)
-            return self._tensorflow.load(servable_id, folder, device)
-
-    def _export(self, file: Path, folder: str) -> None:
         refusal = self._refusal(file, folder)
         gc.collect()  # Keras models refer to themselves, and hold the weights
         if refusal is not None:

@@ -51,9 +51,7 @@ class SklearnPlatform:
         clients name, and for files that can not be read.
         """
         check_device(servable_id, device)
-        file = model_file(path, _SUFFIXES)
-        estimator = self._read(file)
-        check_reads_no_files(estimator)
+        estimator = self.estimator(path)
         declared = read_signature_file(path)
         features = Features(estimator, declared)
         compute = computing(estimator, features)
@@ -65,6 +63,12 @@ class SklearnPlatform:
             declared=declared,
             refusals=(ValueError, TypeError),
         )
+
+    def estimator(self, path: str) -> Any:
+        """What the version holds. Raises as :meth:`load` does."""
+        estimator = self._read(model_file(path, _SUFFIXES))
+        check_reads_no_files(estimator)
+        return estimator
 
     def _read(self, file: Path) -> Any:
         if file.suffix != _SKOPS and not self._options.allow_pickle:

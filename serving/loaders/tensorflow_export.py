@@ -17,10 +17,16 @@ M = TypeVar("M", bound=Message)
 
 
 class RestoredGraph(NamedTuple):
-    """What a session holds, ready to run, and the ways to call it by name."""
+    """What a session holds, ready to run, and the ways to call it by name.
+
+    ``init_op`` has run, where there is one; ``assets`` are the paths of the files that it was fed,
+    by tensor.
+    """
 
     graph: GraphDef
     signatures: Mapping[str, SignatureDef]
+    init_op: str = ""
+    assets: Mapping[str, str] = {}
 
 
 class Export(Protocol):

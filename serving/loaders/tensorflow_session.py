@@ -116,6 +116,13 @@ class TensorFlowSession:
         outputs = self._native.graph.get_operation_by_name(operation).outputs
         return [tensor.name for tensor in outputs if tensor.dtype not in (tf.resource, tf.variant)]
 
+    def with_constants(self, graph: GraphDef, nodes: Sequence[str]) -> GraphDef:
+        """The part of the graph that these nodes need, with constants for variables."""
+        frozen: GraphDef = tf.compat.v1.graph_util.convert_variables_to_constants(
+            self._native, graph, list(nodes)
+        )
+        return frozen
+
     def freeze(self, graph: GraphDef, feeds: Iterable[str], fetches: Iterable[str]) -> None:
         """Have quick runs use a graph without state, with constants for variables, if there is one.
 

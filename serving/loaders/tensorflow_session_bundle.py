@@ -79,7 +79,9 @@ class SessionBundle:
             self._run(session, {**where, **self._assets}, saver.restore_op_name)
         if self._init_op:
             self._run(session, self._assets, self._init_op)
-        return RestoredGraph(self._graph, signature_defs(self._signatures, session.tensor_info))
+        signatures = signature_defs(self._signatures, session.tensor_info)
+        assets = {tensor: path.item().decode() for tensor, path in self._assets.items()}
+        return RestoredGraph(self._graph, signatures, self._init_op, assets)
 
     def _run(
         self, session: TensorFlowSession, feeds: Mapping[str, np.ndarray], operation: str

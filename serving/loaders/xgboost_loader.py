@@ -49,8 +49,7 @@ class XGBoostPlatform:
         Raises NotFound without a model, InvalidArgument for one that XGBoost does not read.
         """
         check_device(servable_id, device)
-        file = _file(path)
-        booster = _booster(file.name, read_model(file))
+        booster = read_booster(path)
         declared = read_signature_file(path)
         info = matrix_input(declared, booster.num_features(), DType.FLOAT)
         predict = _prediction(booster)
@@ -62,6 +61,12 @@ class XGBoostPlatform:
         return tabular_servable(
             servable_id, {info.name: info}, [PREDICT], compute, declared=declared
         )
+
+
+def read_booster(path: str) -> xgboost.Booster:
+    """The model of a version. Raises as :meth:`XGBoostPlatform.load` does."""
+    file = _file(path)
+    return _booster(file.name, read_model(file))
 
 
 def _file(path: str) -> Path:
