@@ -25,12 +25,15 @@ class Route:
 
 
 _TENSORFLOW = "serving.conversion.tensorflow_conversions"
+_ONNX = "serving.conversion.onnx_conversions"
 _XGBOOST = "serving.conversion.xgboost_conversions:save"
 ROUTES: Sequence[Route] = (
     Route("graph_def", "saved_model", "tensorflow", f"{_TENSORFLOW}:saved_model"),
     Route("session_bundle", "saved_model", "tensorflow", f"{_TENSORFLOW}:saved_model"),
     Route("saved_model", "tflite", "tflite", f"{_TENSORFLOW}:tflite", "tflite"),
     Route("keras", "saved_model", "tensorflow", "serving.conversion.keras_conversions:saved_model"),
+    Route("caffe2", "onnx", "onnx", f"{_ONNX}:caffe2"),
+    Route("mxnet", "onnx", "onnx", f"{_ONNX}:mxnet"),
     Route("sklearn", "onnx", "onnx", "serving.conversion.sklearn_conversions:to_model", "convert"),
     Route("xgboost", "json", "xgboost", _XGBOOST),
     Route("xgboost", "ubj", "xgboost", _XGBOOST),
