@@ -7,11 +7,11 @@ from functools import partial, reduce
 
 import numpy as np
 
-from serving.core.errors import InvalidArgument
 from serving.loaders import caffe2_layers as layers
 from serving.loaders import caffe2_windows as windows
 from serving.loaders.caffe2_operator import Operator, Writer
 from serving.loaders.caffe2_shapes import SHAPES
+from serving.loaders.onnx_builder import aligned
 
 _SAME = {
     "Abs": "Abs",
@@ -77,21 +77,15 @@ def _binary(name: str, operator: Operator) -> Sequence[str]:
 
 
 def _aligned(operator: Operator, a: str, b: str) -> str:
-    """``b`` in a shape that numpy's rules broadcast as the arguments say: from ``axis`` of a on."""
-    graph, arguments = operator.graph, operator.arguments
-    if not arguments.integer("broadcast", 0) or graph.shape(b) in ((), (1,)):
+    """``b`` in a shape that numpy's rules broadcast as the arguments say."""
+    arguments = operator.arguments
+    if not arguments.integer("broadcast", 0):
         return b
     if "axis_str" in arguments:
         axis = arguments.text("order", "NCHW").find(arguments.text("axis_str", ""))
     else:
         axis = arguments.integer("axis", -1)
-    if axis == -1:
-        return b
-    rank = graph.rank(b)
-    behind = graph.rank(a) - axis - rank
-    if behind < 0 or axis < 0:
-        raise InvalidArgument(f"its second input can not be broadcast from dimension {axis} on")
-    return operator.add("Unsqueeze", b, axes=list(range(rank, rank + behind))) if behind else b
+    return aligned(operator.graph, a, b, None if axis == -1 else axis)
 
 
 def _variadic(name: str, operator: Operator) -> Sequence[str]:

@@ -198,6 +198,20 @@ class GraphBuilder:
         return kept[::-1], used
 
 
+def aligned(graph: GraphBuilder, a: str, b: str, axis: int | None) -> str:
+    """``b`` in a shape that numpy's rules broadcast over the dimensions of ``a`` from ``axis`` on;
+    None for the last ones. Raises InvalidArgument where a has too few.
+    """
+    if axis is None or graph.shape(b) in ((), (1,)):
+        return b
+    rank = graph.rank(b)
+    axis = axis + graph.rank(a) if axis < 0 else axis
+    behind = graph.rank(a) - axis - rank
+    if behind < 0 or axis < 0:
+        raise InvalidArgument(f"its second input can not be broadcast from dimension {axis} on")
+    return graph.add("Unsqueeze", b, axes=list(range(rank, rank + behind))) if behind else b
+
+
 def element_type(dtype: np.dtype) -> int:
     """ONNX's number for it. Raises KeyError or ValueError for one that it has not."""
     return int(helper.np_dtype_to_tensor_dtype(dtype))

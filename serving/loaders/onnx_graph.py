@@ -23,12 +23,15 @@ _OF_MESSAGE: Mapping[str, Mapping[int, str]] = {
     "AttributeProto": {6: "GraphProto", 11: "GraphProto"},
 }
 # And those that lead to the names and ranks of inputs and outputs.
-_GRAPH = 7  # of ModelProto
+_IR_VERSION, _GRAPH, _OPERATOR_SET = 1, 7, 8  # of ModelProto
+_DOMAIN, _VERSION = 1, 2  # of OperatorSetIdProto
 _INPUT, _OUTPUT = 11, 12  # of GraphProto
 _NAME, _TYPE = 1, 2  # of ValueInfoProto
 _TENSOR = 1  # of TypeProto
 _SHAPE = 2  # of TypeProto.Tensor
 _DIMENSION = 1  # of TensorShapeProto
+
+_FIRST_WITH_OPERATOR_SETS = 3
 
 _Field = tuple[int, int]
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
@@ -62,6 +65,25 @@ def scalars(model: Path | bytes) -> frozenset[str]:
             return frozenset()
 
 
+def operator_set(model: Path | bytes) -> int | None:
+    """The version of ONNX's own operators that the model is written in.
+
+    1 for models from before they said so; None where the file does not say, or can not be read.
+    """
+    try:
+        with _opened(model) as (content, size):
+            versions = [
+                version
+                for _, end in _those(_fields(content, size), _OPERATOR_SET)
+                if (version := _version(content, end))
+            ]
+            content.seek(0)
+            ir_version = dict(_numbers(content, size)).get(_IR_VERSION, 0)
+    except (OSError, ValueError):
+        return None
+    return versions[0] if versions else 1 if 0 < ir_version < _FIRST_WITH_OPERATOR_SETS else None
+
+
 @contextmanager
 def _opened(model: Path | bytes) -> Iterator[tuple[BinaryIO, int]]:
     """What a file has in it, or what would be in one, and its size in bytes."""
@@ -87,6 +109,28 @@ def _scalars(model: BinaryIO, end: int) -> Iterator[str]:
             name, rank = _name_and_rank(model, value_end)
             if rank == 0:
                 yield name
+
+
+def _version(model: BinaryIO, end: int) -> int:
+    """Of an OperatorSetIdProto; 0 for those of others."""
+    begin = model.tell()
+    for _, domain_end in _those(_fields(model, end), _DOMAIN):
+        if model.read(domain_end - model.tell()) not in (b"", b"ai.onnx"):
+            return 0
+    model.seek(begin)
+    return dict(_numbers(model, end)).get(_VERSION, 0)
+
+
+def _numbers(model: BinaryIO, end: int) -> Iterator[_Field]:
+    """The fields with a number of the message between here and ``end``: theirs, and the value."""
+    while model.tell() < end:
+        tag = _varint(model)
+        wire_type = tag & 7
+        if wire_type == _VARINT:
+            yield tag >> 3, _varint(model)
+        else:
+            size = _varint(model) if wire_type == _LENGTH else _fixed_size(wire_type)
+            model.seek(size, os.SEEK_CUR)
 
 
 def _name_and_rank(model: BinaryIO, end: int) -> tuple[str, int | None]:

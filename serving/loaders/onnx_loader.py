@@ -36,7 +36,7 @@ from serving.core.servable import (
 from serving.core.servable_id import ServableId
 from serving.loaders.device import CPU, Device, no_such_device
 from serving.loaders.input_check import check_names
-from serving.loaders.onnx_graph import may_run_long, scalars
+from serving.loaders.onnx_graph import may_run_long, operator_set, scalars
 from serving.loaders.onnx_signature import as_array, checked, signature_of
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ RAM_PER_BYTE_ON_DISK = 2.5
 """Weights that convolutions have reordered for themselves stay twice."""
 
 _MODEL = "model.onnx"
+_OLDEST_OPERATORS = 7  # of those that onnxruntime has
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _FATAL = 4  # of onnxruntime's log levels: what fails a load or a run comes as an exception
 _ORIGIN = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ .*?\) ")
@@ -103,12 +104,23 @@ class OnnxPlatform:
     ) -> OnnxServable:
         """The model, ready to run. Weights in files of their own lie in the same directory.
 
+        One that onnxruntime is too new for is upgraded, in memory.
+
         On a GPU, operations that are not made for it run on the processor. Raises NotFound without
         a model, InvalidArgument for one that onnxruntime does not take, FailedPrecondition for a
         device that it does not have or can not use.
         """
         try:
-            return self._servable(servable_id, _model_file(path), device)
+            file = _model_file(path)
+            try:
+                return self._servable(servable_id, file, device)
+            except InvalidArgument:
+                version = operator_set(file)
+                if version is None or version >= _OLDEST_OPERATORS:
+                    raise
+            from serving.loaders.onnx_legacy import upgraded  # noqa: PLC0415 - few need ONNX's own
+
+            return self._servable(servable_id, upgraded(file), device)
         except OSError as error:
             raise InvalidArgument(f"the model can not be read: {error.strerror}") from error
 
