@@ -71,3 +71,18 @@ def test_large_blocks_are_used_again_without_new_pages():
 
 def test_the_operators_own_choice_for_malloc_stands():
     assert pages_taken("set up", MALLOC_TRIM_THRESHOLD_="131072") > 20_000
+
+
+YOUNG = """
+import gc
+from serving import memory
+
+memory.set_up()
+before = [generation["collections"] for generation in gc.get_stats()]
+in_progress = [[] for _ in range(10_000)]
+assert [generation["collections"] for generation in gc.get_stats()] == before
+"""
+
+
+def test_the_collector_does_not_look_at_some_hundred_requests_in_progress():
+    subprocess.run([sys.executable, "-c", YOUNG], check=True)

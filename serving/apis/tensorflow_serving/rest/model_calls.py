@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 
+from serving.apis.tensorflow_serving.rest.company import Company
 from serving.apis.tensorflow_serving.rest.pending_answer import PendingAnswer
 from serving.apis.tensorflow_serving.rest.routes import Route
 from serving.apis.tensorflow_serving.rest.verb import Call, Content, Writing
@@ -50,6 +51,7 @@ class ModelCalls:
         self._executor = executor
         self._timeout_seconds = timeout_seconds
         self._clock = clock
+        self._company = Company()
 
     def deadline(self) -> float | None:
         """When a request that begins now is over, in monotonic seconds."""
@@ -71,10 +73,10 @@ class ModelCalls:
         pending: PendingAnswer[Outcome] = PendingAnswer()
         call = _ModelCall(self, route, encode, client, pending, num_bytes=num_bytes)
         if num_bytes <= _FEW_BYTES:
-            call.begin(read)
-        elif not self.submit(lambda: call.begin(read)):
-            return _stopping()
-        return await self._answer_of(pending, client)
+            began = await self._begin_in_company(call, read)
+        else:
+            began = self.submit(lambda: call.begin(read))
+        return await self._answer_of(pending, client) if began else _stopping()
 
     async def off_loop(
         self, work: Callable[[Callable[[Outcome], None]], None], client: WaitingClient
@@ -113,6 +115,22 @@ class ModelCalls:
         if logger is not None and logger.is_sampled():
             logger.log(logged())
 
+    async def _begin_in_company(
+        self, call: _ModelCall, read: Callable[[], tuple[Call, Priority]]
+    ) -> bool:
+        """Have it begun here, stage by stage with others; False where a stop came before it."""
+        try:
+            with self._company as company:
+                await company.catch_up()
+                call.begin_but_rest(read)
+                try:
+                    await company.catch_up()
+                finally:
+                    call.do_rest()
+        except asyncio.CancelledError:
+            return False
+        return True
+
     async def _answer_of(self, pending: PendingAnswer[Outcome], client: WaitingClient) -> Outcome:
         try:
             if not pending.given:
@@ -128,7 +146,17 @@ class ModelCalls:
 class _ModelCall:
     """One call on its way: read, leased, run, written. Each step may be on another thread."""
 
-    __slots__ = ("_calls", "_client", "_encode", "_num_bytes", "_pending", "_route", "_starter")
+    __slots__ = (
+        "_calls",
+        "_client",
+        "_encode",
+        "_keeps_rest",
+        "_num_bytes",
+        "_pending",
+        "_rest",
+        "_route",
+        "_starter",
+    )
 
     def __init__(
         self,
@@ -147,10 +175,28 @@ class _ModelCall:
         self._client = client
         self._pending = pending
         self._starter = 0
+        self._keeps_rest = False
+        self._rest: Callable[[], None] | None = None
+
+    def do_rest(self) -> None:
+        """What has been left, if anything, on the thread that began."""
+        rest, self._rest = self._rest, None  # which refers to this call
+        if rest is not None:
+            rest()
 
     def begin(self, read: Callable[[], tuple[Call, Priority]]) -> None:
         """On the event loop, or on a thread of the executor."""
+        self.begin_but_rest(read)
+        self.do_rest()
+
+    def begin_but_rest(self, read: Callable[[], tuple[Call, Priority]]) -> None:
+        """The same, without what this thread has to do after the run: :meth:`do_rest` does that."""
         self._starter = threading.get_ident()
+        self._keeps_rest = True
+        self._begin(read)
+        self._keeps_rest = False
+
+    def _begin(self, read: Callable[[], tuple[Call, Priority]]) -> None:
         request = attempt(read)
         if isinstance(request, ServingError):
             self._pending.give(request)
@@ -203,7 +249,9 @@ class _ModelCall:
         """Do it where nobody has to wait for it long: what called back has other work to do."""
         is_starter = threading.get_ident() == self._starter
         stays = is_starter and not (is_large and self._pending.is_here)
-        if stays or self._client.cancelled:  # where nobody waits, the loop may be about to end
+        if stays and self._keeps_rest:
+            self._rest = work
+        elif stays or self._client.cancelled:  # where nobody waits, the loop may be about to end
             work()
         elif not is_large:
             self._pending.on_loop(work)
