@@ -357,6 +357,13 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "How long the head of a REST request may take, its body may pause and its client may "
             "take nothing of the answer; 0: any time.",
         ),
+        Flag(
+            "rest_min_body_bytes_per_second",
+            _INT32,
+            1024,
+            "Fewest bytes a second that the body of a REST request must bring, as an average over "
+            "--rest_receive_timeout_seconds; less: status 408. 0: it only must not pause.",
+        ),
     ),
     "Request log": (
         Flag(

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -233,11 +234,15 @@ def _grpc_options(flags: CommandLine, address: str) -> GrpcOptions:
 
 
 def _http_options(flags: CommandLine) -> HttpOptions | None:
-    engine: str = flags["rest_engine"]
-    timeout: float = _at_least(0, "rest_receive_timeout_seconds", flags)
+    new = partial(
+        HttpOptions,
+        engine=flags["rest_engine"],
+        receive_timeout_seconds=_at_least(0, "rest_receive_timeout_seconds", flags),
+        min_body_bytes_per_second=_at_least(0, "rest_min_body_bytes_per_second", flags),
+    )
     if flags["rest_bind_address"]:
         host, port = _bind_address("rest_bind_address", flags)
-        return HttpOptions(host, port, engine=engine, receive_timeout_seconds=timeout)
+        return new(host, port)
     port = _port("rest_api_port", flags)
     if port == 0:
         return None
@@ -247,7 +252,7 @@ def _http_options(flags: CommandLine) -> HttpOptions | None:
             "for HTTP/REST API. Skipped exporting HTTP/REST API."
         )
         return None
-    return HttpOptions(port=port, engine=engine, receive_timeout_seconds=timeout)
+    return new(port=port)
 
 
 def _rest_max_total_body_bytes(flags: CommandLine) -> int:

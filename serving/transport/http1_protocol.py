@@ -29,9 +29,12 @@ _LOOKS = 4  # in the time that a client has: so it may have a quarter more
 
 
 class Http1Config(uvicorn.Config):
-    """With how long heads may take, bodies may pause and answers may stay untaken; 0: any time."""
+    """With how long heads may take and answers may stay untaken (0: any time), and how much a body
+    must bring in such a time.
+    """
 
     receive_timeout_seconds: float = 0
+    min_body_bytes: float = 1
 
 
 class Http1Protocol(HttpToolsProtocol):
@@ -46,7 +49,8 @@ class Http1Protocol(HttpToolsProtocol):
 
     _is_in_head = True
     _held_bytes = 0  # that came since the last of a body, at most: what the parser may have kept
-    _quiet_looks = 0
+    _body_bytes = 0  # since the body last had brought enough
+    _quiet_looks = 0  # since then, or since the head began
     _untaken_looks = 0
     _untaken_bytes = 0  # at the last look
     _next_look: asyncio.TimerHandle | None = None
@@ -62,7 +66,7 @@ class Http1Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        if not (self._is_in_head and self._held_bytes):  # all of a head has as long as one pause
+        if self._is_in_head and not self._held_bytes:  # what drips does not begin anew
             self._quiet_looks = 0
         self._held_bytes += len(data)
         try:
@@ -97,11 +101,15 @@ class Http1Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # it comes again
         self._is_in_head = False
+        self._quiet_looks = self._body_bytes = 0
         super().on_headers_complete()
         self.headers = []  # for trailers: the app has the one that was there
 
     def on_body(self, body: bytes) -> None:
         self._held_bytes = 0
+        self._body_bytes += len(body)
+        if self._body_bytes >= self.config.min_body_bytes:
+            self._quiet_looks = self._body_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -29,5 +29,7 @@ def new_engine(options: HttpOptions, app: AsgiApp, certificate: Certificate | No
         raise FailedPrecondition(
             f"rest_engine {name} is not installed: {remedy('http2')}"
         ) from None
-    new: Callable[[AsgiApp, Certificate | None, float], HttpEngine] = getattr(loaded, attribute)
-    return new(app, certificate, options.receive_timeout_seconds)
+    new: Callable[[AsgiApp, Certificate | None, HttpOptions], HttpEngine] = getattr(
+        loaded, attribute
+    )
+    return new(app, certificate, options)

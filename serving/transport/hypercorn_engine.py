@@ -16,6 +16,7 @@ from hypercorn.utils import wrap_app
 
 from serving.transport import stalled_body
 from serving.transport.http_engine import AsgiApp, AsgiMessage, AsgiReceive, AsgiSend
+from serving.transport.http_options import HttpOptions
 from serving.transport.tls import Certificate
 
 _PROTOCOLS = ("h2", "http/1.1")
@@ -24,13 +25,12 @@ _PROTOCOLS = ("h2", "http/1.1")
 class HypercornEngine:
     """Implements HttpEngine. Without TLS, clients must know that they may begin with HTTP/2.
 
-    A head has as long as an idle connection, five seconds, whatever ``receive_timeout_seconds`` is.
+    A head has as long as an idle connection, five seconds, whatever the options say.
     """
 
-    def __init__(
-        self, app: AsgiApp, certificate: Certificate | None, receive_timeout_seconds: float
-    ) -> None:
-        app = _answering_after_bodies(stalled_body.within(app, receive_timeout_seconds))
+    def __init__(self, app: AsgiApp, certificate: Certificate | None, options: HttpOptions) -> None:
+        seconds, num_bytes = options.receive_timeout_seconds, options.min_body_bytes
+        app = _answering_after_bodies(stalled_body.within(app, seconds, num_bytes))
         self._app = _without_lifespan(app)
         self._config = _Config()
         self._config.context = certificate.ssl_context(_PROTOCOLS) if certificate else None

@@ -1,4 +1,4 @@
-"""What becomes of a request whose body does not go on."""
+"""What becomes of a request whose body does not go on, or not fast enough."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ STATUS = 408
 MESSAGE = b"The request body stopped coming."
 
 
-def within(app: AsgiApp, timeout_seconds: float) -> AsgiApp:
-    """The app, for requests that are answered 408 where their body pauses for so long.
+def within(app: AsgiApp, timeout_seconds: float, min_bytes: float) -> AsgiApp:
+    """The app, for requests that are answered 408 where their body brings less in so long.
 
-    To the app that is a client that has left. 0: bodies may pause for any time.
+    Only the time counts in which the app waits for it. To the app that is a client that has left. 0
+    seconds: bodies may take any time.
     """
     if not timeout_seconds:
         return app
 
     async def timed(scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
-        exchange = _Exchange(scope, receive, send, timeout_seconds)
+        exchange = _Exchange(scope, receive, send, timeout_seconds, min_bytes)
         await app(scope, exchange.receive, exchange.send)
 
     return timed
@@ -29,25 +30,37 @@ class _Exchange:
     """The two directions of one request."""
 
     def __init__(
-        self, scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend, timeout_seconds: float
+        self,
+        scope: AsgiMessage,
+        receive: AsgiReceive,
+        send: AsgiSend,
+        timeout_seconds: float,
+        min_bytes: float,
     ) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds = self._seconds_left = timeout_seconds
+        self._min_bytes = self._bytes_left = min_bytes
         self._has_body = True
         self._has_stalled = self._has_begun = False
 
     async def receive(self) -> AsgiMessage:
-        """As the server's; with a body that pauses for too long the client has left."""
+        """As the server's; with a body that takes too long the client has left."""
         if not self._has_body:
             return await self._receive()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self._seconds_left):
                 message = await self._receive()
         except TimeoutError:
             await self._refuse()
             return {"type": "http.disconnect"}
+        self._seconds_left -= loop.time() - began
+        self._bytes_left -= len(message.get("body", b""))
+        if self._bytes_left <= 0:
+            self._seconds_left, self._bytes_left = self._timeout_seconds, self._min_bytes
         self._has_body = bool(message.get("more_body"))
         return message
 

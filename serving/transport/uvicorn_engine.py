@@ -10,15 +10,14 @@ import uvicorn
 
 from serving.transport.http1_protocol import Http1Config, Http1Protocol
 from serving.transport.http_engine import AsgiApp
+from serving.transport.http_options import HttpOptions
 from serving.transport.tls import Certificate
 
 
 class UvicornEngine:
     """Implements HttpEngine."""
 
-    def __init__(
-        self, app: AsgiApp, certificate: Certificate | None, receive_timeout_seconds: float
-    ) -> None:
+    def __init__(self, app: AsgiApp, certificate: Certificate | None, options: HttpOptions) -> None:
         self._config = Http1Config(
             app,
             http=Http1Protocol,
@@ -30,7 +29,8 @@ class UvicornEngine:
             proxy_headers=False,
             server_header=False,
         )
-        self._config.receive_timeout_seconds = receive_timeout_seconds
+        self._config.receive_timeout_seconds = options.receive_timeout_seconds
+        self._config.min_body_bytes = options.min_body_bytes
         self._config.load()
         self._config.ssl = certificate.ssl_context(("http/1.1",)) if certificate else None
         self._server = _Server(self._config)

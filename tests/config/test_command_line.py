@@ -94,6 +94,7 @@ OWN = {
     "rest_engine",
     "rest_max_body_bytes",
     "rest_max_total_body_bytes",
+    "rest_min_body_bytes_per_second",
     "rest_receive_timeout_seconds",
     "shutdown_grace_seconds",
     "ssl_certificate_file",

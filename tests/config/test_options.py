@@ -507,8 +507,12 @@ def test_all_bodies_together_have_room_for_four_of_the_largest_or_what_is_said()
 
 
 def test_how_long_clients_may_take_to_send_is_said_to_the_rest_port():
-    http = options("--rest_api_port=8501", "--rest_receive_timeout_seconds=2.5").http
-    assert http == HttpOptions(port=8501, receive_timeout_seconds=2.5)
+    flags = ("--rest_receive_timeout_seconds=2.5", "--rest_min_body_bytes_per_second=7")
+    http = options("--rest_api_port=8501", *flags).http
+    assert http == HttpOptions(port=8501, receive_timeout_seconds=2.5, min_body_bytes_per_second=7)
+    assert refusal("--model_base_path=/m", "--rest_min_body_bytes_per_second=-1") == (
+        "rest_min_body_bytes_per_second must be at least 0, not -1"
+    )
     assert refusal("--model_base_path=/m", "--rest_receive_timeout_seconds=-1") == (
         "rest_receive_timeout_seconds must be at least 0, not -1.0"
     )

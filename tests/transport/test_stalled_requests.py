@@ -7,11 +7,13 @@ import contextlib
 import socket
 import ssl
 import threading
+from functools import partial
 
 import pytest
 from waiting import WAIT_SECONDS, await_
 
 from serving.transport import stalled_body
+from serving.transport.http1_protocol import _LOOKS, Http1Protocol
 from serving.transport.http_options import ENGINES, UVICORN, HttpOptions
 from serving.transport.http_server import HttpServer
 from serving.transport.tls import Certificate, TlsOptions
@@ -27,8 +29,12 @@ class App:
 
     def __init__(self) -> None:
         self.left = threading.Event()
+        self.num_come = 0
         self.go_on = threading.Event()
         self.go_on.set()
+
+    def has_come(self, num_bytes) -> bool:
+        return self.num_come >= num_bytes
 
     async def __call__(self, scope, receive, send):
         body, more = b"", True
@@ -38,6 +44,7 @@ class App:
                 self.left.set()
                 return
             body += message.get("body", b"")
+            self.num_come = len(body)
             more = message.get("more_body", False)
         await wait_for(self.go_on)
         headers = [(b"content-length", b"%d" % len(body))]
@@ -50,8 +57,14 @@ async def wait_for(event: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def serving(app, engine=UVICORN, seconds=SHORT_SECONDS, certificate=None):
-    options = HttpOptions("127.0.0.1", 0, engine=engine, receive_timeout_seconds=seconds)
+def serving(app, engine=UVICORN, seconds=SHORT_SECONDS, certificate=None, rate=0):
+    options = HttpOptions(
+        "127.0.0.1",
+        0,
+        engine=engine,
+        receive_timeout_seconds=seconds,
+        min_body_bytes_per_second=rate,
+    )
     server = HttpServer(options, app, certificate=certificate)
     server.start()
     try:
@@ -88,6 +101,80 @@ def test_a_body_that_stops_coming_is_answered_408_and_the_app_told_that_the_clie
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in head.lower()
     assert body == b"The request body stopped coming."
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_body_that_drips_in_is_answered_408(engine):
+    """It never pauses; it only is far from what it must bring."""
+    app = App()
+    head = HEAD.replace(b"6", b"9" * 9)
+    with serving(app, engine, seconds=1, rate=10**6) as port, connected(port) as connection:
+        connection.sendall(head)
+        connection.settimeout(0.02)
+        for _ in range(50 * WAIT_SECONDS):
+            try:
+                connection.sendall(b"y")
+                assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+                break
+            except TimeoutError:
+                continue
+        else:
+            pytest.fail("the connection is kept")
+        assert app.left.wait(WAIT_SECONDS)
+
+
+@pytest.mark.parametrize("part", [b"abcde", b"a"], ids=["enough", "too little"])
+def test_uvicorn_gives_a_body_as_long_again_whenever_it_has_brought_enough(part, monkeypatch):
+    """Looked at as often, after each part, as a body is that pauses as long as it may."""
+    protocols, app = [], App()
+    monkeypatch.setattr(Http1Protocol, "_look_later", lambda self: protocols.append(self))  # noqa: PLW0108 - a method
+    options = HttpOptions("127.0.0.1", 0, receive_timeout_seconds=1, min_body_bytes_per_second=5)
+    server = HttpServer(options, app)
+    server.start()
+
+    def look_as_often_as_it_may_pause():
+        looked = threading.Event()
+        for _ in range(_LOOKS):
+            server.call_soon(protocols[0]._look)
+        server.call_soon(looked.set)
+        assert looked.wait(WAIT_SECONDS)
+
+    with connected(server.port) as connection:
+        connection.sendall(LAST.replace(b"6", b"%d" % (3 * len(part))))
+        for num_bytes in (len(part), 2 * len(part)):
+            connection.sendall(part)
+            await_(partial(app.has_come, num_bytes))
+            look_as_often_as_it_may_pause()
+        if not protocols[0].transport.is_closing():
+            connection.sendall(part)
+        answer = everything(connection)
+    server.stop(0)
+    assert answer.startswith(b"HTTP/1.1 200 " if len(part) > 1 else b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("part", [b"abcde", b"a"], ids=["enough", "too little"])
+def test_the_app_within_a_time_gives_a_body_as_long_again_whenever_it_has_brought_enough(part):
+    """By a clock that goes on while a part is waited for, and at no other time."""
+    now = [0.0]
+
+    async def receive():
+        now[0] += 0.9
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return {"type": "http.request", "body": part, "more_body": now[0] < 3}
+
+    async def answer():
+        asyncio.get_running_loop().time = lambda: now[0]
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        app = stalled_body.within(App(), 1, 5)
+        await app({"type": "http", "http_version": "2"}, receive, send)
+        return sent[0]["status"]
+
+    assert asyncio.run(answer()) == (200 if len(part) > 1 else 408)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -270,7 +357,7 @@ def test_a_body_that_the_app_does_not_take_is_not_held_against_the_client():
 def test_without_a_limit_nobody_is_hurried():
     """Nothing looks at the connection then: hypercorn's engine gets the app as it is."""
     app = App()
-    assert stalled_body.within(app, 0) is app
+    assert stalled_body.within(app, 0, 1) is app
     with serving(app, seconds=0) as port, connected(port) as connection:
         connection.sendall(LAST)
         connection.sendall(b"abcdef")
