@@ -484,6 +484,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Serve Python classes, each in a process of its own, which may do what the server may.",
         ),
         Flag(
+            "probe_native_models",
+            _BOOL,
+            True,
+            "Load models of XGBoost, LightGBM and CatBoost in another process first: it may crash.",
+        ),
+        Flag(
             "trusted_skops_types",
             _STRING,
             "",

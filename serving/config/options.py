@@ -27,6 +27,7 @@ from serving.core.extras import remedy
 from serving.loaders.h2o_options import H2oOptions
 from serving.loaders.jvm_options import JvmOptions
 from serving.loaders.keras_options import KerasOptions
+from serving.loaders.native_options import NativeOptions
 from serving.loaders.platforms import AddedPlatform
 from serving.loaders.python_options import PythonOptions
 from serving.loaders.sklearn_options import SklearnOptions
@@ -68,6 +69,7 @@ class ServerOptions:
     tflite: TfLiteOptions
     sklearn: SklearnOptions
     python: PythonOptions
+    native: NativeOptions
     added_platforms: Mapping[str, AddedPlatform]
     lifecycle: LifecycleOptions
     batching: Batching | None
@@ -126,6 +128,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         tflite=TfLiteOptions(flags["prefer_tflite_model"], flags["num_tflite_pools"]),
         sklearn=_sklearn_options(flags),
         python=PythonOptions(flags["allow_python_models"]),
+        native=NativeOptions(flags["probe_native_models"]),
         lifecycle=_lifecycle_options(flags),
         batching=_batching(flags),
         tflite_batching=_tflite_batching(flags),

@@ -19,6 +19,8 @@ from serving.loaders.device import Device
 from serving.loaders.function_servable import FunctionServable
 from serving.loaders.input_check import as_text
 from serving.loaders.model_file import model_file, ram_of_file, read_model
+from serving.loaders.native_options import NativeOptions
+from serving.loaders.native_probe import NativeProbe
 from serving.loaders.signature_file import DeclaredSignature, read_signature_file
 from serving.loaders.tabular import (
     PREDICT,
@@ -38,6 +40,9 @@ _CLASSIFIER_OUTPUTS = (PREDICT, "predict_proba", "predict_log_proba")
 class CatBoostPlatform:
     """Loads a ``.cbm``. Runs on the processor. Thread-safe."""
 
+    def __init__(self, options: NativeOptions | None = None) -> None:
+        self._probe = NativeProbe("catboost", options)
+
     def estimate(self, path: str) -> ResourceAllocation:
         """Three times the file's size."""
         return ram_of_file(model_file(path, _SUFFIXES), _RAM_PER_BYTE_ON_DISK)
@@ -53,6 +58,9 @@ class CatBoostPlatform:
         """
         check_device(servable_id, device)
         file = model_file(path, _SUFFIXES)
+        if not read_model(file).startswith(_MARK):
+            raise InvalidArgument(f"{file.name} is no model in CatBoost's binary format")
+        self._probe.check(path, file)
         model = _model(file)
         declared = read_signature_file(path)
         inputs = _inputs(model, _feature_names(model, file), declared)
@@ -71,8 +79,6 @@ class CatBoostPlatform:
 
 def _model(file: Path) -> Any:
     """From the file and not from memory, where CatBoost reads on behind the end of a model."""
-    if not read_model(file).startswith(_MARK):
-        raise InvalidArgument(f"{file.name} is no model in CatBoost's binary format")
     try:
         loss = _loaded(catboost.CatBoost(), file).get_all_params().get("loss_function", "")
         if catboost.core.is_classification_objective(loss):

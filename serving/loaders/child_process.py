@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _ROOT = str(Path(__file__).parents[2])
 _PR_SET_PDEATHSIG = 1
+_RATHER_THIS_ONE = b"500"
 
 
 def child_command(module: str, *arguments: str, interpreter: str = "") -> list[str]:
@@ -24,20 +27,24 @@ def child_command(module: str, *arguments: str, interpreter: str = "") -> list[s
     """
     start = (
         f"import sys, numpy; sys.path.insert(0, {_ROOT!r}); "
-        "from serving.loaders.child_process import end_with_parent; "
-        f"end_with_parent({os.getpid()}); from {module} import main; main(sys.argv[1:])"
+        f"from serving.loaders.child_process import begin; begin({os.getpid()}); "
+        f"from {module} import main; main(sys.argv[1:])"
     )
     isolation = "-I" if interpreter else "-P"
     return [interpreter or sys.executable, isolation, "-u", "-c", start, *arguments]
 
 
-def end_with_parent(parent: int) -> None:
-    """Have the system kill this process when the thread that started it ends; on Linux only.
+def begin(parent: int) -> None:
+    """What such a process does first, for its trouble to be its own; ``parent`` started it.
 
-    For what computes for ever notices nothing by itself. ``parent`` is the process of that thread.
+    On Linux the system kills it when the thread that started it ends, which what computes for ever
+    would not notice by itself, and kills it before the server where memory is short.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # as large as its memory, and nobody's to read
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with suppress(OSError):  # where it may be read only
+            Path("/proc/self/oom_score_adj").write_bytes(_RATHER_THIS_ONE)
     if os.getppid() != parent:
         os._exit(1)  # it had ended before
 

@@ -16,6 +16,8 @@ from serving.core.servable_id import ServableId
 from serving.loaders.device import Device
 from serving.loaders.function_servable import FunctionServable
 from serving.loaders.model_file import model_file, ram_of_file, read_model
+from serving.loaders.native_options import NativeOptions
+from serving.loaders.native_probe import NativeProbe
 from serving.loaders.signature_file import read_signature_file
 from serving.loaders.tabular import PREDICT, check_device, matrix_input, tabular_servable
 
@@ -29,7 +31,8 @@ _BEGIN, _END = b"tree\n", b"\nend of parameters\n"
 class LightGBMPlatform:
     """Loads a ``.txt`` that ``Booster.save_model`` wrote. Runs on the processor. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: NativeOptions | None = None) -> None:
+        self._probe = NativeProbe("lightgbm", options)
         lightgbm.register_logger(log)  # it would write to standard output
 
     def estimate(self, path: str) -> ResourceAllocation:
@@ -45,7 +48,10 @@ class LightGBMPlatform:
         """
         check_device(servable_id, device)
         file = model_file(path, _SUFFIXES)
-        booster = _booster(file.name, read_model(file))
+        content = read_model(file)
+        _check_whole(file.name, content)
+        self._probe.check(path, file)
+        booster = _booster(file.name, content)
         declared = read_signature_file(path)
         info = matrix_input(declared, booster.num_feature(), DType.DOUBLE)
 
@@ -64,12 +70,15 @@ class LightGBMPlatform:
         )
 
 
-def _booster(name: str, content: bytes) -> lightgbm.Booster:
+def _check_whole(name: str, content: bytes) -> None:
     """LightGBM's reader trusts what it reads, so what is plainly no whole model it never sees."""
     text = content.replace(b"\r\n", b"\n")
     if not text.startswith(_BEGIN) or _END not in text:
         raise InvalidArgument(f"{name} is no whole model of LightGBM")
+
+
+def _booster(name: str, content: bytes) -> lightgbm.Booster:
     try:
-        return lightgbm.Booster(model_str=text.decode())
+        return lightgbm.Booster(model_str=content.replace(b"\r\n", b"\n").decode())
     except (lightgbm.basic.LightGBMError, ValueError) as error:
         raise InvalidArgument(f"{name} can not be read by LightGBM: {error}") from error

@@ -22,7 +22,6 @@ import numpy as np
 from serving.loaders.python_frames import Frame, Parts, encoded, receive, send
 
 _MOST_TEXT = 1000  # characters of a reason that clients see
-_RATHER_THIS_ONE = b"500"
 
 
 class _NotLoaded(Exception):
@@ -39,7 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     number, directory, most_bytes = arguments
     os.set_inheritable(int(number), False)
     os.dup(int(number))  # so that the other end sees this one closed when the process has ended
-    _bound(int(most_bytes))
+    if int(most_bytes):
+        resource.setrlimit(resource.RLIMIT_AS, (int(most_bytes), int(most_bytes)))
     with socket.socket(fileno=int(number)) as connection:
         try:
             model = _loaded(directory)
@@ -51,14 +51,6 @@ def main(arguments: Sequence[str]) -> None:
         _serve(model, connection)
     if hasattr(model, "unload"):
         model.unload()
-
-
-def _bound(most_bytes: int) -> None:
-    """Have what this process takes too much of be its own trouble, not the server's."""
-    if most_bytes:
-        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
-    with suppress(OSError):  # only Linux has it
-        Path("/proc/self/oom_score_adj").write_bytes(_RATHER_THIS_ONE)
 
 
 def _loaded(directory: str) -> Any:

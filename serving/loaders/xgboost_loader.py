@@ -18,6 +18,8 @@ from serving.core.servable_id import ServableId
 from serving.loaders.device import Device
 from serving.loaders.function_servable import FunctionServable
 from serving.loaders.model_file import model_file, ram_of_file, read_model
+from serving.loaders.native_options import NativeOptions
+from serving.loaders.native_probe import NativeProbe
 from serving.loaders.signature_file import SIGNATURE_FILE, read_signature_file
 from serving.loaders.tabular import PREDICT, check_device, matrix_input, tabular_servable
 from serving.loaders.xgboost_json import MOST_LEVELS, is_shallow
@@ -36,6 +38,9 @@ class XGBoostPlatform:
     Runs on the processor. Thread-safe.
     """
 
+    def __init__(self, options: NativeOptions | None = None) -> None:
+        self._probe = NativeProbe("xgboost", options)
+
     def estimate(self, path: str) -> ResourceAllocation:
         """Three times the file's size."""
         return ram_of_file(_file(path), _RAM_PER_BYTE_ON_DISK)
@@ -49,7 +54,7 @@ class XGBoostPlatform:
         Raises NotFound without a model, InvalidArgument for one that XGBoost does not read.
         """
         check_device(servable_id, device)
-        booster = read_booster(path)
+        booster = read_booster(path, self._probe)
         declared = read_signature_file(path)
         info = matrix_input(declared, booster.num_features(), DType.FLOAT)
         predict = _prediction(booster)
@@ -63,17 +68,21 @@ class XGBoostPlatform:
         )
 
 
-def read_booster(path: str) -> xgboost.Booster:
-    """The model of a version. Raises as :meth:`XGBoostPlatform.load` does."""
+def read_booster(path: str, probe: NativeProbe | None = None) -> xgboost.Booster:
+    """The model of a version, tried before by the probe. Raises as :meth:`XGBoostPlatform.load`."""
     file = _file(path)
-    return _booster(file.name, read_model(file))
+    content = read_model(file)
+    _check_whole(file.name, content)
+    if probe:
+        probe.check(path, file)
+    return _booster(file.name, content)
 
 
 def _file(path: str) -> Path:
     return model_file(path, _SUFFIXES, ignored=(SIGNATURE_FILE,))
 
 
-def _booster(name: str, content: bytes) -> xgboost.Booster:
+def _check_whole(name: str, content: bytes) -> None:
     if not content.lstrip().startswith(b"{"):
         raise InvalidArgument(
             f"{name} is neither JSON nor UBJSON; the binary format of old versions is not read any "
@@ -86,6 +95,9 @@ def _booster(name: str, content: bytes) -> xgboost.Booster:
             )
     elif not is_whole(content):
         raise InvalidArgument(f"{name} is no whole model of XGBoost: it is cut short")
+
+
+def _booster(name: str, content: bytes) -> xgboost.Booster:
     try:
         return xgboost.Booster(model_file=bytearray(content))
     except ValueError as error:  # which XGBoost's own is, as that of a text that is no UTF-8

@@ -84,6 +84,7 @@ OWN = {
     "model_cache_dir",
     "model_cache_max_bytes",
     "num_workers",
+    "probe_native_models",
     "request_log_dc",
     "request_log_max_file_bytes",
     "request_log_max_file_seconds",

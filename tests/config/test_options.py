@@ -260,6 +260,16 @@ def test_keras_models_run_in_the_same_sessions_and_without_their_code_unless_it_
     assert found == KerasOptions(TensorFlowOptions(intra_op_parallelism=2), allow_code=True)
 
 
+def test_python_classes_are_run_where_that_is_allowed():
+    assert not options().python.allow
+    assert options("--allow_python_models").python.allow
+
+
+def test_native_models_are_tried_first_unless_that_is_switched_off():
+    assert options().native.probe
+    assert not options("--probe_native_models=false").native.probe
+
+
 def test_the_remaining_flags_reach_their_part():
     found = options(
         "--enable_signature_method_name_check",

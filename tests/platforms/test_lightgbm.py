@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ pytest.importorskip("lightgbm", reason="lightgbm is not installed")
 import lightgbm
 
 from serving.loaders.lightgbm_loader import LightGBMPlatform
+from serving.loaders.native_options import NativeOptions
 
 __all__ = ["served"]
 
@@ -38,9 +40,12 @@ def writing(parameters: Mapping[str, object]) -> Callable[[Path], Mapping[str, n
     return write
 
 
+case = partial(PlatformCase, options=NativeOptions(probe=False))
+"""Without a process for each damaged file: test_native_crashes.py has what needs one."""
+
 CASES = [
-    PlatformCase("classes", "lightgbm", "model.txt", writing(CLASSES), {"x": ASKED}),
-    PlatformCase("values", "lightgbm", "model.txt", writing(VALUES), {"x": ASKED}),
+    case("classes", "lightgbm", "model.txt", writing(CLASSES), {"x": ASKED}),
+    case("values", "lightgbm", "model.txt", writing(VALUES), {"x": ASKED}),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ pytest.importorskip("xgboost", reason="xgboost is not installed")
 
 import xgboost
 
+from serving.loaders.native_options import NativeOptions
 from serving.loaders.xgboost_loader import XGBoostPlatform
 
 __all__ = ["served"]
@@ -48,11 +50,14 @@ def writing(
 
 
 INPUTS = {"x": data.ASKED}
+case = partial(PlatformCase, options=NativeOptions(probe=False))
+"""Without a process for each damaged file: test_native_crashes.py has what needs one."""
+
 CASES = [
-    PlatformCase("json", "xgboost", "model.json", writing("model.json"), INPUTS),
-    PlatformCase("ubj", "xgboost", "model.ubj", writing("model.ubj"), INPUTS),
-    PlatformCase("bst", "xgboost", "any.bst", writing("any.bst"), INPUTS),
-    PlatformCase("linear", "xgboost", "m.model", writing("m.model", LINEAR), INPUTS),
+    case("json", "xgboost", "model.json", writing("model.json"), INPUTS),
+    case("ubj", "xgboost", "model.ubj", writing("model.ubj"), INPUTS),
+    case("bst", "xgboost", "any.bst", writing("any.bst"), INPUTS),
+    case("linear", "xgboost", "m.model", writing("m.model", LINEAR), INPUTS),
 ]
 
 
