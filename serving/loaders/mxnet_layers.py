@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from serving.core.errors import InvalidArgument
 from serving.loaders.mxnet_attributes import Attributes
 from serving.loaders.mxnet_operator import Operation, Operator, cast, integers, scalar
 from serving.loaders.onnx_builder import GraphBuilder
+
+_LARGEST = 2**20  # of a window's sizes
 
 
 def _fully_connected(op: Operation) -> str:
@@ -32,8 +35,7 @@ def _convolution(op: Operation) -> str:
             data,
             weight,
             *bias,
-            group=op.attributes.integer("num_group", 1),
-            **_window(op.attributes),
+            **_groups(op, weight),
         )
 
     return _channels_first(op.graph, op.attributes, convolved, op.inputs[0], op.inputs[1])
@@ -42,7 +44,9 @@ def _convolution(op: Operation) -> str:
 def _deconvolution(op: Operation) -> str:
     if any(op.attributes.integers("target_shape")):
         raise InvalidArgument("its attribute target_shape can not be served")
-    adjusted = op.attributes.integers("adj")
+    adjusted = op.attributes.integers("adj") and _sizes(
+        op.attributes, "adj", len(op.attributes.integers("kernel")), 0
+    )
 
     def convolved(data: str, weight: str) -> str:
         bias = [] if op.attributes.flag("no_bias", True) else [op.inputs[2]]
@@ -51,9 +55,8 @@ def _deconvolution(op: Operation) -> str:
             data,
             weight,
             *bias,
-            group=op.attributes.integer("num_group", 1),
             **({"output_padding": adjusted} if adjusted else {}),
-            **_window(op.attributes),
+            **_groups(op, weight),
         )
 
     return _channels_first(op.graph, op.attributes, convolved, op.inputs[0], op.inputs[1])
@@ -126,20 +129,40 @@ def _rounds_up(attributes: Attributes) -> int:
 
 def _window(attributes: Attributes) -> dict[str, Sequence[int]]:
     """What a window that moves over the data has in ONNX; MXNet leaves out what is 1, or 0."""
-    kernel = attributes.integers("kernel")
-    if not kernel or min(kernel) < 1:
-        raise InvalidArgument(f"its attribute kernel can not be {attributes.text('kernel')!r}")
-    count = len(kernel)
+    count = len(attributes.integers("kernel"))
     window: dict[str, Sequence[int]] = {
-        "kernel_shape": kernel,
-        "strides": attributes.integers("stride") or (1,) * count,
-        "pads": (attributes.integers("pad") or (0,) * count) * 2,
+        "kernel_shape": _sizes(attributes, "kernel", count, 1),
+        "strides": _sizes(attributes, "stride", count, 1),
+        "pads": _sizes(attributes, "pad", count, 0) * 2,
     }
     if "dilate" in attributes:
-        window["dilations"] = attributes.integers("dilate") or (1,) * count
-    if any(len(each) not in (count, 2 * count) for each in window.values()):
-        raise InvalidArgument("its kernel, stride, pad and dilate are of different lengths")
+        window["dilations"] = _sizes(attributes, "dilate", count, 1)
     return window
+
+
+def _groups(op: Operation, weight: str) -> dict[str, Any]:
+    """The same of a convolution. That weights are of its kernel, onnxruntime would find out when
+    it runs.
+    """
+    window, groups = _window(op.attributes), op.attributes.integer("num_group", 1)
+    shape = op.graph.shape(weight)
+    if shape is None or shape[2:] != tuple(window["kernel_shape"]):
+        raise InvalidArgument(f"its weight of the shape {shape} is of another kernel")
+    if not 1 <= groups <= max(shape[0] or 0, shape[1] or 0):
+        raise InvalidArgument(f"its attribute num_group can not be {groups}")
+    return {"group": groups, **window}
+
+
+def _sizes(attributes: Attributes, name: str, count: int, least: int) -> tuple[int, ...]:
+    """One for each of the window's dimensions, the least where there are none. Others are refused
+    here, as onnxruntime would not say of which layer they are.
+    """
+    sizes = attributes.integers(name) or (least,) * count
+    if not count or len(sizes) != count or any(not least <= size <= _LARGEST for size in sizes):
+        raise InvalidArgument(
+            f"its attribute {name} can not be {attributes.text(name)!r} in {count} dimensions"
+        )
+    return sizes
 
 
 def _channels_first(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
 import onnx
@@ -63,6 +63,7 @@ class _Conversion:
         self._inputs_are_declared = signature.inputs is not None
         self._params = {name: array for name, array in params.items() if name not in self._declared}
         self._signature = signature
+        self._weights = _weights(symbol)
         self._values: dict[Output, str] = {}
         self._inputs: set[str] = set()
         self._graph = GraphBuilder(each.name for each in symbol.nodes)
@@ -95,11 +96,7 @@ class _Conversion:
 
     def _check_input(self, number: int, node: Node) -> None:
         """Whether a variable that has no value may be an input."""
-        if any(
-            Output(number, 0) in list(self._symbol.nodes[user].inputs)[1:]
-            and self._symbol.nodes[user].operator in _WEIGHTED
-            for user in self._needed
-        ):
+        if Output(number, 0) in self._weights:
             raise InvalidArgument(f"the parameters lack '{node.name}'")
         if self._inputs_are_declared:
             raise InvalidArgument(f"the signature lacks the input '{node.name}'")
@@ -163,6 +160,12 @@ def _needed(symbol: Symbol) -> Sequence[int]:
         if number in needed:
             needed |= {source.node for source in _read(symbol.nodes[number])}
     return sorted(needed)
+
+
+def _weights(symbol: Symbol) -> Set[Output]:
+    """What layers read that has to come from the parameters."""
+    layers = (node for node in symbol.nodes if node.operator in _WEIGHTED)
+    return {source for layer in layers for source in layer.inputs[1:]}
 
 
 def _read(node: Node) -> Sequence[Output]:

@@ -12,6 +12,8 @@ from serving.loaders.mxnet_operator import Operation, Operator, axis_of, cast, i
 from serving.loaders.mxnet_reshape import reshaped
 from serving.loaders.onnx_builder import GraphBuilder
 
+_MOST_PARTS = 1000  # each is an output by itself: more would only take time
+
 
 def _reshape(op: Operation) -> str:
     codes = op.attributes.integers("shape")
@@ -79,18 +81,14 @@ def _stack(op: Operation) -> str:
 
 def _split(op: Operation) -> list[str]:
     axis = op.attributes.integer("axis", 1)
-    count = op.attributes.required_integer("num_outputs")
-    if not 1 <= count <= 10_000:
-        raise InvalidArgument(f"its attribute num_outputs can not be {count}")
-    parts = op.graph.add_node("Split", [op.inputs[0]], count, axis=axis)
+    parts = _parts(op, "num_outputs", axis)
     return _squeezed(op.graph, op.attributes, parts, axis)
 
 
 def _split_at(op: Operation) -> list[str]:
     axis = op.attributes.integer("axis", 1)
-    sections = op.attributes.integer("sections", 0)
-    if sections > 0:
-        parts = op.graph.add_node("Split", [op.inputs[0]], min(sections, 10_000), axis=axis)
+    if op.attributes.integer("sections", 0) != 0:
+        parts = _parts(op, "sections", axis)
         return _squeezed(op.graph, op.attributes, parts, axis)
     begins = op.attributes.integers("indices", (0,))
     ends = [*begins[1:], np.iinfo(np.int64).max]
@@ -99,6 +97,14 @@ def _split_at(op: Operation) -> list[str]:
         for begin, end in zip(begins, ends, strict=True)
     ]
     return _squeezed(op.graph, op.attributes, parts, axis)
+
+
+def _parts(op: Operation, attribute: str, axis: int) -> list[str]:
+    """As many equal parts as the attribute says."""
+    count = op.attributes.required_integer(attribute)
+    if not 1 <= count <= _MOST_PARTS:
+        raise InvalidArgument(f"its attribute {attribute} can not be {count}")
+    return op.graph.add_node("Split", [op.inputs[0]], count, axis=axis)
 
 
 def _squeezed(

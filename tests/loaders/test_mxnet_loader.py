@@ -177,6 +177,27 @@ def test_parameters_of_another_shape_are_refused_with_the_layer(tmp_path: Path):
     assert refusal(tmp_path).startswith("FullyConnected 'fc1': ")
 
 
+@pytest.mark.parametrize("operator", ["Convolution", "Deconvolution"])
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"kernel": "(3, 2)"}, "of another kernel"),
+        ({"kernel": "(2,)"}, "of another kernel"),
+        ({"kernel": "(2, 2)", "num_group": "0"}, "num_group can not be 0"),
+        ({"kernel": "(2, 2)", "stride": "(0, 1)"}, "stride can not be '(0, 1)'"),
+    ],
+)
+def test_a_convolution_and_its_weight_have_to_fit(
+    tmp_path: Path, operator: str, attributes: Mapping[str, str], reason: str
+):
+    it = node(operator, "it", (0, 0), (1, 0), no_bias="True", num_filter="4", **attributes)
+    weight = np.ones((4, 4, 2, 2), np.float32)
+    mxnet_models.write(tmp_path, [variable("data"), variable("w"), it], {"arg:w": weight})
+    text = refusal(tmp_path)
+    assert text.startswith(f"{operator} 'it': ")
+    assert reason in text
+
+
 def test_an_operator_that_is_not_known_is_named(tmp_path: Path):
     lost = node("_contrib_MultiBoxDetection", "det", (0, 0))
     mxnet_models.write(tmp_path, [variable("data"), lost], {})
@@ -194,9 +215,16 @@ def test_an_operator_that_is_not_known_is_named(tmp_path: Path):
         ("transpose", {"axes": f"({'9' * 30},)"}, "axes must be an integer"),
         ("Concat", {"dim": "70"}, "Concat"),
         ("expand_dims", {}, "axis must be an integer"),
-        ("Pooling", {"kernel": "()"}, "kernel can not be"),
+        ("Pooling", {"kernel": "()"}, "kernel can not be '()'"),
+        ("Pooling", {"kernel": "(2, 2)", "stride": "(1, 0)"}, "stride can not be '(1, 0)'"),
+        ("Pooling", {"kernel": "(2, 2)", "pad": "(-1, 0)"}, "pad can not be '(-1, 0)'"),
+        ("Pooling", {"kernel": "(2, 2)", "stride": "(1,)"}, "stride can not be '(1,)'"),
         ("Pooling", {"kernel": "(2, 2)", "pool_type": "mid"}, "pool_type can not be 'mid'"),
-        ("Convolution", {"kernel": "(2, 2)"}, "inputs and attributes do not fit"),
+        (
+            "Convolution",
+            {"kernel": "(2, 2)", "dilate": "(0, 1)"},
+            "inputs and attributes do not fit",
+        ),
         ("dot", {}, "inputs and attributes do not fit"),
         ("_full", {"shape": "(1000000, 1000000)"}, "shape can not be"),
         ("SliceChannel", {"num_outputs": "1000000000"}, "num_outputs can not be"),
