@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
 from serving.core.servable_id import ServableId
@@ -18,6 +20,11 @@ class MXNetPlatform:
 
     def __init__(self) -> None:
         self._onnx = OnnxPlatform()
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        """Onnxruntime's."""
+        return self._onnx.devices
 
     def estimate(self, path: str) -> ResourceAllocation:
         """Main memory as of an ONNX model of their size. Raises as :func:`mxnet_files` does."""
