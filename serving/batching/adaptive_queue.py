@@ -113,9 +113,9 @@ class AdaptiveQueue(Generic[T]):
         if self._running.count >= self._setting.at_once:  # else there has been room for longer
             self._free_since = now
             self._rows_when_free = self._rows
-        at_once = self._running.end(batch, now)
-        if at_once and batch.begun and batch.succeeded and batch.size:
-            self._setting.ran(len(batch), batch.size, at_once, now - batch.begun.at)
+        ran = self._running.end(batch, now)
+        if ran is not None and batch.succeeded and batch.size:
+            self._setting.ran(len(batch), batch.size, ran.at_once, ran.seconds)
         self._setting.choose(max(self._peak, self._most_lately), self._running.count)
 
     @property

@@ -20,31 +20,17 @@ Split = Callable[[T, Sequence[int]], Sequence[T]]
 FULL = "The batch scheduling queue to which this task was submitted is full"
 
 
-class Begun(NamedTuple):
-    """When a batch was taken, and by what setting: ``is_pure``, as all others in progress were.
-
-    ``seconds``: what all batches of its queue together had run by then.
-    """
-
-    at: float
-    seconds: float
-    setting: object
-    is_pure: bool
-
-
 class Batch(Generic[T]):
     """Tasks to be processed at once. Not thread-safe.
 
     ``size`` is the sum of theirs, ``since`` when the first came, ``until`` the first deadline.
-    ``succeeded``: whether it was run, and what that took says something of the next. ``begun`` is
-    its queue's.
+    ``succeeded``: whether it was run, and what that took says something of the next.
     """
 
-    __slots__ = ("_tasks", "begun", "last_ticket", "since", "size", "succeeded", "until")
+    __slots__ = ("_tasks", "last_ticket", "since", "size", "succeeded", "until")
 
     def __init__(self) -> None:
         self._tasks: dict[int, tuple[T, int]] = {}  # by ticket
-        self.begun: Begun | None = None
         self.succeeded = True
         self.last_ticket = -1
         self.size = 0

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from serving.batching.batch_queue import Batch, Begun
+from serving.batching.batch_queue import Batch
+
+
+class Ran(NamedTuple):
+    """How long a batch took, and how many were in progress meanwhile, in the mean, with it."""
+
+    seconds: float
+    at_once: float
 
 
 class BatchesInProgress:
@@ -15,12 +22,17 @@ class BatchesInProgress:
     """
 
     def __init__(self) -> None:
-        self.count = 0
         self.rows = 0
+        self._begun: dict[Batch[Any], _Begun] = {}
         self._setting: object = None
         self._of_setting = 0
         self._seconds = 0.0  # of all of them together
         self._until = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._begun)
 
     def begin(self, batch: Batch[Any], setting: object, now: float) -> None:
         """It has been taken."""
@@ -28,31 +40,37 @@ class BatchesInProgress:
         if setting != self._setting:
             self._setting = setting
             self._of_setting = 0
-        self.count += 1
-        self.rows += batch.size
         self._of_setting += 1
-        is_pure = self._of_setting == self.count
-        batch.begun = Begun(now, self._seconds, setting, is_pure)
+        is_pure = self._of_setting > self.count
+        self._begun[batch] = _Begun(now, self._seconds, setting, is_pure)
+        self.rows += batch.size
 
-    def end(self, batch: Batch[Any], now: float) -> float | None:
-        """It is done; how many were in progress meanwhile, in the mean, with it.
-
-        None where some of them were of another setting.
-        """
-        begun = batch.begun
-        if begun is None:
-            return None
+    def end(self, batch: Batch[Any], now: float) -> Ran | None:
+        """It is done; None where some that were in progress meanwhile were of another setting."""
         self._pass_time(now)
         count = self.count
-        self.count -= 1
+        begun = self._begun.pop(batch)
         self.rows -= batch.size
         if begun.setting != self._setting:
             return None
         self._of_setting -= 1
         if not begun.is_pure:
             return None
-        return (self._seconds - begun.seconds) / (now - begun.at) if now > begun.at else count
+        seconds = now - begun.at
+        return Ran(seconds, (self._seconds - begun.seconds) / seconds if seconds > 0 else count)
 
     def _pass_time(self, now: float) -> None:
         self._seconds += self.count * max(0.0, now - self._until)
         self._until = now
+
+
+class _Begun(NamedTuple):
+    """When a batch was taken, and by what setting: ``is_pure``, as all others in progress were.
+
+    ``seconds``: what all batches of its queue together had run by then.
+    """
+
+    at: float
+    seconds: float
+    setting: object
+    is_pure: bool

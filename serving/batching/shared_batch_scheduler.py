@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 from serving.batching.batch_queue import Batch, Entry, TaskQueue
 from serving.batching.batch_threads import BatchThread, BatchThreads, wake
 from serving.batching.batching_options import Admission, SchedulerOptions
-from serving.batching.lane import Lane, Place, Turns
+from serving.batching.lane import Lane, Place
+from serving.batching.turns import Turns
 from serving.core.clock import Clock
 from serving.core.errors import ResourceExhausted
 from serving.core.periodic import PeriodicThread

@@ -143,12 +143,15 @@ def test_a_wait_begins_when_an_instance_is_free_and_ends_with_its_share_of_the_t
     while not driven.queue.is_empty:
         driven.run()
     driven.add("i")
+    driven.now = driven.queue.ready_at
+    running = driven.queue.take(driven.now)
+    driven.add("j")
     ready_at = driven.queue.ready_at
     assert driven.now < ready_at <= driven.now + 0.005
     driven.now += 0.0001
-    driven.queue.processed(Batch(), driven.now)
+    driven.queue.processed(running, driven.now)
     assert driven.queue.ready_at == ready_at
-    driven.add(*"jkl")
+    driven.add(*"klm")
     assert driven.queue.ready_at == -math.inf
 
 

@@ -53,8 +53,8 @@ def test_how_many_ran_meanwhile_is_their_mean_over_the_time():
     running.begin(first, "s", 0.0)
     running.begin(second, "s", 3.0)
     assert (running.count, running.rows) == (2, 4)
-    assert running.end(first, 4.0) == pytest.approx(5 / 4)
-    assert running.end(second, 5.0) == pytest.approx(3 / 2)
+    assert running.end(first, 4.0) == (4.0, pytest.approx(5 / 4))
+    assert running.end(second, 5.0) == (2.0, pytest.approx(3 / 2))
     assert (running.count, running.rows) == (0, 0)
 
 
@@ -65,4 +65,4 @@ def test_batches_of_two_settings_that_ran_at_the_same_time_say_nothing():
     assert running.end(before, 2.0) is None
     assert running.end(after, 3.0) is None
     running.begin(alone, "t", 3.0)
-    assert running.end(alone, 4.0) == pytest.approx(1.0)
+    assert running.end(alone, 4.0) == (1.0, pytest.approx(1.0))

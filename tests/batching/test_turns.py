@@ -8,8 +8,9 @@ import pytest
 
 from serving.batching.batch_queue import BatchQueue, Entry
 from serving.batching.batching_options import QueueOptions
-from serving.batching.lane import Lane, Place, Turns
+from serving.batching.lane import Lane, Place
 from serving.batching.run_times import RunTimes
+from serving.batching.turns import Turns
 
 
 def lanes(*places: Place, oldest_since: float = 0.0) -> list[Lane]:
