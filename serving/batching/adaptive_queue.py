@@ -149,8 +149,14 @@ class AdaptiveQueue(Generic[T]):
         return seconds + self._run_times.expected(rest) if rest else seconds
 
     def ahead(self, size: int) -> Ahead:
-        whole, rows = batches_of(self._rows + size, self._setting.limit)
-        return Ahead(whole * self._run_times.known(self._setting.limit), rows)
+        limit, largest = self._setting.limit, self._options.execution_limit
+        parts, rows = batches_of(size, largest)  # which are batches of their own but for the last
+        if parts or rows > limit:
+            whole = math.ceil(self._rows / limit)
+        else:
+            whole, rows = batches_of(self._rows + rows, limit)
+        known = self._run_times.known
+        return Ahead(whole * known(limit) + parts * known(largest), rows)
 
     @property
     def most_at_once(self) -> float:

@@ -185,6 +185,31 @@ def test_a_task_that_is_split_waits_for_the_batches_before_that_of_its_last_part
     assert queue.ahead(size) == expected
 
 
+@pytest.mark.parametrize(
+    ("waiting", "size", "expected"),
+    [
+        (0, 1, Ahead(0.0, 1)),
+        (0, 3, Ahead(0.0, 3)),
+        (2, 3, Ahead(2.0, 3)),
+        (2, 1, Ahead(2.0, 1)),
+        (0, 10, Ahead(8.0, 2)),
+        (1, 10, Ahead(9.0, 2)),
+    ],
+)
+def test_a_task_larger_than_adaptive_batches_are_is_not_before_itself(
+    waiting: int, size: int, expected: Ahead
+):
+    """They begin with a row each; a task of up to four is not split."""
+    run_times = RunTimes()
+    for rows in (1, 4):
+        run_times.learn(rows, float(rows))
+    limits = QueueOptions(enable_large_batch_splitting=True, max_execution_batch_size=4)
+    rules: AdaptiveQueue[Rows] = AdaptiveQueue(BatchingOptions(limits), cut, run_times)
+    for number in range(waiting):
+        rules.add(Entry(number, (number, 0, 1), 1), 0.0)
+    assert rules.ahead(size) == expected
+
+
 def find_that_two_rows_pay(queue: AdaptiveQueue[str]) -> None:
     """A second for one batch of any size."""
     for ticket in range(8):
