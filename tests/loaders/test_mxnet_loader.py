@@ -296,6 +296,19 @@ def test_channels_may_stand_last(tmp_path: Path):
     assert signature(tmp_path).inputs["data"].shape == (None, None, None, 3)
 
 
+@pytest.mark.parametrize(
+    ("operator", "attributes", "value"),
+    [("_zeros", {}, 0), ("_ones", {}, 1), ("_full", {"value": "2.5"}, 2.5)],
+)
+def test_constants_are_part_of_the_model(
+    tmp_path: Path, operator: str, attributes: Mapping[str, str], value: float
+):
+    constant = node(operator, "constant", shape="(1, 2)", dtype="float32", **attributes)
+    total = node("broadcast_add", "total", (0, 0), (1, 0))
+    mxnet_models.write(tmp_path, [variable("data"), constant, total], {})
+    np.testing.assert_array_equal(answers(tmp_path, data=X)["total_output"], X + value)
+
+
 def test_memory_is_estimated_from_the_parameters(tmp_path: Path):
     mxnet_models.write_regression(tmp_path)
     small = MXNetPlatform().estimate(str(tmp_path)).quantities[RAM]
