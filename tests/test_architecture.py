@@ -189,6 +189,7 @@ PLATFORM_FILES: dict[str, frozenset[str]] = {
     "serving/loaders/pmml_*.py": frozenset({"jpype"}),
     "serving/loaders/pytorch_*.py": frozenset({"torch"}),
     "serving/loaders/sklearn_*.py": frozenset({"joblib", "pandas", "sklearn", "skops"}),
+    "serving/loaders/spark_*.py": frozenset({"pyarrow"}),
     "serving/loaders/tensorflow_*.py": frozenset({"tensorflow", "google.protobuf"}),
     "serving/loaders/tflite_*.py": frozenset({"ai_edge_litert", "flatbuffers"}) | MESSAGES,
     "serving/loaders/xgboost_*.py": frozenset({"xgboost"}),

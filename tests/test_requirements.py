@@ -11,7 +11,7 @@ from serving.loaders.platform_table import PLATFORMS
 ROOT = Path(__file__).parent.parent
 TOOLS = {"grpcio-tools", "pytest"}
 PLATFORMS_WITH_AN_EXTRA = {row.extra for row in PLATFORMS.values() if row.extra}
-LARGE = {"catboost", "jvm", "lightgbm", "sklearn", "torch", "xgboost"}
+LARGE = {"catboost", "jvm", "lightgbm", "sklearn", "spark", "torch", "xgboost"}
 WITHOUT_TENSORFLOW = {"onnx", "tflite"}
 OTHER_CODE_WITH_AN_EXTRA = {"channelz", "otel"}
 

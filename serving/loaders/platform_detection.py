@@ -103,7 +103,10 @@ def _owned(
 
 
 def _matches(path: Path, file: ModelFile) -> bool:
-    if not fnmatchcase(path.name, file.pattern):
+    folder, _, pattern = file.pattern.rpartition("/")
+    if folder:
+        return path.name == folder and any(path.glob(pattern))
+    if not fnmatchcase(path.name, pattern):
         return False
     if not file.begins:
         return True

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """Files that are models, by name: ``*`` in ``pattern`` stands for any text.
+    """Files that are models, by name: ``*`` in ``pattern`` stands for any text. A folder's name
+    and ``/`` before it say in which folder they are.
 
     Where other files have such names too, ``begins`` is a regular expression for how the content
     of these begins, within the first kilobyte.
@@ -87,6 +88,11 @@ PLATFORMS: Mapping[str, PlatformRow] = {
         "serving.loaders.sklearn_loader:SklearnPlatform",
         "sklearn",
         files=tuple(map(ModelFile, ("*.skops", "*.joblib", "*.pkl", "*.pickle"))),
+    ),
+    "spark": PlatformRow(
+        "serving.loaders.spark_loader:SparkPlatform",
+        "spark",
+        files=(ModelFile("metadata/part-*"),),
     ),
     "tensorflow": PlatformRow(
         "serving.loaders.tensorflow_loader:TensorFlowPlatform",
