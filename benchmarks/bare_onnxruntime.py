@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import onnxruntime
+
 from device_loop import print_rates
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")

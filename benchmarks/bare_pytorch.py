@@ -16,8 +16,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from device_loop import print_rates
 from torch.export.passes import move_to_device_pass
+
+from device_loop import print_rates
 
 
 def main() -> None:

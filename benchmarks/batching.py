@@ -27,9 +27,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
+
 import batching_report
 import environments
-import grpc
 import load
 import scheduler_cost
 from batch_sizes import batch_sizes

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import load
 import numpy as np
+
+import load
 from load import Connections, Load, Target
 from report import digits_of
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import models
 import numpy as np
 import tensorflow as tf
+
+import models
 from batching_load import BatchingCase
 
 _NUM_REQUESTS = 8

@@ -27,14 +27,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import environments
 import grpc
-import load
 import numpy as np
+
+import environments
+import load
 from load import Connections, Load, Target
 from report import markdown
 from servers import ROOT, Program, end_with_sigterm, running
-
 from serving.apis.tensorflow_serving import tensorflow_messages as protos
 from serving.core.dtypes import DType
 

@@ -22,7 +22,6 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from servers import resident_bytes
-
 from serving.core.clock import SystemClock
 from serving.core.errors import ServingError
 from serving.core.event_bus import EventBus

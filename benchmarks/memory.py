@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+
 from models import Case, half_plus_two, large
 from servers import Server, end_with_sigterm, model_server, running
-from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
 
 _LOAD_SECONDS = 300
 _REQUESTS = 20

@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
+
 import load
 from load import Connections, Load, Target
 from models import CASES, Case

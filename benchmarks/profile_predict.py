@@ -21,12 +21,12 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import load
 import numpy as np
+
+import load
 from load import Connections, Target
 from models import CASES, Case
 from servers import cpus_of, on_cpus
-
 from serving.apis.tensorflow_serving.prediction_service import PredictionService
 from serving.core.call import CallContext, Reply
 from serving.core.clock import SystemClock

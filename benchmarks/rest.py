@@ -16,9 +16,10 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import tensorflow as tf
+
 import environments
 import load
-import tensorflow as tf
 from models import Case, half_plus_two, image_content, mlp
 from options import add_arguments, connections_of, method_of, servers_of
 from report import report

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import load
 import numpy as np
+
+import load
 from load import Target
 from rounds import Contender
 from servers import Server

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
+
 import load
 from load import Connections, Target
 from models import half_plus_two

@@ -15,7 +15,6 @@ import exported_models as models
 import grpc
 import numpy as np
 import pytest
-from batching_models import gated_rows, rows_of_run, total
 from exported_models import Exported
 from stock_clients import (
     Client,
@@ -33,6 +32,7 @@ from stock_clients import (
     write_config,
 )
 
+from batching_models import gated_rows, rows_of_run, total
 from serving.core.errors import ServingError
 from serving.core.models import ModelSpec, lease_and_wait
 from serving.core.servable import Outputs, RunOptions

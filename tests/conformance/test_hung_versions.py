@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from batching_models import gated_rows, rows_of_run
 from program import program
 from stock_clients import await_, client_of, floats, predict_request, publish, reload_request, spec
+
+from batching_models import gated_rows, rows_of_run
 
 AVAILABLE, UNLOADING, END = ("AVAILABLE", "OK"), ("UNLOADING", "OK"), ("END", "OK")
 

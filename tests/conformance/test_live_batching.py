@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc
 import pytest
-from batching_models import gated_rows, rows_of_run
 from exported_models import Exported
 from stock_clients import (
     Client,
@@ -25,6 +24,7 @@ from stock_clients import (
     write_config,
 )
 
+from batching_models import gated_rows, rows_of_run
 from serving.model_server import ModelServer
 from serving.testing import running_server
 

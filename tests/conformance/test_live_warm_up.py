@@ -13,7 +13,6 @@ import numpy as np
 import onnx_models
 import prediction_logs as logs
 import pytest
-from batching_models import gated_rows
 from exported_models import Exported
 from stock_clients import (
     Client,
@@ -24,6 +23,7 @@ from stock_clients import (
 )
 from tensorflow_serving.apis import model_management_pb2
 
+from batching_models import gated_rows
 from serving.core.errors import Code, ServingError
 from serving.metrics.warm_up_metrics import WARM_UP_RECORDS
 from serving.model_server import ModelServer

@@ -11,7 +11,6 @@ import onnx_models
 import prediction_logs as logs
 import pytest
 import tensorflow as tf
-from batching_models import gated_count
 from exported_models import Exported
 from stock_clients import (
     Client,
@@ -23,6 +22,7 @@ from stock_clients import (
     write_config,
 )
 
+from batching_models import gated_count
 from serving.testing import running_server
 
 ONE_ROW = "max_batch_size { value: 1 } num_batch_threads { value: 2 }"
