@@ -276,3 +276,10 @@ def test_a_document_type_is_found_in_any_encoding(tmp_path: Path):
 )
 def test_what_is_no_model_is_refused_with_a_reason(tmp_path: Path, text: str, message: str):
     assert refusal(tmp_path, text).startswith(message)
+
+
+def test_a_document_that_lacks_only_its_end_is_refused(tmp_path: Path):
+    """PMML4S reads on without a word where everything that it needs has come."""
+    assert refusal(tmp_path, FLOWER[: -len("</PMML>\n")]).startswith(
+        "model.pmml is no whole XML document: no element found"
+    )
