@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import tensorflow as tf
 from google.protobuf import text_format
+from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from serving.core.errors import DataLoss, NotFound
@@ -13,6 +15,7 @@ from serving.loaders.tensorflow_export import RestoredGraph, exists, parsed, rea
 from serving.loaders.tensorflow_session import TensorFlowSession
 
 _BINARY, _TEXT = "saved_model.pb", "saved_model.pbtxt"
+_ELSEWHERE = re.compile("/job:(?!localhost)")
 
 
 def has_saved_model(path: str) -> bool:
@@ -31,10 +34,10 @@ class SavedModelExport:
         self._path = path
         self._tags = tags
         wanted = set(tags)
-        if any(
-            set(graph.meta_info_def.tags) == wanted for graph in read_saved_model(path).meta_graphs
-        ):
-            return
+        for graph in read_saved_model(path).meta_graphs:
+            if set(graph.meta_info_def.tags) == wanted:
+                self._is_distributed = _names_other_machines(graph.graph_def)
+                return
         raise NotFound(
             f"Could not find meta graph def matching supplied tags: {{ {' '.join(tags)} }}. To "
             "inspect available tag-sets in the SavedModel, please use the SavedModel CLI: "
@@ -43,7 +46,7 @@ class SavedModelExport:
 
     def restore(self, session: TensorFlowSession) -> RestoredGraph:
         """By TensorFlow's own loader, which checks that the graph holds together."""
-        meta_graph = session.load(self._tags, self._path)
+        meta_graph = session.load(self._tags, self._path, clear_devices=self._is_distributed)
         return RestoredGraph(meta_graph.graph_def, meta_graph.signature_def)
 
 
@@ -65,3 +68,10 @@ def _parse_text(file: str) -> SavedModel:
         return text_format.Parse(read(file), SavedModel())
     except text_format.ParseError:
         raise DataLoss(f"Can't parse {file} as text proto") from None
+
+
+def _names_other_machines(graph: GraphDef) -> bool:
+    """Whether it was trained on several: TensorFlow then finds no place here for variables, and
+    for what has to be where they are.
+    """
+    return any(_ELSEWHERE.match(node.device) for node in graph.node)

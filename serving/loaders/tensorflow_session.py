@@ -71,16 +71,16 @@ class TensorFlowSession:
             for device in self._native.list_devices()
         ]
 
-    def load(self, tags: Sequence[str], path: str) -> Any:
+    def load(self, tags: Sequence[str], path: str, *, clear_devices: bool = False) -> Any:
         """Restore the graph with this tag set; returns its MetaGraphDef. Raises what TensorFlow
-        raises.
+        raises. With ``clear_devices``, TensorFlow places operations as if they named no devices.
 
         The v1 loader, because it takes exports that the v2 loader cannot trace again, and because
         shapes are then checked by the operations only, as the C++ server does it.
         """
         load = partial(tf.compat.v1.saved_model.load, self._native, list(tags), path)
         if self._device is None:
-            meta_graph = load()
+            meta_graph = load(clear_devices=clear_devices)
         else:
             with self._native.graph.device(f"/device:{str(self._device).upper()}"):
                 meta_graph = load(clear_devices=True)
