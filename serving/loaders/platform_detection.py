@@ -94,12 +94,21 @@ def _found(path: Path, table: Mapping[str, PlatformRow]) -> dict[str, set[str]]:
 def _owned(
     found: Mapping[str, set[str]], table: Mapping[str, PlatformRow]
 ) -> Mapping[str, set[str]]:
-    """The names that can be no other platform's where these platforms' files are."""
+    """The files that can be no other platform's where these platforms' files are."""
+    exact = {file.pattern for row in table.values() for file in row.files if file.is_exact}
+    here = set().union(*found.values())
     return {
-        name: {file.pattern for file in table[name].files if file.is_exact and file.pattern in here}
-        | set(table[name].beside)
-        for name, here in found.items()
+        name: {
+            file.pattern for file in table[name].files if file.is_exact and file.pattern in files
+        }
+        | {file for file in here for each in table[name].beside if _is_beside(file, each, exact)}
+        for name, files in found.items()
     }
+
+
+def _is_beside(file: str, pattern: str, exact: set[str]) -> bool:
+    """Whether ``pattern`` takes ``file``; one of the names ``exact`` only where it is that name."""
+    return file == pattern or (file not in exact and fnmatchcase(file, pattern))
 
 
 def _matches(path: Path, file: ModelFile) -> bool:

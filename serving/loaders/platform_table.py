@@ -27,7 +27,8 @@ class ModelFile:
 @dataclass(frozen=True, slots=True)
 class PlatformRow:
     """One platform: ``module:Class``, the extra of the distribution that brings its libraries, the
-    files that its models are recognised by, and names that mean nothing where such a file is.
+    files that its models are recognised by, and names or patterns that mean nothing where such a
+    file is.
     """
 
     target: str
@@ -77,7 +78,9 @@ PLATFORMS: Mapping[str, PlatformRow] = {
         "serving.loaders.pmml_loader:PmmlPlatform", "jvm", files=(ModelFile("*.pmml"),)
     ),
     "python": PlatformRow(
-        "serving.loaders.python_loader:PythonPlatform", files=(ModelFile("model.py"),)
+        "serving.loaders.python_loader:PythonPlatform",
+        files=(ModelFile("model.py"),),
+        beside=("*",),
     ),
     "pytorch": PlatformRow(
         "serving.loaders.pytorch_loader:PyTorchPlatform",

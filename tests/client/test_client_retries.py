@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -103,6 +103,44 @@ def http_server(failing: FailingServer, **headers: str) -> Iterator[str]:
             thread.join()
 
 
+@contextmanager
+def answering_server(body: bytes, pause: Callable[[], object] = bool) -> Iterator[str]:
+    """Answers every GET with ``body``, byte by byte, after a ``pause`` each."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            with suppress(OSError):  # the client has gone
+                for byte in body:
+                    pause()
+                    self.wfile.write(bytes([byte]))
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def dripping_server() -> Iterator[str]:
+    """A byte comes now and then, sooner than any wait for one ends, until the block does."""
+    over = threading.Event()
+    with answering_server(b" " * 10_000, lambda: over.wait(0.05)) as url:
+        try:
+            yield url
+        finally:
+            over.set()
+
+
 MAKERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "grpc": (grpc_server, Client),
     "grpc-async": (grpc_server, lambda *a, **k: Blocking(lambda: AsyncClient(*a, **k))),
@@ -126,6 +164,32 @@ def test_a_server_that_is_unavailable_is_asked_again(kind: str) -> None:
     with client_of(kind, failing) as client:
         assert client.predict("m", X)["y"].tolist() == [1]
     assert failing.predictions == 3
+
+
+@every_client
+def test_large_predictions_are_tried_again_too(kind: str) -> None:
+    failing = FailingServer(Code.UNAVAILABLE)
+    with client_of(kind, failing) as client:
+        client.predict("m", {"x": np.ones(1 << 18, np.float32)})
+    assert failing.predictions == 2
+
+
+@pytest.mark.parametrize("kind", ["rest", "rest-async"])
+def test_an_answer_that_drips_ends_at_the_deadline(kind: str) -> None:
+    with dripping_server() as url, MAKERS[kind][1](url) as client:
+        with pytest.raises(ServerError) as caught:
+            client.status("m", timeout=0.5)
+        assert caught.value.code is Code.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("kind", ["rest", "rest-async"])
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"model_version_status": 1}'])
+def test_what_is_no_answer_is_an_internal_error(kind: str, body: bytes) -> None:
+    with answering_server(body) as url, MAKERS[kind][1](url) as client:
+        for ask in (client.signatures, client.status) if body != b"{}" else (client.signatures,):
+            with pytest.raises(ServerError) as caught:
+                ask("m")
+            assert caught.value.code is Code.INTERNAL
 
 
 @every_client

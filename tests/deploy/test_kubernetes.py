@@ -21,7 +21,8 @@ from serving.generated.session_bundle_config_pb2 import BatchingParameters
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-OVERLAYS = ["cpu", "gpu", "canary"]
+QUEUE_WAIT = KUBERNETES / "components" / "queue_wait"
+OVERLAYS = ["cpu", "cpu_queue_wait", "gpu", "canary"]
 VERSIONS = ["1.35", "1.36", "1.37"]
 OTHERS = {"ServiceMonitor"}  # of the Prometheus operator: not among Kubernetes's own schemas
 
@@ -115,6 +116,21 @@ def test_pods_need_no_rights(overlay: str) -> None:
 
 
 @every_overlay
+def test_models_of_object_stores_have_a_place_that_can_be_written_to(overlay: str) -> None:
+    for pod in pod_specs(overlay):
+        (container,) = pod["containers"]
+        cache = parse_command_line(container["args"])["model_cache_dir"]
+        (mount,) = [each for each in container["volumeMounts"] if each["mountPath"] == cache]
+        assert not mount.get("readOnly")
+
+
+def test_only_the_autoscaler_says_how_many_stable_pods_there_are() -> None:
+    for deployment in of_kind("canary", "Deployment"):
+        is_canary = deployment["metadata"]["name"].endswith("-canary")
+        assert deployment["spec"].get("replicas") == (1 if is_canary else None)
+
+
+@every_overlay
 def test_what_chooses_pods_chooses_those_of_every_deployment(overlay: str) -> None:
     labels = [
         each["spec"]["template"]["metadata"]["labels"] for each in of_kind(overlay, "Deployment")
@@ -149,10 +165,12 @@ def test_clients_of_grpc_get_the_addresses_of_the_pods() -> None:
 
 
 def test_the_pods_scale_by_a_metric_that_the_server_has() -> None:
-    (scaler,) = of_kind("cpu", "HorizontalPodAutoscaler")
+    (by_cpu,) = of_kind("cpu", "HorizontalPodAutoscaler")
+    assert [each["type"] for each in by_cpu["spec"]["metrics"]] == ["Resource"]
+    (scaler,) = of_kind("cpu_queue_wait", "HorizontalPodAutoscaler")
     by_kind = {each["type"]: each for each in scaler["spec"]["metrics"]}
     assert by_kind["Resource"]["resource"]["name"] == "cpu"
-    (rule,) = yaml.safe_load((KUBERNETES / "prometheus_adapter_rules.yaml").read_text())["rules"]
+    (rule,) = yaml.safe_load((QUEUE_WAIT / "prometheus_adapter_rules.yaml").read_text())["rules"]
     assert by_kind["Pods"]["pods"]["metric"]["name"] == rule["name"]["as"]
     for series in set(re.findall(r"model_server_\w+?(?=_(?:count|sum)\{)", rule["metricsQuery"])):
         assert f"`{series}`" in metrics_of_the_server()

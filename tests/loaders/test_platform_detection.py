@@ -53,6 +53,12 @@ def test_a_tflite_model_beside_a_saved_model_is_the_saved_models(tmp_path: Path)
     assert platform_of(version(tmp_path, "saved_model.pb", "model.tflite")) == "tensorflow"
 
 
+def test_what_lies_beside_a_python_class_is_its_own_but_for_whole_names(tmp_path: Path):
+    assert platform_of(version(tmp_path, "model.py", "weights.pt", "words.csv")) == "python"
+    with pytest.raises(InvalidArgument, match=r"python \(model.py\); tensorflow"):
+        platform_of(version(tmp_path, "saved_model.pb"))
+
+
 def test_files_of_several_platforms_are_refused_with_all_of_them(tmp_path: Path):
     with pytest.raises(InvalidArgument) as raised:
         platform_of(version(tmp_path, "b.onnx", "a.onnx", "saved_model.pb", "table.csv"))

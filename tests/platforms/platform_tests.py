@@ -317,6 +317,7 @@ class PlatformTests:
         file.mkdir()
         _refusal(case, tmp_path / "1", "directory")
 
+    @pytest.mark.timeout(600)  # some platforms start a process for each of the files
     def test_a_file_that_is_damaged_is_refused_with_a_reason(
         self, case: PlatformCase, tmp_path: Path
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +22,7 @@ from model_server_client.channel import (
     metadata_of,
     server_error,
 )
+from model_server_client.errors import Code, ServerError
 from model_server_client.models import (
     ModelConfig,
     ModelSpec,
@@ -150,3 +152,10 @@ class AsyncClient:
             )
         except grpc.aio.AioRpcError as error:
             raise server_error(error.code(), error.details()) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise ServerError(Code.CANCELLED, "the client was closed") from None
+        except grpc.aio.UsageError as error:
+            raise ValueError(str(error)) from None

@@ -13,7 +13,7 @@ import httpx
 from model_server_client import rest_json
 from model_server_client.errors import ServerError
 from model_server_client.models import ModelSpec, Prediction, Signature, VersionStatus
-from model_server_client.rest_call import RestCall, failure, transport_errors
+from model_server_client.rest_call import RestCall, checked_url, failure, transport_errors
 from model_server_client.rest_signatures import KnownSignatures
 from model_server_client.retries import USUAL, Retries
 
@@ -35,7 +35,7 @@ class AsyncRestClient:
         retries: Retries = USUAL,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self._url = url.rstrip("/")
+        self._url = checked_url(url)
         self._timeout = timeout
         self._retries = retries
         self._http = httpx.AsyncClient() if http is None else http
@@ -119,7 +119,7 @@ class AsyncRestClient:
                         response = await self._http.request(
                             verb, self._url + path, content=body or None, timeout=None
                         )
-                error = failure(response)
+                error = failure(response, response.content)
                 if error is None:
                     return response.content
                 retry_after = response.headers.get("retry-after")

@@ -45,6 +45,8 @@ def channel_options(retries: Retries, longest_message: int) -> Options:
         ("grpc.service_config", service_config(retries)),
         ("grpc.max_send_message_length", longest_message),
         ("grpc.max_receive_message_length", longest_message),
+        # A call of which gRPC keeps no copy is not tried again.
+        ("grpc.per_rpc_retry_buffer_size", 2**31 - 1),
         # A server that is started again is found again before the last attempt.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),

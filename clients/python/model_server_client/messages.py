@@ -50,10 +50,16 @@ def predict_request(
 
 
 def prediction(response: PredictResponse) -> Prediction:
-    """The outputs, and the model as the server names it."""
+    """The outputs, and the model as the server names it.
+
+    Raises ServerError with INTERNAL for an output that numpy cannot have.
+    """
     spec = response.model_spec
     version = spec.version.value if spec.HasField("version") else None
-    outputs = {name: array_of(message) for name, message in response.outputs.items()}
+    try:
+        outputs = {name: array_of(message) for name, message in response.outputs.items()}
+    except ValueError as error:
+        raise ServerError(Code.INTERNAL, f"an output can not be read: {error}") from error
     return Prediction(outputs, ModelSpec(spec.name, version, signature=spec.signature_name))
 
 

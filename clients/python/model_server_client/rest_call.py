@@ -46,9 +46,16 @@ class RestCall:
         return wait
 
 
-def failure(response: httpx.Response) -> ServerError | None:
+def checked_url(url: str) -> str:
+    """Without the slash at its end; raises ValueError for one that is not http or https."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{url!r} begins with neither http:// nor https://")
+    return url.rstrip("/")
+
+
+def failure(response: httpx.Response, content: bytes) -> ServerError | None:
     """What ``response`` says went wrong, if anything."""
-    return None if response.status_code == 200 else error_of(response.status_code, response.content)
+    return None if response.status_code == 200 else error_of(response.status_code, content)
 
 
 @contextmanager
@@ -60,3 +67,5 @@ def transport_errors() -> Iterator[None]:
         raise ServerError(Code.DEADLINE_EXCEEDED, "Deadline Exceeded") from error
     except httpx.TransportError as error:
         raise ServerError(Code.UNAVAILABLE, f"{type(error).__name__}: {error}") from error
+    except httpx.RequestError as error:  # an answer that can not be decoded, or leads in circles
+        raise ServerError(Code.INTERNAL, f"{type(error).__name__}: {error}") from error

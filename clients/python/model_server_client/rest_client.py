@@ -13,7 +13,7 @@ import httpx
 from model_server_client import rest_json
 from model_server_client.errors import ServerError
 from model_server_client.models import ModelSpec, Prediction, Signature, VersionStatus
-from model_server_client.rest_call import RestCall, failure, transport_errors
+from model_server_client.rest_call import RestCall, checked_url, failure, transport_errors
 from model_server_client.rest_signatures import KnownSignatures
 from model_server_client.retries import USUAL, Retries
 
@@ -25,7 +25,7 @@ class RestClient:
     """Asks a Model Server or a TensorFlow Serving at ``url``, as ``http://localhost:8501``.
 
     Every call raises ServerError where it ends without a result. ``timeout`` is in seconds, over
-    all attempts of a call, and bounds each wait for the network; a call may have its own. ``http``
+    all attempts of a call; a server that goes silent may be waited for as long again. ``http``
     is a client of httpx with certificates, headers or proxies of one's own, which stays open when
     this one is closed. JSON does not say the types of outputs, nor the name of an only one: the
     first prediction with a signature asks the server for them. All methods may be called by
@@ -40,7 +40,7 @@ class RestClient:
         retries: Retries = USUAL,
         http: httpx.Client | None = None,
     ) -> None:
-        self._url = url.rstrip("/")
+        self._url = checked_url(url)
         self._timeout = timeout
         self._retries = retries
         self._http = httpx.Client() if http is None else http
@@ -123,14 +123,26 @@ class RestClient:
         while True:
             retry_after = None
             try:
-                with transport_errors():
-                    response = self._http.request(
-                        verb, self._url + path, content=body or None, timeout=call.remaining()
-                    )
-                error = failure(response)
+                response, content = self._exchange(call, verb, path, body)
+                error = failure(response, content)
                 if error is None:
-                    return response.content
+                    return content
                 retry_after = response.headers.get("retry-after")
             except ServerError as unreachable:
                 error = unreachable
             time.sleep(call.wait_after(error, retry_after))
+
+    def _exchange(
+        self, call: RestCall, verb: str, path: str, body: bytes
+    ) -> tuple[httpx.Response, bytes]:
+        """One attempt; looks at the deadline with each piece of the answer."""
+        url, seconds = self._url + path, call.remaining()
+        with (
+            transport_errors(),
+            self._http.stream(verb, url, content=body or None, timeout=seconds) as response,
+        ):
+            content = bytearray()
+            for piece in response.iter_bytes():
+                call.remaining()
+                content += piece
+            return response, bytes(content)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 from google.protobuf import json_format
@@ -39,14 +41,18 @@ _CODES = {
     504: Code.DEADLINE_EXCEEDED,
 }
 
+_WRITTEN_AS = {"b": "b", "i": "iu", "u": "iu", "f": "fiu", "c": "", "V": "fiu"}
+"""The kinds of numpy's types, and those that JSON's words for them make: bfloat16 is a V."""
+
 
 def model_path(model: ModelSpec) -> str:
     """The path of a model, a version or a label, without its verb."""
+    name = quote(model.name, safe="")
     if model.version is not None:
-        return f"/v1/models/{model.name}/versions/{model.version}"
+        return f"/v1/models/{name}/versions/{model.version}"
     if model.label is not None:
-        return f"/v1/models/{model.name}/labels/{model.label}"
-    return f"/v1/models/{model.name}"
+        return f"/v1/models/{name}/labels/{quote(model.label, safe='')}"
+    return f"/v1/models/{name}"
 
 
 def predict_body(inputs: Mapping[str, ArrayLike], signature: str) -> bytes:
@@ -64,7 +70,7 @@ def outputs_of(body: bytes, signature: Signature) -> dict[str, np.ndarray]:
 
     Raises ServerError with INTERNAL for a document that is no answer of that signature.
     """
-    try:
+    with _answer_of("a prediction"):
         # Strings of a model need not be text, and servers write them as they are.
         columns = json.loads(body.decode("utf-8", "surrogateescape"))["outputs"]
         # A server leaves out the name of an only output.
@@ -73,21 +79,23 @@ def outputs_of(body: bytes, signature: Signature) -> dict[str, np.ndarray]:
         elif columns.keys() != signature.outputs.keys():
             raise ValueError(f"it has the outputs {sorted(columns)}")
         return {name: _array(columns[name], info) for name, info in signature.outputs.items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ServerError(Code.INTERNAL, f"not an answer of a prediction: {error!r}") from None
 
 
 def statuses_of(body: bytes) -> tuple[VersionStatus, ...]:
-    return messages.version_statuses(
-        json_format.Parse(body, GetModelStatusResponse(), ignore_unknown_fields=True)
-    )
+    """Raises ServerError with INTERNAL for a document that is no status."""
+    with _answer_of("a status"):
+        return messages.version_statuses(
+            json_format.Parse(body, GetModelStatusResponse(), ignore_unknown_fields=True)
+        )
 
 
 def signatures_of(body: bytes) -> dict[str, Signature]:
-    metadata = json.loads(body)["metadata"]["signature_def"]
-    return messages.signatures(
-        json_format.ParseDict(metadata, SignatureDefMap(), ignore_unknown_fields=True)
-    )
+    """Raises ServerError with INTERNAL for a document that is no metadata."""
+    with _answer_of("metadata"):
+        metadata = json.loads(body)["metadata"]["signature_def"]
+        return messages.signatures(
+            json_format.ParseDict(metadata, SignatureDefMap(), ignore_unknown_fields=True)
+        )
 
 
 def error_of(status: int, body: bytes) -> ServerError:
@@ -97,6 +105,17 @@ def error_of(status: int, body: bytes) -> ServerError:
     except (ValueError, TypeError, KeyError):
         message = body.decode("utf-8", "replace")
     return ServerError(_CODES.get(status, Code.UNKNOWN), message or f"HTTP {status}")
+
+
+@contextmanager
+def _answer_of(kind: str) -> Iterator[None]:
+    """Raises whatever reading a document raises that is something else as ServerError."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ServerError(Code.INTERNAL, f"not an answer with {kind}: {error!r}") from error
+    except json_format.ParseError as error:
+        raise ServerError(Code.INTERNAL, f"not an answer with {kind}: {error}") from error
 
 
 def _column(name: str, value: ArrayLike) -> Any:
@@ -121,12 +140,15 @@ def _strings(name: str, value: Any) -> Any:
 def _array(value: Any, info: TensorInfo) -> np.ndarray:
     if info.dtype is None:
         raise ValueError("numpy has no type for an output")
-    if info.dtype != object:
-        return np.array(value, info.dtype)
-    shape = _shape(value)
-    strings = np.empty(shape, object)
-    strings.reshape(-1)[:] = [_bytes(item) for item in _leaves(value, len(shape))]
-    return strings
+    if info.dtype == object:
+        shape = _shape(value)
+        strings = np.empty(shape, object)
+        strings.reshape(-1)[:] = [_bytes(item) for item in _leaves(value, len(shape))]
+        return strings
+    written = np.asarray(value)
+    if written.size and written.dtype.kind not in _WRITTEN_AS[info.dtype.kind]:
+        raise ValueError(f"an output of {info.dtype} is written as {written.dtype}")
+    return np.array(value, info.dtype)
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -138,6 +160,8 @@ def _shape(value: Any) -> tuple[int, ...]:
 def _leaves(value: Any, depth: int) -> list[Any]:
     if not depth:
         return [value]
+    if not isinstance(value, list):
+        raise ValueError("rows of strings are not alike")
     return [leaf for item in value for leaf in _leaves(item, depth - 1)]
 
 
