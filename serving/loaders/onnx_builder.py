@@ -11,7 +11,7 @@ from google.protobuf.message import EncodeError
 from onnx import helper, numpy_helper, shape_inference
 
 from serving.core.dtypes import numpy_dtype
-from serving.core.errors import InvalidArgument
+from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.core.servable import TensorInfo
 
 OPSET = 12
@@ -26,7 +26,6 @@ _LARGEST_SHAPE = 64  # values; only those of weights so small say shapes
 _REFUSALS = (
     shape_inference.InferenceError,
     onnx.checker.ValidationError,
-    onnx.defs.SchemaError,
     ValueError,
 )
 """What ONNX raises for a node whose inputs or attributes are not the operator's."""
@@ -42,6 +41,7 @@ class GraphBuilder:
     def __init__(self, reserved: Iterable[str] = ()) -> None:
         """``reserved`` are names that inputs and outputs will have."""
         self._names = set(reserved)
+        self._last_numbers: dict[str, int] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._types: dict[str, onnx.TypeProto] = {}
@@ -77,7 +77,8 @@ class GraphBuilder:
     def add(self, op_type: str, *inputs: str, **attributes: Any) -> str:
         """The only output of a new node; an input that is left out is an empty text.
 
-        Raises InvalidArgument where the operator does not go with such inputs.
+        Raises InvalidArgument where the operator does not go with such inputs, FailedPrecondition
+        for one that ONNX has not.
         """
         return self.add_node(op_type, inputs, 1, **attributes)[0]
 
@@ -85,8 +86,13 @@ class GraphBuilder:
         self, op_type: str, inputs: Sequence[str], outputs: int, **attributes: Any
     ) -> list[str]:
         """The outputs of a new node. Raises as above."""
+        if attributes.get("group", 1) < 1:  # onnxruntime would divide by it
+            raise InvalidArgument(f"it can not be in {attributes['group']} groups")
         names = [self._fresh(op_type) for _ in range(outputs)]
-        node = helper.make_node(op_type, inputs, names, **attributes)
+        try:
+            node = helper.make_node(op_type, inputs, names, **attributes)
+        except _REFUSALS as error:
+            raise InvalidArgument(f"its attributes are not those of a {op_type}") from error
         self._nodes.append(node)
         self._types |= self._inferred(node)
         return names
@@ -149,10 +155,11 @@ class GraphBuilder:
         return model
 
     def _fresh(self, hint: str) -> str:
-        name, number = hint, 0
+        name, number = hint, self._last_numbers.get(hint, 0)
         while name in self._names:
             number += 1
             name = f"{hint}_{number}"
+        self._last_numbers[hint] = number
         self._names.add(name)
         return name
 
@@ -175,6 +182,8 @@ class GraphBuilder:
                     ir_version=_IR_VERSION,
                 )
             )
+        except onnx.defs.SchemaError as error:
+            raise FailedPrecondition("the operator is not supported") from error
         except _REFUSALS as error:
             raise InvalidArgument(f"ONNX's {node.op_type} does not take it: {error}") from error
 

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
+
+from serving.core.errors import InvalidArgument
 
 # Loops, and the searches for a text, whose length their inputs say.
 _LONG_OPERATIONS = frozenset(
@@ -22,6 +24,14 @@ _OF_MESSAGE: Mapping[str, Mapping[int, str]] = {
     "NodeProto": {4: "op_type", 5: "AttributeProto"},
     "AttributeProto": {6: "GraphProto", 11: "GraphProto"},
 }
+# And those that lead to attributes; the default values of a function's are attributes as well.
+_TO_ATTRIBUTES: Mapping[str, Mapping[int, str]] = {
+    "ModelProto": {7: "GraphProto", 25: "FunctionProto"},
+    "GraphProto": {1: "NodeProto"},
+    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {6: "GraphProto", 11: "GraphProto"},
+}
 # And those that lead to the names and ranks of inputs and outputs.
 _IR_VERSION, _GRAPH, _OPERATOR_SET = 1, 7, 8  # of ModelProto
 _DOMAIN, _VERSION = 1, 2  # of OperatorSetIdProto
@@ -30,6 +40,8 @@ _NAME, _TYPE = 1, 2  # of ValueInfoProto
 _TENSOR = 1  # of TypeProto
 _SHAPE = 2  # of TypeProto.Tensor
 _DIMENSION = 1  # of TensorShapeProto
+_ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER, _ATTRIBUTE_TYPE, _OUTER_NAME = 1, 3, 20, 21
+_INTEGER_TYPES = (0, 2)  # of AttributeProto, and of one that does not say
 
 _FIRST_WITH_OPERATOR_SETS = 3
 
@@ -50,6 +62,30 @@ def may_run_long(model: Path | bytes) -> bool:
             return any(operation in _LONG_OPERATIONS for operation in operations)
         except (ValueError, RecursionError):
             return True
+
+
+def check_groups(model: Path | bytes) -> None:
+    """Raise InvalidArgument for an operation in less than one group, by which onnxruntime divides:
+    that would end the process.
+
+    A function's operation may have its ``group`` from an attribute of another name of who calls it.
+    What does not read as a model is refused as well.
+    """
+    try:
+        with _opened(model) as (content, size):
+            attributes = set(_integer_attributes(content, size, "ModelProto"))
+    except OSError as error:
+        raise InvalidArgument(f"the ONNX model can not be loaded: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument("the ONNX model can not be loaded: it is damaged") from error
+    names = {b"group"}
+    while outer := {each.outer for each in attributes if each.name in names and each.outer} - names:
+        names |= outer
+    for each in attributes:
+        if each.name in names and each.value is not None and each.value < 1:
+            raise InvalidArgument(
+                f"the ONNX model can not be loaded: an operation can not be in {each.value} groups"
+            )
 
 
 def scalars(model: Path | bytes) -> frozenset[str]:
@@ -101,6 +137,51 @@ def _operations(model: BinaryIO, end: int, message: str) -> Iterator[bytes]:
             yield model.read(following - model.tell())
         elif kind is not None:
             yield from _operations(model, following, kind)
+
+
+class _IntegerAttribute(NamedTuple):
+    name: bytes
+    value: int | None
+    outer: bytes
+    """The name of the function's attribute that the value comes from; empty where it has its own.
+    """
+
+
+def _integer_attributes(model: BinaryIO, end: int, message: str) -> Iterator[_IntegerAttribute]:
+    """All that may be integers, of the message between here and ``end``."""
+    if message == "AttributeProto":
+        begin = model.tell()
+        attribute = _integer_attribute(model, end)
+        if attribute is not None:
+            yield attribute
+        model.seek(begin)
+    for number, following in _fields(model, end):
+        inner = _TO_ATTRIBUTES[message].get(number)
+        if inner is not None:
+            yield from _integer_attributes(model, following, inner)
+
+
+def _integer_attribute(model: BinaryIO, end: int) -> _IntegerAttribute | None:
+    begin = model.tell()
+    numbers = dict(_numbers(model, end))
+    if numbers.get(_ATTRIBUTE_TYPE, 0) not in _INTEGER_TYPES:
+        return None
+    model.seek(begin)
+    texts = {
+        number: model.read(following - model.tell())
+        for number, following in _those(_fields(model, end), _ATTRIBUTE_NAME, _OUTER_NAME)
+    }
+    outer = texts.get(_OUTER_NAME, b"")
+    value = numbers.get(_ATTRIBUTE_INTEGER, None if outer else 0)
+    return _IntegerAttribute(texts.get(_ATTRIBUTE_NAME, b""), _signed(value), outer)
+
+
+def _signed(value: int | None) -> int | None:
+    """What a varint says of an int64."""
+    if value is None:
+        return None
+    value &= 2**64 - 1
+    return value - 2**64 if value >= 2**63 else value
 
 
 def _scalars(model: BinaryIO, end: int) -> Iterator[str]:

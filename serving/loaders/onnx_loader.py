@@ -36,7 +36,7 @@ from serving.core.servable import (
 from serving.core.servable_id import ServableId
 from serving.loaders.device import CPU, Device, no_such_device
 from serving.loaders.input_check import check_names
-from serving.loaders.onnx_graph import may_run_long, operator_set, scalars
+from serving.loaders.onnx_graph import check_groups, may_run_long, operator_set, scalars
 from serving.loaders.onnx_signature import as_array, checked, signature_of
 
 log = logging.getLogger(__name__)
@@ -140,6 +140,7 @@ class OnnxPlatform:
         device: Device | None,
     ) -> OnnxServable:
         """``model`` is a file, or what would be in it."""
+        check_groups(model)
         try:
             session = _session(model, self._providers_for(servable_id, device), device)
         except _ERRORS as error:

@@ -244,6 +244,17 @@ def test_attributes_that_can_not_be_are_refused_with_their_operator(
     assert reason in text
 
 
+def test_upsampling_in_no_groups_is_refused(tmp_path: Path):
+    attributes = {"scale": "2", "sample_type": "bilinear", "num_filter": "0"}
+    nodes = [
+        variable("data"),
+        variable("w"),
+        node("UpSampling", "it", (0, 0), (1, 0), **attributes),
+    ]
+    mxnet_models.write(tmp_path, nodes, {"w": np.ones((4, 1, 4, 4), np.float32)})
+    assert refusal(tmp_path) == "UpSampling 'it': it can not be in 0 groups"
+
+
 def test_variables_may_say_their_types_and_shapes_themselves(tmp_path: Path):
     """Python 2 wrote long integers with an L."""
     data = variable("data", __shape__="(0L, 4L, 0L)", __dtype__="6")

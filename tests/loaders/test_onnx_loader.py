@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_models as models
 import pytest
 from onnx_models import TensorProto, helper
@@ -332,3 +333,59 @@ def test_a_loop_in_a_function_of_the_model_counts(tmp_path: Path):
 def test_what_does_not_read_as_a_model_may_run_long(tmp_path: Path, content: bytes):
     (tmp_path / "model.onnx").write_bytes(content)
     assert onnx_graph.may_run_long(tmp_path / "model.onnx")
+
+
+def grouped(group: int, *, in_a_function: bool = False) -> Any:
+    """A transposed convolution of an image of any shape, as which ONNX does not check groups."""
+    names = ["x", "w"]
+    value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT)
+    inputs = [value(name, shape=None) for name in names]
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    node = helper.make_node("ConvTranspose", names, ["y"], kernel_shape=[2, 2])
+    called = node if not in_a_function else helper.make_node("Own", names, ["y"], domain="own")
+    called.attribute.append(helper.make_attribute("of_it" if in_a_function else "group", group))
+    functions = []
+    if in_a_function:
+        node.attribute.append(
+            onnx.AttributeProto(name="group", type=onnx.AttributeProto.INT, ref_attr_name="of_it")
+        )
+        functions = [
+            helper.make_function("own", "Own", names, ["y"], [node], opsets[:1], ["of_it"])
+        ]
+    graph = helper.make_graph([called], "grouped", inputs, [value("y", shape=None)])
+    model = helper.make_model(graph, opset_imports=opsets, functions=functions)
+    model.ir_version = 8
+    return model
+
+
+@pytest.mark.parametrize("in_a_function", [False, True])
+@pytest.mark.parametrize("group", [0, -1])
+def test_what_onnxruntime_would_divide_by_is_refused(
+    tmp_path: Path, group: int, in_a_function: bool
+):
+    """Zero ended the process, before there was a session."""
+    model = grouped(group, in_a_function=in_a_function)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InvalidArgument, match=f"can not be in {group} groups"):
+        onnx_graph.check_groups(tmp_path / "model.onnx")
+    with pytest.raises(InvalidArgument, match=f"can not be in {group} groups"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("in_a_function", [False, True])
+def test_an_operation_may_be_in_groups(tmp_path: Path, in_a_function: bool):
+    model = grouped(2, in_a_function=in_a_function)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    image, weight = np.ones((1, 2, 1, 1), np.float32), np.ones((2, 1, 2, 2), np.float32)
+    np.testing.assert_array_equal(
+        run(load(tmp_path), "y", x=image, w=weight)[0], np.ones((1, 2, 2, 2))
+    )
+
+
+def test_a_group_behind_an_unknown_kind_of_field_is_refused(tmp_path: Path):
+    """Where the walk over the file can not go on, nothing is taken on trust."""
+    end_group, begin_group = b"\xa4\x06", b"\xa3\x06"
+    content = begin_group + end_group + grouped(0).SerializeToString()
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(InvalidArgument, match="it is damaged"):
+        load(tmp_path)
