@@ -32,7 +32,7 @@ class Arguments:
     def number(self, name: str, default: float) -> float:
         argument = self._arguments.get(name)
         if argument is None:
-            return default
+            return float(default)
         if argument.HasField("f"):
             return argument.f
         if argument.HasField("i"):

@@ -104,6 +104,8 @@ def _run(graph: GraphBuilder, written: OperatorDef, blobs: dict[str, str], file:
         values = _values(graph, written, [blobs[name] for name in written.input])
     except ServingError as error:
         raise type(error)(f"{where}: {error.message}") from error
+    except (IndexError, ValueError, OverflowError, TypeError) as error:
+        raise InvalidArgument(f"{where}: its inputs and arguments do not fit") from error
     for name in written.output:
         blobs.pop(name, None)
     blobs.update(zip(written.output, values, strict=False))

@@ -50,6 +50,8 @@ def _rewritten(old: onnx.GraphProto) -> onnx.ModelProto:
             made = _written(graph, node, [values[name] if name else "" for name in node.input])
         except ServingError as error:
             raise type(error)(f"{where}: {error.message}") from error
+        except (IndexError, ValueError, OverflowError, TypeError) as error:
+            raise InvalidArgument(f"{where}: its inputs and attributes do not fit") from error
         values.update(zip(node.output, made, strict=False))
     missing = [name for name in outputs if name not in values]
     if missing or not outputs:
@@ -123,14 +125,18 @@ def _without(*names: str) -> _Write:
     return write
 
 
-def _with_inputs(**kinds: type) -> _Write:
-    """An operator whose attributes of these names have become inputs, in this order."""
+def _with_inputs(**kinds: type | None) -> _Write:
+    """An operator whose attributes of these names have become inputs, in this order; None for the
+    type of what it computes with.
+    """
 
     def write(
         graph: GraphBuilder, op_type: str, inputs: Sequence[str], attributes: _Attributes
     ) -> str:
         added = [
-            graph.constant(np.array(attributes.pop(name), kind), name) if name in attributes else ""
+            graph.constant(np.array(attributes.pop(name), kind or graph.dtype(inputs[0])), name)
+            if name in attributes
+            else ""
             for name, kind in kinds.items()
         ]
         while added and not added[-1]:
@@ -171,7 +177,7 @@ def _concat(
 
 def _pad(graph: GraphBuilder, op_type: str, inputs: Sequence[str], attributes: _Attributes) -> str:
     pads = np.array(attributes.get("pads", attributes.get("paddings", [])), np.int64)
-    value = np.float32(attributes.get("value", 0))
+    value = np.array(attributes.get("value", 0), graph.dtype(inputs[0]))
     mode = attributes.get("mode", b"constant")
     return graph.add(op_type, *inputs, graph.constant(pads), graph.constant(value), mode=mode)
 
@@ -212,7 +218,7 @@ _CHANGED: Mapping[str, _Write] = {
     **dict.fromkeys(_TWO, _broadcast),
     "BatchNormalization": _batch_normalization,
     "Cast": _cast,
-    "Clip": _with_inputs(min=np.float32, max=np.float32),
+    "Clip": _with_inputs(min=None, max=None),
     "Concat": _concat,
     "Dropout": _dropout,
     "Gemm": _without("broadcast"),

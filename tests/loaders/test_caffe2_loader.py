@@ -126,6 +126,17 @@ def test_constants_may_be_filled(tmp_path: Path, dtype: int, value: Any, expecte
     np.testing.assert_allclose(found, ROWS + expected)
 
 
+def test_a_normalization_has_caffe2s_bias_where_it_says_none(tmp_path: Path):
+    image, arguments = numbers(1, 4, 2, 2), {"size": 3, "alpha": 0.5, "beta": 0.75}
+    answers = []
+    for name, bias in (("said", {"bias": 1.0}), ("unsaid", {})):
+        (tmp_path / name).mkdir()
+        made = operator("LRN", ["x"], ["y"], **arguments, **bias)
+        path = save(tmp_path / name, [made], {}, {"x": image.shape}, ["y"])
+        answers += answered(Caffe2Platform().load(M1, str(path)), {"x": image})
+    np.testing.assert_array_equal(*answers)
+
+
 def test_weights_may_be_outputs(tmp_path: Path):
     path = save(tmp_path, [operator("Relu", ["x"], ["y"])], {"w": ROWS}, {"x": (1, 4)}, ["y", "w"])
     _, weight = answered(Caffe2Platform().load(M1, str(path)), {"x": ROWS[:1]})
@@ -164,6 +175,12 @@ def test_what_no_output_needs_is_left_out(tmp_path: Path):
         (operator("ConstantFill", [], ["y"], shape=[2**40, 2**40]), "can not have the shape"),
         (operator("ConstantFill", [], ["y"], shape=[-1]), "can not have the shape [-1]"),
         (operator("GivenTensorFill", [], ["y"], shape=[3], values=[1.0]), "1 values for the shape"),
+        (operator("GivenTensorIntFill", [], ["y"], shape=[1], values=[2**40]), "do not fit"),
+        (operator("ConstantFill", [], ["y"], shape=[0, 2**62]), "do not fit"),
+        (operator("ExpandDims", ["x"], ["y"]), "not those of a Unsqueeze"),
+        (operator("Squeeze", ["x"], ["y"]), "not those of a Squeeze"),
+        (operator("PadImage", ["x"], ["y"], pads=[1, 2]), "do not fit"),
+        (operator("ConvTranspose", ["x", "x"], ["y"], kernel=2, group=0), "be in 0 groups"),
     ],
 )
 def test_an_operator_that_can_not_be_read_is_told_of(tmp_path: Path, wrong: OperatorDef, said: str):

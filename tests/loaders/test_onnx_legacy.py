@@ -194,7 +194,8 @@ def test_the_operator_set_is_that_of_onnx_itself(tmp_path: Path):
         ([], InvalidArgument, "nothing makes the output 'y'"),
         ([node("Add", "x")], InvalidArgument, "it has 1 inputs, and needs 2"),
         ([node("Add", "x", "x", broadcast=1, axis=3)], InvalidArgument, "can not be broadcast"),
-        ([node("MadeUp", "x")], InvalidArgument, "MadeUp of 'y': ONNX's MadeUp does not take it"),
+        ([node("MadeUp", "x")], FailedPrecondition, "MadeUp of 'y': the operator is not supported"),
+        ([node("PRelu", "x")], InvalidArgument, "its inputs and attributes do not fit"),
         ([node("Cast", "x", to="TENSOR")], InvalidArgument, "there is no type TENSOR"),
         ([node("BatchNormalization", "x", spatial=0)], FailedPrecondition, "each pixel"),
         ([node("Relu", "x", domain="com.others")], FailedPrecondition, "operators of com.others"),
@@ -206,6 +207,32 @@ def test_what_can_not_be_upgraded_is_told_of(
     with pytest.raises(kind) as raised:
         OnnxPlatform().load(M1, save(tmp_path, nodes))
     assert said in raised.value.message
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (node("Clip", "x", min=-0.5, max=0.5), lambda x: np.clip(x, -0.5, 0.5)),
+        (
+            node("Pad", "x", pads=[0, 1, 0, 1], value=2.0),
+            lambda x: np.pad(x, ((0, 0), (1, 1)), constant_values=2),
+        ),
+    ],
+)
+def test_models_may_be_of_half_and_double_precision(
+    tmp_path: Path, dtype: Any, written: Any, expected: Any
+):
+    x = np.array([[-1, 0.25], [0.5, 3]], dtype)
+    element = helper.np_dtype_to_tensor_dtype(x.dtype)
+    kinds = [helper.make_tensor_value_info(name, element, None) for name in ("x", "y")]
+    graph = helper.make_graph([written], "graph", kinds[:1], kinds[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 2)])
+    model.ir_version = 3
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    found = answered(str(tmp_path), x)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, expected(x))
 
 
 def test_weights_in_other_files_are_not_looked_for(tmp_path: Path):
