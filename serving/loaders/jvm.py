@@ -107,7 +107,7 @@ def check_can_start(arguments: Sequence[str]) -> None:
     """
     try:
         rehearsal = subprocess.run(
-            [sys.executable, "-c", _REHEARSAL, *arguments],
+            [sys.executable, "-P", "-c", _REHEARSAL, *arguments],
             capture_output=True,
             text=True,
             timeout=_REHEARSAL_SECONDS,

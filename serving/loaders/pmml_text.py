@@ -16,6 +16,14 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+_ENCODINGS = frozenset(
+    {"ascii", "big5", "euc_jp", "euc_kr", "gb18030", "gb2312", "gbk", "koi8-r", "koi8-u"}
+    | {"shift_jis", "utf-16", "utf-16-be", "utf-16-le", "utf-8", "utf-8-sig"}
+    | {f"cp{number}" for number in range(1250, 1259)}
+    | {f"iso8859-{number}" for number in range(1, 17) if number != 12}
+)
+"""Python's names of those that readers of XML know; of its others, many are no character sets."""
+
 
 def pmml_text(name: str, content: bytes) -> str:
     """The document, whole and with PMML as its root element.
@@ -66,6 +74,8 @@ def _decoded(name: str, content: bytes) -> str:
         if content.startswith(mark):
             encoding = marked
     try:
+        if codecs.lookup(encoding).name not in _ENCODINGS:
+            raise LookupError(encoding)
         return content.decode(encoding)
-    except (LookupError, UnicodeDecodeError) as error:
+    except (LookupError, UnicodeError) as error:
         raise InvalidArgument(f"{name} is no text in {encoding}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,14 @@ def test_a_machine_that_does_not_start_is_an_error_and_not_the_end_of_the_proces
         check_can_start(["-Xmx9000000g"])
     with pytest.raises(FailedPrecondition, match="does not start"):
         check_can_start(["-XX:+NoSuchOption"])
+
+
+def test_what_lies_in_the_working_directory_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "jpype.py").write_text("raise SystemExit('somebody else has written this')\n")
+    monkeypatch.chdir(tmp_path)
+    check_can_start(["-Xmx64m"])
 
 
 def test_a_process_without_java_says_what_to_install(monkeypatch: pytest.MonkeyPatch):

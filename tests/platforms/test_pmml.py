@@ -266,6 +266,9 @@ def test_a_document_type_is_found_in_any_encoding(tmp_path: Path):
     [
         ("<a/>", "model.pmml is no PMML document: its root element is a"),
         ('<?xml version="1.0" encoding="no-such"?><PMML/>', "model.pmml is no text in no-such"),
+        ('<?xml version="1.0" encoding="undefined"?><PMML/>', "model.pmml is no text in undefined"),
+        ('<?xml version="1.0" encoding="idna"?><PMML/>', "model.pmml is no text in idna"),
+        ('<?xml version="1.0" encoding="utf-7"?><PMML/>', "model.pmml is no text in utf-7"),
         (
             FLOWER.replace("TreeModel", "BayesianNetworkModel"),
             "model.pmml can not be read by PMML4S: The 'BayesianNetworkModel' is not supported",
