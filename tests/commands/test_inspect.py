@@ -299,6 +299,7 @@ def test_without_a_load_a_saved_model_tells_its_signatures(exported):
 
 
 def test_flags_of_a_server_count_for_the_load(tmp_path: Path):
+    pytest.importorskip("skops", reason="skops is not installed")
     (tmp_path / "model.pkl").write_bytes(b"no pickle")
     refused = inspect(tmp_path, "--json").document["load"]["error"]
     allowed = inspect(tmp_path, "--json", "--allow_pickle_models").document["load"]["error"]

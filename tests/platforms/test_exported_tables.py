@@ -101,6 +101,7 @@ def sklearn_clusters(directory: Path) -> Mapping[str, np.ndarray]:
 
 
 def sklearn_outliers(directory: Path) -> Mapping[str, np.ndarray]:
+    library("skops")  # which the platform needs for any of its files
     estimator = (
         library("sklearn.ensemble").IsolationForest(n_estimators=5, random_state=0).fit(ROWS)
     )
