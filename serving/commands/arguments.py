@@ -49,7 +49,8 @@ def told(command: str, work: Callable[[], int]) -> int:
     except ServingError as error:
         message = str(error)
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}"
+        why = error.strerror or str(error)
+        message = f"{error.filename}: {why}" if error.filename else why
     text = message.replace("\n", " ")
     sys.stderr.write(f"model_server {command}: {text}\n")
     return FAILURE

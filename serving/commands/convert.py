@@ -95,6 +95,11 @@ def _convert(options: Namespace, flags: CommandLine) -> int:
         text = str(converted.error).replace("\n", " ")
         sys.stderr.write(f"model_server convert: not converted: {text}\n")
         return _NOT_CONVERTED
+    if converted.kept:
+        sys.stderr.write(
+            "model_server convert: what was there is replaced, but can not be removed: "
+            f"{converted.kept}\n"
+        )
     verified = converted.verified
     sys.stdout.write(
         f"{converted.path}: written as {converted.route.to}, for the platform "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,12 +39,16 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """Where the new version is, by which route, and how it compares; or why there is none."""
+    """Where the new version is, by which route, and how it compares; or why there is none.
+
+    ``kept`` is what was at the destination, where it is replaced but could not be removed.
+    """
 
     path: Path
     route: Route
     verified: Verified
     error: ServingError | None = None
+    kept: Path | None = None
 
 
 def convert(wanted: Conversion) -> Converted:
@@ -76,8 +81,8 @@ def convert(wanted: Conversion) -> Converted:
             )
             if outcome.error:
                 return Converted(target, route, Verified(), outcome.error)
-            _place(unfinished, target)
-    return Converted(target, route, Verified(**outcome.told))
+            kept = _place(unfinished, target)
+    return Converted(target, route, Verified(**outcome.told), kept=kept)
 
 
 def version_path(destination: Path) -> Path:
@@ -96,7 +101,7 @@ def _check(model: ModelPath, target: Path, *, replaces: bool) -> None:
         raise InvalidArgument(f"{target} lies inside of what is converted, or around it")
     if target.is_dir() and not any(target.iterdir()):
         return
-    if target.exists() and not replaces:
+    if os.path.lexists(target) and not replaces:
         raise AlreadyExists(f"{target} is there already; --force replaces it")
 
 
@@ -118,21 +123,26 @@ def _unfinished(target: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _place(unfinished: Path, target: Path) -> None:
-    """Have the target be this directory: what is there goes first, as no system swaps the two."""
-    if not target.exists():
+def _place(unfinished: Path, target: Path) -> Path | None:
+    """Have the target be this directory: what is there goes first, as no system swaps the two.
+
+    Returns what is left of that: the new version is in place, whether the old one goes or not.
+    """
+    if not os.path.lexists(target):
         unfinished.rename(target)
-        return
+        return None
     before = target.rename(_beside(target))
     try:
         unfinished.rename(target)
     except OSError:
         before.rename(target)
         raise
-    if before.is_dir():
-        shutil.rmtree(before)
+    if before.is_dir() and not before.is_symlink():
+        shutil.rmtree(before, ignore_errors=True)
     else:
-        before.unlink()
+        with suppress(OSError):
+            before.unlink()
+    return before if os.path.lexists(before) else None
 
 
 def _beside(target: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -76,6 +78,39 @@ def test_what_is_there_stays_unless_it_is_to_be_replaced(source, wanted, tmp_pat
     convert(to_saved_model(source, there, replaces=True))
     assert names(there) == ["saved_model.pb"]
     assert names(tmp_path / "new") == ["7"]
+
+
+def test_of_a_version_that_is_a_link_the_link_is_replaced(source, wanted, tmp_path):
+    there = tmp_path / "new" / "7"
+    there.parent.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "old").write_bytes(b"")
+    for linked in (tmp_path / "elsewhere", tmp_path / "absent"):
+        there.symlink_to(linked)
+        with pytest.raises(AlreadyExists, match="--force"):
+            convert(to_saved_model(source, there))
+        assert convert(to_saved_model(source, there, replaces=True)).kept is None
+        assert names(there) == ["saved_model.pb"]
+        assert names(there.parent) == ["7"]
+        shutil.rmtree(there)
+    assert names(tmp_path / "elsewhere") == ["old"]
+
+
+def test_what_is_replaced_but_can_not_be_removed_is_told(source, wanted, monkeypatch, tmp_path):
+    there = tmp_path / "new" / "7"
+    there.mkdir(parents=True)
+    (there / "old").write_bytes(b"")
+
+    def refused(path: object, *, dir_fd: int | None = None) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refused)
+        kept = convert(to_saved_model(source, there, replaces=True)).kept
+    assert kept is not None
+    assert names(kept) == ["old"]
+    assert kept.parent == there.parent
+    assert names(there) == ["saved_model.pb"]
 
 
 def test_an_empty_directory_is_taken(source, wanted, tmp_path):
