@@ -104,15 +104,16 @@ def size_of(model: ModelPath) -> tuple[int, int]:
 
 
 def _directory(path: Path) -> ModelPath:
-    platforms = fitting_platforms(path)
+    """Where directories of numbers hold models, what lies beside them is none of a version's."""
     found = versions_among({child.name: str(child) for child in path.iterdir() if child.is_dir()})
-    if platforms or not found:
+    fitting = {number: fitting_platforms(Path(version)) for number, version in found}
+    platforms = fitting_platforms(path)
+    if not found or (platforms and not any(fitting.values())):
         version = int(path.name) if _is_number(path.name) else None
         return ModelPath(VERSION, _name_of(path), path, platforms, version)
     numbers = tuple(sorted({number for number, _ in found}, reverse=True))
     newest, newest_path = found[-1]
-    platforms = fitting_platforms(Path(newest_path))
-    return ModelPath(BASE_PATH, _name_of(path), Path(newest_path), platforms, newest, numbers)
+    return ModelPath(BASE_PATH, _name_of(path), Path(newest_path), fitting[newest], newest, numbers)
 
 
 def _name_of(directory: Path) -> str:

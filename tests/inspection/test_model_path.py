@@ -39,6 +39,21 @@ def test_of_a_directory_of_versions_the_newest_is_meant(tmp_path: Path):
     assert model.path == tmp_path / "words" / "10"
 
 
+def test_a_file_beside_the_versions_is_none_of_a_model(tmp_path: Path):
+    """As it is for a server, which looks at directories of numbers only."""
+    write(tmp_path / "m" / "1" / "model.onnx")
+    write(tmp_path / "m" / "labels.csv")
+    model = find_model(str(tmp_path / "m"))
+    assert (model.kind, model.versions) == ("base_path", (1,))
+    assert platform_of_model(model) == "onnx"
+
+
+def test_a_version_may_hold_directories_of_numbers(tmp_path: Path):
+    write(tmp_path / "words" / "table.csv")
+    write(tmp_path / "words" / "2024" / "notes.md")
+    assert find_model(str(tmp_path / "words")).kind == "version"
+
+
 def test_the_current_directory_has_a_name(tmp_path: Path, monkeypatch):
     write(tmp_path / "words" / "1" / "table.csv")
     monkeypatch.chdir(tmp_path / "words")
