@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +88,8 @@ def as_version(model: ModelPath) -> Iterator[str]:
         yield str(folder)
         return
     with tempfile.TemporaryDirectory() as alone:
-        for child in folder.iterdir():
-            if child.is_file() and (child.name == model.path.name or child.name not in others):
-                _put(child, Path(alone, child.name))
+        kept = {child.name for child in folder.iterdir() if child.is_file()} - others
+        _name_again([folder / name for name in kept | {model.path.name}], Path(alone))
         yield alone
 
 
@@ -126,11 +124,17 @@ def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit()
 
 
-def _put(file: Path, target: Path) -> None:
-    """A second name for it where the file system can, which links in other programs follow as the
-    first, else a copy.
+def _name_again(files: Sequence[Path], folder: Path) -> None:
+    """Give the files a second name in the folder, without a copy, however large they are.
+
+    All are links of one kind: ONNX Runtime takes what lies beside a model only where it really
+    does, or does so for links as well.
     """
     try:
-        target.hardlink_to(file)
-    except OSError:
-        shutil.copyfile(file, target)
+        for file in files:
+            (folder / file.name).hardlink_to(file.resolve())
+    except OSError:  # another file system, or somebody else's file
+        for file in files:
+            again = folder / file.name
+            again.unlink(missing_ok=True)
+            again.symlink_to(file.resolve())

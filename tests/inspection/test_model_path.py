@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -89,6 +90,44 @@ def test_a_file_beside_other_models_is_loaded_without_them(tmp_path: Path):
         ]
         assert Path(directory, "words.csv").read_text() == "key,value\n"
     assert not Path(directory).exists()
+
+
+def test_links_beside_other_models_lead_to_their_files(tmp_path: Path):
+    """Caches of downloads have such: names that lead to where the contents lie."""
+    write(tmp_path / "contents" / "1234", "a,1\n")
+    write(tmp_path / "contents" / "5678", "{}")
+    names = tmp_path / "names"
+    write(names / "others.csv")
+    (names / "words.csv").symlink_to("../contents/1234")
+    (names / "signature.json").symlink_to("../contents/5678")
+    with as_version(find_model(str(names / "words.csv"))) as directory:
+        assert Path(directory, "words.csv").read_text() == "a,1\n"
+        assert Path(directory, "signature.json").read_text() == "{}"
+
+
+def test_nothing_is_copied_to_another_file_system(tmp_path: Path, monkeypatch):
+    """A neighbour may be larger than the memory that such a file system is in.
+
+    Nor are links of two kinds mixed, where one file is another user's.
+    """
+    model = find_model(str(write(tmp_path / "words.csv")))
+    write(tmp_path / "others.csv")
+    write(tmp_path / "disk.iso", "large")
+    linked = []
+
+    def link(source: object, target: object, **_more: object) -> None:
+        linked.append(target)
+        if len(linked) > 1:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        Path(str(target)).write_text("a first one, which went well")
+
+    monkeypatch.setattr(os, "link", link)
+    with as_version(model) as directory:
+        files = sorted(Path(directory).iterdir())
+        assert [file.name for file in files] == ["disk.iso", "words.csv"]
+        assert [file.readlink() for file in files] == [tmp_path / file.name for file in files]
+    assert len(linked) == 2
+    assert (tmp_path / "disk.iso").exists()
 
 
 def test_files_of_several_platforms_are_named(tmp_path: Path):
