@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict
 
-from serving.core.dtypes import DType
 from serving.core.errors import ServingError
 from serving.core.resources import RAM
 from serving.core.servable import Servable, Signature, TensorInfo
@@ -212,8 +211,3 @@ def _batching(signature: Signature) -> document.Batching:
                 reason = f"the first dimension of {role} {alias!r} is {size}, not of any size"
                 return {"possible": False, "reason": reason}
     return {"possible": True, "reason": ""}
-
-
-def dtype_label(name: str) -> str:
-    """What people call a type of the document."""
-    return DType[name.removeprefix("DT_")].label
