@@ -197,7 +197,8 @@ def test_a_version_that_is_taken_away_takes_its_processes_along(tmp_path: Path):
     ):
         (pid,) = Client(channel).pids("m", 1.0)
         os.kill(pid, 0)
-        shutil.copytree(version, tmp_path / "m" / "2")
+        shutil.copytree(version, tmp_path / "m" / "written")
+        (tmp_path / "m" / "written").rename(tmp_path / "m" / "2")
 
         def replaced() -> bool:
             return Client(channel).pids("m", 1.0) != [pid]
