@@ -87,6 +87,7 @@ class PythonInstance:
         while True:
             self._loaded.set()
             self._how = process.wait()
+            self._retry_seconds = back_off.ended()
             self._loaded.clear()
             self._process = None
             process.release()
@@ -98,7 +99,6 @@ class PythonInstance:
     def _again(self, back_off: BackOff, declared: str) -> PythonProcess | None:
         """The next process that loads the model; None once there is to be none."""
         while not self._closing.is_set():
-            self._retry_seconds = back_off.ended()
             log.error(
                 "the process of %s %s; it is started again in %g seconds",
                 self._id,
@@ -118,6 +118,10 @@ class PythonInstance:
                 self._how = "declares other inputs and outputs than before"
             except ServingError as error:
                 self._how = f"was started again, but {error.message}"
+            except Exception:
+                log.exception("the process of %s can not be started again", self._id)
+                self._how = "was started again, but failed unexpectedly"
+            self._retry_seconds = back_off.ended()
         return None
 
     def _started(self) -> tuple[PythonProcess, str]:

@@ -58,14 +58,32 @@ class PythonProcess:
         self._in_use = threading.Lock()
         self._how = ""
         self._gone = threading.Event()
+        try:
+            self._start(directory, environment)
+        except (OSError, RuntimeError) as error:  # the latter where there can be no more threads
+            raise FailedPrecondition(
+                f"the process of {self._id} can not be started: {_cause(error)}"
+            ) from error
+
+    def _start(self, directory: str, environment: Mapping[str, str]) -> None:
         with ExitStack() as failed:
-            folder = failed.enter_context(tempfile.TemporaryDirectory(prefix="python_model_"))
+            # What escaped from the process's group may write there still.
+            folder = failed.enter_context(
+                tempfile.TemporaryDirectory(prefix="python_model_", ignore_cleanup_errors=True)
+            )
             ours, theirs = socket.socketpair()
             self._connection = failed.enter_context(ours)
             with theirs:
                 self._process = self._started(directory, theirs.fileno(), folder, environment)
             self._resources = failed.pop_all()
-        threading.Thread(target=self._log_lines, name="python-model-log", daemon=True).start()
+        try:
+            threading.Thread(target=self._log_lines, name="python-model-log", daemon=True).start()
+        except RuntimeError:
+            with self._process:  # closes what nobody reads
+                self.kill()
+                self.wait()
+            self.release()
+            raise
 
     def _started(
         self, directory: str, number: int, folder: str, environment: Mapping[str, str]
@@ -85,10 +103,10 @@ class PythonProcess:
                 process_group=0,
             )
         except OSError as error:
+            if not interpreter:
+                raise
             raise FailedPrecondition(
-                f"{WORKER_FILE}: interpreter can not be started: {error.strerror}"
-                if interpreter
-                else f"the process of {self._id} can not be started: {error.strerror}"
+                f"{WORKER_FILE}: interpreter can not be started: {_cause(error)}"
             ) from error
 
     def load(self) -> str:
@@ -212,3 +230,10 @@ class PythonProcess:
         with self._process.stdout as lines:
             while line := lines.readline(_MOST_LINE_BYTES):
                 log.info("%s: %s", self._id, line.decode(errors="replace").rstrip())
+
+
+def _cause(error: OSError | RuntimeError) -> str:
+    """The system's words, which name no path as the error's own may."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return str(error)

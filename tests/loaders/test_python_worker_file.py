@@ -1,0 +1,42 @@
+"""``worker.json``: what it may say, and what is said of the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from python_models import DOUBLES, refusal, version
+
+from serving.core.errors import FailedPrecondition, InvalidArgument
+
+
+def test_an_interpreter_that_is_not_there_is_told(tmp_path: Path):
+    raised = refusal(version(tmp_path, DOUBLES, interpreter="/no/such/python"))
+    assert isinstance(raised, FailedPrecondition)
+    assert raised.message.startswith("worker.json: interpreter can not be started: No such file")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "worker.json is no JSON"),
+        ("[]", "it must be an object, which may have interpreter, load_timeout"),
+        ('{"retries": 1}', "it must be an object"),
+        ('{"interpreter": "python"}', "interpreter must be an absolute path"),
+        ('{"interpreter": 3}', "interpreter must be an absolute path"),
+        ('{"run_timeout_seconds": 0}', "run_timeout_seconds must be a number above 0"),
+        ('{"run_timeout_seconds": NaN}', "run_timeout_seconds must be a number above 0"),
+        ('{"load_timeout_seconds": "1"}', "load_timeout_seconds must be a number above 0"),
+        ('{"load_timeout_seconds": true}', "load_timeout_seconds must be a number above 0"),
+        ('{"memory_limit_bytes": 1.5}', "memory_limit_bytes must be an integer of at least 0"),
+        ('{"memory_limit_bytes": -1}', "memory_limit_bytes must be an integer of at least 0"),
+    ],
+)
+def test_a_worker_file_says_what_is_documented_or_what_is_wrong(
+    tmp_path: Path, text: str, says: str
+):
+    path = version(tmp_path, DOUBLES)
+    (tmp_path / "worker.json").write_text(text)
+    raised = refusal(path)
+    assert isinstance(raised, InvalidArgument)
+    assert says in raised.message
