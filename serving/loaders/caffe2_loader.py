@@ -33,4 +33,4 @@ class Caffe2Platform:
 
     def load(self, servable_id: ServableId, path: str, device: Device | None = None) -> Servable:
         """Raises what :func:`caffe2_to_onnx` and :meth:`OnnxPlatform.load_model` raise."""
-        return self._onnx.load_model(servable_id, serialized(caffe2_to_onnx(path)), device)
+        return self._onnx.load_model(servable_id, serialized(caffe2_to_onnx(path)), path, device)

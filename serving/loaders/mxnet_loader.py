@@ -32,4 +32,4 @@ class MXNetPlatform:
 
     def load(self, servable_id: ServableId, path: str, device: Device | None = None) -> Servable:
         """Raises what :func:`mxnet_to_onnx` and :meth:`OnnxPlatform.load_model` raise."""
-        return self._onnx.load_model(servable_id, serialized(mxnet_to_onnx(path)), device)
+        return self._onnx.load_model(servable_id, serialized(mxnet_to_onnx(path)), path, device)

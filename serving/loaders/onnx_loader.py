@@ -37,6 +37,7 @@ from serving.core.servable_id import ServableId
 from serving.loaders.device import CPU, Device, no_such_device
 from serving.loaders.input_check import check_names
 from serving.loaders.onnx_graph import check_groups, may_run_long, operator_set, scalars
+from serving.loaders.onnx_settings import FATAL, OnnxSettings, read_onnx_settings
 from serving.loaders.onnx_signature import as_array, checked, signature_of
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,6 @@ RAM_PER_BYTE_ON_DISK = 2.5
 _MODEL = "model.onnx"
 _OLDEST_OPERATORS = 7  # of those that onnxruntime has
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-_FATAL = 4  # of onnxruntime's log levels: what fails a load or a run comes as an exception
 _ORIGIN = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ .*?\) ")
 """Where in its own program onnxruntime found an error, which it says inside the text."""
 _RESOLVED = re.compile(r' resolved path: ".*')
@@ -107,42 +107,46 @@ class OnnxPlatform:
         One that onnxruntime is too new for is upgraded, in memory.
 
         On a GPU, operations that are not made for it run on the processor. Raises NotFound without
-        a model, InvalidArgument for one that onnxruntime does not take, FailedPrecondition for a
-        device that it does not have or can not use.
+        a model, InvalidArgument for one that onnxruntime does not take and for a wrong settings
+        file, FailedPrecondition for a device that it does not have or can not use.
         """
+        settings = read_onnx_settings(path)
         try:
             file = _model_file(path)
             try:
-                return self._servable(servable_id, file, device)
+                return self._servable(servable_id, file, device, settings)
             except InvalidArgument:
                 version = operator_set(file)
                 if version is None or version >= _OLDEST_OPERATORS:
                     raise
             from serving.loaders.onnx_legacy import upgraded  # noqa: PLC0415 - few need ONNX's own
 
-            return self._servable(servable_id, upgraded(file), device)
+            return self._servable(servable_id, upgraded(file), device, settings)
         except OSError as error:
             raise InvalidArgument(f"the model can not be read: {error.strerror}") from error
 
     def load_model(
-        self, servable_id: ServableId, model: bytes, device: Device | None = None
+        self, servable_id: ServableId, model: bytes, path: str, device: Device | None = None
     ) -> OnnxServable:
-        """A model that is a serialized ModelProto, with all of its weights in it.
+        """A model that is a serialized ModelProto, with all of its weights in it; the settings
+        file is in the version directory ``path``.
 
         Raises as :meth:`load` does.
         """
-        return self._servable(servable_id, model, device)
+        return self._servable(servable_id, model, device, read_onnx_settings(path))
 
     def _servable(
         self,
         servable_id: ServableId,
         model: Path | bytes,
         device: Device | None,
+        settings: OnnxSettings,
     ) -> OnnxServable:
         """``model`` is a file, or what would be in it."""
         check_groups(model)
         try:
-            session = _session(model, self._providers_for(servable_id, device), device)
+            providers = self._providers_for(servable_id, device, settings)
+            session = _session(model, providers, device, settings)
         except _ERRORS as error:
             text = _text(error)
             if isinstance(model, Path):
@@ -156,15 +160,18 @@ class OnnxPlatform:
         signature = signature_of(session, scalars(model))
         return OnnxServable(servable_id, session, signature, may_run_long=may_run_long(model))
 
-    def _providers_for(self, servable_id: ServableId, device: Device | None) -> Sequence[Any]:
+    def _providers_for(
+        self, servable_id: ServableId, device: Device | None, settings: OnnxSettings
+    ) -> Sequence[Any]:
         """What onnxruntime is to run operations with, the first that can."""
+        cuda = dict(settings.cuda_options)
         if device is None:
-            return self._providers
+            return [(name, cuda) if name == _CUDA else name for name in self._providers]
         if device == CPU:
             return [_CPU]
         if device.kind == CPU.kind or _CUDA not in self._providers:
             raise no_such_device(servable_id, device, [CPU])
-        return [(_CUDA, {"device_id": str(device.number)}), _CPU]
+        return [(_CUDA, {**cuda, "device_id": str(device.number)}), _CPU]
 
 
 class OnnxServable:
@@ -228,7 +235,7 @@ class OnnxServable:
         cancellation: Cancellation | None,
     ) -> Sequence[Any]:
         options = onnxruntime.RunOptions()
-        options.log_severity_level = _FATAL
+        options.log_severity_level = FATAL
 
         def terminate() -> None:
             options.terminate = True
@@ -250,25 +257,19 @@ class OnnxServable:
         return f"<OnnxServable {self._id}>"
 
 
-def _session(model: Path | bytes, providers: Sequence[Any], device: Device | None) -> Any:
+def _session(
+    model: Path | bytes, providers: Sequence[Any], device: Device | None, settings: OnnxSettings
+) -> Any:
     """Where a device was asked for nothing else will do: left to itself, onnxruntime falls back to
     the processor, with no more than a warning.
     """
     content = model if isinstance(model, bytes) else str(model)
     session = onnxruntime.InferenceSession(
-        content, _session_options(), providers=providers, enable_fallback=device is None
+        content, settings.session_options, providers=providers, enable_fallback=device is None
     )
     if device and device != CPU and _CUDA not in session.get_providers():
         raise RuntimeError("CUDA can not be used")
     return session
-
-
-def _session_options() -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
-    # Threads of one model that wait busily would take the processors from all the others.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
 
 
 def _model_file(path: str) -> Path:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from serving.core.errors import InvalidArgument
-from serving.loaders.model_file import unreadable
+from serving.loaders.settings_file import read_settings
 
 WORKER_FILE = "worker.json"
 
@@ -44,20 +42,7 @@ def read_worker_file(directory: str) -> WorkerSettings:
 
     Raises InvalidArgument for one that is not as documented.
     """
-    try:
-        content = (Path(directory) / WORKER_FILE).read_bytes()
-    except FileNotFoundError:
-        return WorkerSettings()
-    except OSError as error:
-        raise unreadable(error) from error
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"{WORKER_FILE} is no JSON: {error}") from None
-    names = [field.name for field in fields(WorkerSettings)]
-    if not isinstance(document, dict) or not document.keys() <= set(names):
-        raise _wrong(f"it must be an object, which may have {', '.join(names)}")
-    return WorkerSettings(**document)
+    return read_settings(directory, WORKER_FILE, WorkerSettings)
 
 
 def _is_number(value: Any) -> bool:
