@@ -95,12 +95,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "transport",
         }
     ),
-    "child_process": frozenset({"core"}),
+    "work_in_child": frozenset({"core", "loaders"}),
     "inspection": frozenset(
-        {"apis", "child_process", "config", "core", "loaders", "metrics", "sources"}
+        {"apis", "config", "core", "loaders", "metrics", "sources", "work_in_child"}
     ),
     "conversion": frozenset(
-        {"child_process", "config", "core", "inspection", "loaders", "sources"}
+        {"config", "core", "inspection", "loaders", "sources", "work_in_child"}
     ),
     "commands": frozenset(
         {
@@ -165,7 +165,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "model_server": EVERYTHING,
     "process": EVERYTHING,
     "workers": frozenset(),
-    "child_process": frozenset(),
+    "work_in_child": frozenset(),
     "inspection": frozenset({"google.protobuf", "numpy", "starlette"}),
     "conversion": frozenset({"numpy"}),
     "commands": frozenset({"google.protobuf", "grpc", "numpy"}),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from serving.core.errors import ServingError
 
@@ -43,9 +46,13 @@ def not_negative(text: str) -> float:
 
 
 def told(command: str, work: Callable[[], int]) -> int:
-    """The exit status of the work; an error is told in one line."""
+    """The exit status of the work; an error is told in one line.
+
+    Where SIGTERM ends it, it has let go of its files and processes before.
+    """
     try:
-        return work()
+        with _left_on_sigterm():
+            return work()
     except ServingError as error:
         message = str(error)
     except OSError as error:
@@ -54,3 +61,16 @@ def told(command: str, work: Callable[[], int]) -> int:
     text = message.replace("\n", " ")
     sys.stderr.write(f"model_server {command}: {text}\n")
     return FAILURE
+
+
+@contextmanager
+def _left_on_sigterm() -> Iterator[None]:
+    """Have the signal raise SystemExit; where this is not the main thread, nothing can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

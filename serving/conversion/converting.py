@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from serving.child_process import work_in_child
 from serving.conversion.routes import Route, route_for
 from serving.conversion.source_kind import kind_of
 from serving.conversion.verification import Tolerance, Verified
 from serving.core.errors import AlreadyExists, InvalidArgument, ServingError
 from serving.inspection.model_path import ModelPath, as_version, find_model, platform_of_model
 from serving.sources.version_selection import versions_among
+from serving.work_in_child import work_in_child
 
 _WORK = "serving.conversion.work:convert"
 

@@ -40,7 +40,7 @@ class Wanted(TypedDict):
 
 
 def convert(wanted: Wanted) -> Iterator[Any]:
-    """A Work of :mod:`serving.child_process`: tells the fields of a Verified.
+    """A Work of :mod:`serving.work_in_child`: tells the fields of a Verified.
 
     Raises what the converter, the platforms and :func:`verify` raise.
     """

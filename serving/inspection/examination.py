@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.child_process import work_in_child
 from serving.core.errors import ServingError
 from serving.inspection.document import FORMAT, Document
 from serving.inspection.loading import Told, Wanted, nothing_told, told_error
@@ -17,6 +16,7 @@ from serving.inspection.model_path import (
     platform_of_model,
     size_of,
 )
+from serving.work_in_child import work_in_child
 
 _WORK = "serving.inspection.loading:inspect"
 _NVIDIA = Path("/proc/driver/nvidia/gpus")

@@ -49,7 +49,7 @@ class Told(TypedDict):
 
 
 def inspect(wanted: Wanted) -> Iterator[Told]:
-    """A Work of :mod:`serving.child_process`: tells more after each step that might be the last.
+    """A Work of :mod:`serving.work_in_child`: tells more after each step that might be the last.
 
     Raises what the framework's import raises; errors of the load are told.
     """

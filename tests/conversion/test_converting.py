@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from serving.child_process import Outcome
 from serving.conversion import converting
 from serving.conversion.converting import Conversion, convert, version_path
 from serving.conversion.routes import ROUTES, route_for
 from serving.conversion.verification import Verified
 from serving.core.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound
+from serving.work_in_child import Outcome
 
 
 @pytest.fixture

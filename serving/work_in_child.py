@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from serving.core.errors import Aborted, DeadlineExceeded, ServingError, error_for
+from serving.loaders.child_process import begin, ending
 
 _PATH = str(Path(__file__).parents[1])
 _LAST_BYTES = 4096
@@ -43,7 +44,7 @@ def work_in_child(target: str, argument: Any, timeout_seconds: float | None = No
         told, written = Path(folder, "told.json"), Path(folder, "written")
         with written.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, target, str(told)],
+                [sys.executable, "-P", "-m", __name__, str(os.getpid()), target, str(told)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -88,22 +89,14 @@ def _too_late(timeout_seconds: float | None) -> DeadlineExceeded:
 
 
 def _ended(status: int, written: Path) -> Aborted:
-    how = f"its process ended with status {status}"
-    if status < 0:
-        how = f"its process was ended by {_signal_name(-status)}"
-        if -status == signal.SIGKILL:
-            how += ", as the system does when memory runs out"
+    how = f"its process {ending(status)}"
+    if status == -signal.SIGKILL:
+        how += ", as the system does when memory runs out"
     with written.open("rb") as output:
         output.seek(max(0, written.stat().st_size - _LAST_BYTES))
         lines = output.read().decode("utf-8", "replace").split("\n")
     last = [line.strip() for line in lines if line.strip()][-_LAST_LINES:]
     return Aborted(f"{how}; its last words: {' | '.join(last)}" if last else how)
-
-
-def _signal_name(number: int) -> str:
-    with suppress(ValueError):
-        return signal.Signals(number).name
-    return f"signal {number}"
 
 
 def _tell(file: Path, told: Any, error: ServingError | None = None) -> None:
@@ -127,7 +120,8 @@ def _main(target: str, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], Path(sys.argv[2]))
+    begin(int(sys.argv[1]))
+    _main(sys.argv[2], Path(sys.argv[3]))
     # Libraries that end badly after the work is done would make it look as if it had failed.
     sys.stdout.flush()
     os._exit(0)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from waiting import START_SECONDS, await_
 
-from serving.child_process import Outcome, work_in_child
 from serving.core.errors import Aborted, DeadlineExceeded, InvalidArgument
+from serving.work_in_child import Outcome, work_in_child
 
 _WORKS = """
-import os, signal, sys, time
+import os, resource, signal, sys, time
 from serving.core.errors import InvalidArgument
 
 def doubled(number):
@@ -35,10 +38,16 @@ def broken(_):
     yield "begun"
     raise KeyError("a defect")
 
-def endless(_):
+def endless(file):
     yield "begun"
+    if file:
+        with open(file, "w") as told:
+            told.write(f"{os.getpid()}\\n")
     while True:
         time.sleep(60)
+
+def core_bytes(_):
+    yield resource.getrlimit(resource.RLIMIT_CORE)
 """
 
 
@@ -68,7 +77,7 @@ def test_a_crash_is_told_with_its_signal_and_the_last_words():
 
 
 def test_a_process_that_leaves_is_told_with_its_status():
-    assert work_in_child("works:left", 3).error.message == "its process ended with status 3"
+    assert work_in_child("works:left", 3).error.message == "its process ended with exit status 3"
 
 
 def test_a_defect_is_told_with_its_last_words():
@@ -81,3 +90,28 @@ def test_what_takes_too_long_is_ended():
     error = work_in_child("works:endless", None, timeout_seconds=1).error
     assert isinstance(error, DeadlineExceeded)
     assert "more than 1 s" in error.message
+
+
+def test_a_crash_leaves_no_core_file():
+    """It would be as large as the model."""
+    assert work_in_child("works:core_bytes", None) == Outcome([0, 0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends a process with its parent")
+def test_the_process_ends_with_the_one_that_waits_for_it(tmp_path: Path):
+    told = tmp_path / "told"
+    program = "import sys; from serving.work_in_child import work_in_child as work; "
+    program += "work('works:endless', sys.argv[1])"
+    with subprocess.Popen([sys.executable, "-c", program, str(told)]) as parent:
+        await_(lambda: told.exists() and told.read_text().endswith("\n"), seconds=START_SECONDS)
+        parent.kill()
+    pid = int(told.read_text())
+    await_(lambda: not _runs(pid), lambda: f"the end of {pid}")
+
+
+def _runs(pid: int) -> bool:
+    """One that nobody waits for any more may stay as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
