@@ -23,26 +23,25 @@ from serving.core.servable_id import ServableId
 from serving.loaders.device import Device
 from serving.loaders.function_servable import FunctionServable
 from serving.loaders.model_file import unreadable
-from serving.loaders.spark_files import read_metadata, read_row
+from serving.loaders.spark_files import MOST_EXPANSION, read_metadata, read_row
 from serving.loaders.spark_logistic import LogisticRegression, check_class, logistic_regression
 from serving.loaders.tabular import check_device
 
 LIBSVM_SIGNATURE = "libsvm"
 _INDICES, _VALUES = "indices", "values"
 _NO_INDEX = -1
-_RAM_PER_BYTE_ON_DISK = 20  # columns of equal numbers take next to nothing in a file
 
 
 class SparkPlatform:
     """Loads a LogisticRegressionModel of ``pyspark.ml``. Runs on the processor. Thread-safe."""
 
     def estimate(self, path: str) -> ResourceAllocation:
-        """Twenty times the size of its files."""
+        """Twenty times the size of its files, as equal numbers take next to nothing there."""
         try:
             size = sum(file.stat().st_size for file in Path(path).glob("*/part-*"))
         except OSError as error:
             raise unreadable(error) from error
-        return ResourceAllocation.ram(_RAM_PER_BYTE_ON_DISK * size)
+        return ResourceAllocation.ram(MOST_EXPANSION * size)
 
     def load(
         self, servable_id: ServableId, path: str, device: Device | None = None
@@ -75,7 +74,7 @@ class SparkServable:
         self._dense = FunctionServable(
             servable_id,
             _signature(model, {dense.name: dense}),
-            lambda feeds, fetches: model.answers(feeds[dense.name], fetches),
+            lambda feeds, fetches: model.answers(model.margins(feeds[dense.name]), fetches),
         )
         self._sparse = FunctionServable(
             servable_id, _signature(model, sparse), partial(_answer_sparse, model)
@@ -129,7 +128,6 @@ def _answer_sparse(
             f"'{_INDICES}' must be from 0 to {model.num_features - 1}, and {_NO_INDEX} for none, "
             f"not {wrong[0]}"
         )
-    features = np.zeros((len(indices), model.num_features))
-    rows, places = np.nonzero(there)
-    np.add.at(features, (rows, indices[rows, places]), values[rows, places])
-    return model.answers(features, fetches)
+    rows, _ = np.nonzero(there)
+    margins = model.sparse_margins(len(indices), rows, indices[there], values[there])
+    return model.answers(margins, fetches)

@@ -47,9 +47,24 @@ class LogisticRegression:
     def num_classes(self) -> int:
         return len(self.coefficients) if self.is_multinomial else 2
 
-    def answers(self, features: np.ndarray, fetches: Sequence[str]) -> Outputs:
-        """Columns by their names, of doubles, for features of the shape (rows, features)."""
-        margins = features @ self.coefficients.T + self.intercepts
+    def margins(self, features: np.ndarray) -> np.ndarray:
+        """Doubles of the shape (rows, sets), for features of the shape (rows, features)."""
+        return np.asarray(features @ self.coefficients.T + self.intercepts)
+
+    def sparse_margins(
+        self, num_rows: int, rows: np.ndarray, features: np.ndarray, values: np.ndarray
+    ) -> np.ndarray:
+        """The same, for values of these rows and features; those of a pair add up, others are 0.
+
+        Takes memory for what is given, not for what is not.
+        """
+        margins = np.tile(self.intercepts, (num_rows, 1))
+        for number, coefficients in enumerate(self.coefficients):
+            margins[:, number] += np.bincount(rows, values * coefficients[features], num_rows)
+        return margins
+
+    def answers(self, margins: np.ndarray, fetches: Sequence[str]) -> Outputs:
+        """Columns by their names, of doubles."""
         raw = margins if self.is_multinomial else np.hstack([-margins, margins])
         probabilities = self._probabilities(raw)
         found = {

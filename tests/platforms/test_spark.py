@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 import pyarrow
 import pyarrow.parquet
 
+from serving.loaders import spark_files
 from serving.loaders.spark_loader import SparkPlatform
 
 __all__ = ["served"]
@@ -206,7 +208,23 @@ def test_sparse_rows_are_answered_as_the_vectors_that_they_stand_for(tmp_path: P
     }
     (found,) = run_and_wait(load(tmp_path), feeds, ["rawPrediction"])
     vectors = np.array([[7.0, 0.0, 0.5, 0.0], [0.0, 0.0, 0.0, -2.0]])
-    np.testing.assert_array_equal(found, answer(tmp_path, "rawPrediction", vectors))
+    np.testing.assert_allclose(found, answer(tmp_path, "rawPrediction", vectors), 1e-12)
+
+
+def test_sparse_rows_take_memory_for_what_they_have_only(tmp_path: Path):
+    """Four rows of 2**20 features each, as vectors, are 32 MiB."""
+    wide = {**by_columns(ONE), "numCols": 2**20, "colPtrs": [0, 1, 2] + [3] * (2**20 - 2)}
+    write(tmp_path, row(ONE, [0.25], numFeatures=2**20, coefficientMatrix=wide))
+    servable = load(tmp_path)
+    feeds = {"indices": np.array([[0], [1], [2], [2**20 - 1]]), "values": np.ones((4, 1))}
+    tracemalloc.start()
+    try:
+        (found,) = run_and_wait(servable, feeds, ["rawPrediction"])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(found[:, 1], [1.25, -1.75, 0.75, 0.25])
+    assert most < 2**20
 
 
 @pytest.mark.parametrize(
@@ -283,7 +301,7 @@ def test_a_margin_that_is_out_of_range_is_certain_and_no_warning(tmp_path: Path)
         {"numFeatures": 5},
         {"numClasses": 4},
         {"interceptVector": {"type": 1, "values": [1.0]}},
-        {"coefficientMatrix": {**dense(THREE), "numRows": 2**31 - 1}},
+        {"coefficientMatrix": {**dense(THREE), "numRows": 9}},
         {"coefficientMatrix": {**by_columns(THREE), "rowIndices": [9] * 5}},
         {"coefficientMatrix": None},
     ],
@@ -291,6 +309,37 @@ def test_a_margin_that_is_out_of_range_is_certain_and_no_warning(tmp_path: Path)
 def test_numbers_that_do_not_fit_together_are_refused(tmp_path: Path, changed: Any):
     write(tmp_path, row(THREE, [0.1, 0.2, -0.3], **changed))
     assert refusal(tmp_path).startswith("INVALID_ARGUMENT: the model's files are not those of a")
+
+
+def vector_of(size: int) -> dict[str, Any]:
+    return {"type": 0, "size": size, "indices": [], "values": []}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"coefficientMatrix": {**by_columns(ONE), "numCols": 60_000_000}},
+        {"coefficientMatrix": {**by_columns(ONE), "numRows": 2**31 - 1, "numCols": 2**31 - 1}},
+        {"coefficientMatrix": {**by_columns(ONE), "numRows": 0, "numCols": 2**31 - 1}},
+        {"interceptVector": vector_of(2**31 - 1)},
+        {"coefficientMatrix": {**dense(ONE), "values": [0.0] * (2**23 + 1)}},
+    ],
+    ids=["wide", "wide and high", "wide and empty", "vector", "equal numbers"],
+)
+def test_a_small_file_of_a_large_model_is_refused_before_there_is_memory_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: Any
+):
+    write(tmp_path, row(ONE, [0.0], **changed))
+    assert (tmp_path / PART).stat().st_size < 2**20
+    monkeypatch.setattr(spark_files.np, "zeros", lambda _: pytest.fail("memory was taken"))
+    assert "numbers, which is more than a file of this size has" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("pointers", [[0, 2**31 - 1, 0, 0, 2], [0, 1, 2, 2, 2**31 - 1]])
+def test_columns_of_more_values_than_there_are_are_refused(tmp_path: Path, pointers: list[int]):
+    sparse = {**by_columns(ONE), "colPtrs": pointers}
+    write(tmp_path, row(ONE, [0.0], coefficientMatrix=sparse))
+    assert "the columns do not have as many values" in refusal(tmp_path)
 
 
 def test_another_model_of_spark_is_named_with_what_it_can_be_exported_to(tmp_path: Path):
