@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from serving.core.errors import InvalidArgument
 from serving.loaders.settings_file import read_settings
 
 WORKER_FILE = "worker.json"
+_MOST_SECONDS = 604800  # a week; sockets can wait for not much more than three
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class WorkerSettings:
             raise _wrong("interpreter must be an absolute path")
         for name in ("load_timeout_seconds", "run_timeout_seconds"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 < value < math.inf:
-                raise _wrong(f"{name} must be a number above 0")
+            if not _is_number(value) or not 0 < value <= _MOST_SECONDS:
+                raise _wrong(f"{name} must be a number above 0, at most {_MOST_SECONDS}")
         if type(self.memory_limit_bytes) is not int or not 0 <= self.memory_limit_bytes < 2**63:
             raise _wrong("memory_limit_bytes must be an integer of at least 0")
 
