@@ -13,9 +13,12 @@ import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing import TypeAlias  # which Python 3.8 has not
 
 _LENGTH = struct.Struct("<I")
 _MOST_HEADER_BYTES = 1 << 20
@@ -39,7 +42,7 @@ class Frame(NamedTuple):
     arrays: Mapping[str, np.ndarray]
 
 
-Parts = Sequence["memoryview | bytes"]
+Parts: TypeAlias = "Sequence[memoryview | bytes]"
 """What a frame is sent as: bytes of several places in memory, one after the other."""
 
 
@@ -81,16 +84,18 @@ def receive(connection: socket.socket, deadline: float | None = None) -> Frame:
     """The next frame; waits for it.
 
     Raises EOFError when the other end is gone, MalformedFrame for anything else than a frame, and
-    TimeoutError as above.
+    TimeoutError as above; ModuleNotFoundError where a type needs ``ml_dtypes`` and there is none,
+    once all of the frame is read.
     """
     (length,) = _LENGTH.unpack(_bytes(connection, _LENGTH.size, deadline).tobytes())
     if length > _MOST_HEADER_BYTES:
         raise MalformedFrame(f"a header of {length} bytes")
     fields, tensors = _header(_bytes(connection, length, deadline))
-    arrays = {}
-    for name, dtype, shape, size in tensors:
-        content = _bytes(connection, size, deadline)
-        arrays[name] = _decoded(dtype, shape, content)
+    contents = [_bytes(connection, size, deadline) for *_, size in tensors]
+    arrays = {
+        name: _decoded(dtype, shape, contents[index])
+        for index, (name, dtype, shape, _) in enumerate(tensors)
+    }
     return Frame(fields, arrays)
 
 

@@ -110,6 +110,9 @@ def _serve(model: Any, connection: socket.socket) -> None:
         except MemoryError:
             traceback.print_exc()
             answer = _NO_MEMORY
+        except ModuleNotFoundError as error:
+            text = f"has an input of a type that needs {error.name}, which is not installed"
+            answer = _without_arrays("wrong", text)
         else:
             answer = _answer(model, asked)
         with suppress(BrokenPipeError):  # then the server is gone, as the next look tells
@@ -121,7 +124,7 @@ def _serve(model: Any, connection: socket.socket) -> None:
 
 def _answer(model: Any, asked: Frame) -> Parts:
     try:
-        answered = model.predict(dict(asked.arrays))
+        return _outputs(model.predict(dict(asked.arrays)), asked.fields["fetches"])
     except MemoryError:
         traceback.print_exc()
         return _NO_MEMORY
@@ -130,7 +133,6 @@ def _answer(model: Any, asked: Frame) -> Parts:
     except Exception:  # noqa: BLE001 - whatever a model raises ends the run, and not the process
         traceback.print_exc()
         return _without_arrays("failed")
-    return _outputs(answered, asked.fields["fetches"])
 
 
 def _outputs(answered: Any, fetches: Sequence[str]) -> Parts:

@@ -11,9 +11,22 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
-from python_models import DOUBLES, M1, answers, ask, closing, predicting, refusal, serve, version
+from python_models import (
+    DOUBLES,
+    FLOATS,
+    M1,
+    answers,
+    ask,
+    ask_again,
+    closing,
+    predicting,
+    refusal,
+    serve,
+    version,
+)
 from waiting import WAIT_SECONDS, await_
 
 from serving.core.dtypes import DType
@@ -23,9 +36,16 @@ from serving.core.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    ResourceExhausted,
     ServingError,
 )
-from serving.core.servable import DEFAULT_SIGNATURE, TensorInfo, max_runs_of, may_run_long
+from serving.core.servable import (
+    DEFAULT_SIGNATURE,
+    TensorInfo,
+    max_runs_of,
+    may_run_long,
+    run_and_wait,
+)
 from serving.loaders.device import device_named
 from serving.loaders.python_loader import PythonPlatform
 from serving.loaders.python_options import PythonOptions
@@ -159,6 +179,7 @@ def test_a_load_that_takes_too_long_is_ended(tmp_path: Path):
         ("return {'y': x.astype(np.float64)}", Internal, "'y' must be float, not double"),
         ("return {'y': x[:, None]}", Internal, r"'y' must have the shape \[\?\], not \[1,1\]"),
         ("return {'y': [[1], [2, 3]]}", Internal, "'y' that is no array"),
+        ("return {'y': Raising(RuntimeError)}", Internal, "^INTERNAL: the model failed unexp"),
         ("return {'y': [object()]}", Internal, "no tensor: 'y' holds object"),
         ("return {'y': np.array(['2020'], 'M8[D]')}", Internal, "no tensor: 'y' holds datetime64"),
     ],
@@ -171,13 +192,50 @@ def test_what_a_model_raises_and_answers_wrongly_has_its_code(
     text: str,
 ):
     """Only the text of a ValueError is for clients. The process goes on."""
-    program = predicting(f"if len(x) == 2: return {{'y': x}}\n{body}")
+    raising = """
+        class Raising:
+            def __init__(self, error): self.error = error
+            def __array__(self, *args, **kwargs): raise self.error(sys.executable)
+    """
+    program = predicting(f"if len(x) == 2: return {{'y': x}}\n{body}", before=raising)
     servable = serve(closing, version(tmp_path, program))
     for _ in range(2):
         with pytest.raises(error, match=text) as raised:
             ask(servable, 1)
         assert sys.executable not in raised.value.message
     assert ask(servable, 1, 2) == [1, 2]
+
+
+def test_an_input_that_the_interpreter_has_no_type_for_is_told(tmp_path: Path, closing: ExitStack):
+    """And the process goes on: a second run finds the same."""
+    program = predicting("return {'y': x}", before="import sys; sys.modules['ml_dtypes'] = None")
+    path = version(tmp_path, program)
+    inputs = {"b": {"dtype": "bfloat16", "shape": [None]}, "x": FLOATS}
+    (tmp_path / "signature.json").write_text(
+        json.dumps({"inputs": inputs, "outputs": {"y": FLOATS}})
+    )
+    servable = serve(closing, path)
+    feeds = {"b": np.ones(3, ml_dtypes.bfloat16), "x": np.ones(3, np.float32)}
+    text = "the model has an input of a type that needs ml_dtypes, which is not installed"
+    for _ in range(2):
+        with pytest.raises(Internal, match=text):
+            run_and_wait(servable, feeds, ["y"])
+
+
+def test_memory_that_is_short_for_an_answer_is_told_and_the_process_started_again(
+    tmp_path: Path, closing: ExitStack
+):
+    program = predicting(
+        "return {'y': x if len(x) == 2 else Large()}",
+        before="""
+        class Large:
+            def __array__(self, *args, **kwargs): raise MemoryError
+        """,
+    )
+    servable = serve(closing, version(tmp_path, program))
+    with pytest.raises(ResourceExhausted, match="more memory than its process may have"):
+        ask(servable, 1)
+    assert ask_again(servable, 1, 2) == [1, 2]
 
 
 def test_what_a_model_prints_goes_to_the_log_and_into_no_answer(
