@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from serving.core.errors import InvalidArgument
 from serving.core.servable import Signature, TensorInfo
 from serving.loaders.pytorch_archive import check_exported
+from serving.loaders.pytorch_conversion import convert_graph, inputs_in, outputs_as
 from serving.loaders.pytorch_program import PyTorchProgram
 from serving.loaders.pytorch_tensors import element_type
 
@@ -36,8 +37,11 @@ _Size = tuple[str, int, Any]
 """An input, one of its dimensions, and the expression of sympy's that is its size."""
 
 
-def load_exported(file: Path, device: torch.device) -> PyTorchProgram:
-    """The program on the device, with the names, types and shapes that it was exported with.
+def load_exported(
+    file: Path, device: torch.device, dtype: torch.dtype | None = None
+) -> PyTorchProgram:
+    """The program on the device, with the names, types and shapes that it was exported with; it
+    computes in ``dtype``, if that is one.
 
     Thread-safe: one program is loaded at a time.
 
@@ -53,10 +57,12 @@ def load_exported(file: Path, device: torch.device) -> PyTorchProgram:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # torch.export.load would go on to an older form, and its pickles, where this raises.
-            return _program(load_pt2(content).exported_programs[_NAME], device)
+            return _program(load_pt2(content).exported_programs[_NAME], device, dtype)
 
 
-def _program(exported: ExportedProgram, device: torch.device) -> PyTorchProgram:
+def _program(
+    exported: ExportedProgram, device: torch.device, dtype: torch.dtype | None
+) -> PyTorchProgram:
     signature = signature_of(exported)
     sizes = list(_input_sizes(exported))
     limits = {symbol: _limits(each) for symbol, each in exported.range_constraints.items()}
@@ -64,7 +70,7 @@ def _program(exported: ExportedProgram, device: torch.device) -> PyTorchProgram:
     nodes = [node for module in _graphs(exported) for node in module.graph.nodes]
     return PyTorchProgram(
         signature,
-        _function(exported),
+        _function(exported, signature, dtype),
         # A program may be free of operators that write, and have PyTorch copy what they would have.
         writes_in_place=bool(exported.graph_signature.user_inputs_to_mutate)
         or bool(exported.graph_signature.buffers_to_mutate)
@@ -125,22 +131,26 @@ def _path_text(path: Sequence[Any]) -> str:
 
 
 def _function(
-    exported: ExportedProgram,
+    exported: ExportedProgram, signature: Signature, dtype: torch.dtype | None
 ) -> Callable[[Mapping[str, torch.Tensor]], Sequence[object]]:
     """The program as a function of its inputs that are tensors; the others have their one value."""
     # The guards are Python code from the file; _check_sizes looks at the sizes instead.
     module: Any = exported.module(check_guards=False)
     module.validate_inputs = False
+    if dtype is not None:
+        convert_graph(module, dtype)
     structure = exported.call_spec.in_spec
     arguments = [spec.arg for spec in exported.graph_signature.input_specs if _is_user(spec)]
     constants = {each.name: each.value for each in arguments if isinstance(each, ConstantArgument)}
     names = [each.name for each in arguments]
 
     def run(tensors: Mapping[str, torch.Tensor]) -> Sequence[object]:
+        if dtype is not None:
+            tensors = inputs_in(tensors, dtype)
         leaves = [tensors[name] if name in tensors else constants[name] for name in names]
         args, kwargs = pytree.tree_unflatten(leaves, structure)
         outputs: Sequence[object] = pytree.tree_leaves(module(*args, **kwargs))
-        return outputs
+        return outputs if dtype is None else outputs_as(signature.outputs, outputs)
 
     return run
 

@@ -44,6 +44,7 @@ from serving.loaders.device import CPU, Device, no_such_device
 from serving.loaders.input_check import check_input, check_names
 from serving.loaders.model_file import model_file, ram_of_file, unreadable
 from serving.loaders.pytorch_archive import EXPORTED, PICKLE, SCRIPT, kind_of
+from serving.loaders.pytorch_conversion import read_dtype
 from serving.loaders.pytorch_exported import load_exported
 from serving.loaders.pytorch_program import PyTorchProgram
 from serving.loaders.pytorch_script import load_script
@@ -89,7 +90,8 @@ class PyTorchPlatform:
         """
         where = _torch_device(servable_id, device)
         try:
-            program = _program(model_file(path, tuple(_SUFFIXES)), where)
+            file = model_file(path, tuple(_SUFFIXES))
+            program = _program(file, where, read_dtype(str(file.parent)))
         except OSError as error:
             raise unreadable(error) from error
         except _LOAD_ERRORS as error:
@@ -203,7 +205,7 @@ def _devices() -> Sequence[Device]:
     return [CPU, *(Device("gpu", number) for number in range(count))]
 
 
-def _program(file: Path, device: torch.device) -> PyTorchProgram:
+def _program(file: Path, device: torch.device, dtype: torch.dtype | None) -> PyTorchProgram:
     """What the suffix says is what the file has to be: nothing is read as something else."""
     wanted, kind = _SUFFIXES[file.suffix], kind_of(file)
     if kind == PICKLE:
@@ -214,7 +216,7 @@ def _program(file: Path, device: torch.device) -> PyTorchProgram:
     if kind != wanted:
         what = f"but {kind}" if kind else "and no other model of PyTorch's that is whole"
         raise InvalidArgument(f"{file.name} is not {wanted}, {what}")
-    return (load_exported if kind == EXPORTED else load_script)(file, device)
+    return (load_exported if kind == EXPORTED else load_script)(file, device, dtype)
 
 
 def _text(error: Exception) -> str:

@@ -14,6 +14,7 @@ from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.core.servable import Signature, TensorInfo
 from serving.loaders.input_check import fits
 from serving.loaders.pytorch_archive import check_script
+from serving.loaders.pytorch_conversion import inputs_in, outputs_as
 from serving.loaders.pytorch_program import PyTorchProgram
 from serving.loaders.pytorch_tensors import ELEMENT_TYPES
 from serving.loaders.signature_file import SIGNATURE_FILE, read_signature_file
@@ -22,8 +23,11 @@ _TENSOR = "TensorType"
 _SEQUENCES = {"prim::TupleConstruct", "prim::ListConstruct"}
 
 
-def load_script(file: Path, device: torch.device) -> PyTorchProgram:
-    """The program on the device, with the types and shapes that ``signature.json`` declares.
+def load_script(
+    file: Path, device: torch.device, dtype: torch.dtype | None = None
+) -> PyTorchProgram:
+    """The program on the device, with the types and shapes that ``signature.json`` declares; it
+    computes in ``dtype``, if that is one.
 
     Inputs are called as the parameters of ``forward``; those that are no tensors, and those that
     the file leaves out, keep their defaults. Outputs are called as the file says, by the keys of a
@@ -38,6 +42,8 @@ def load_script(file: Path, device: torch.device) -> PyTorchProgram:
         content.seek(0)
         module = torch.jit.load(content, map_location=device)
     module.eval()
+    if dtype is not None:
+        module.to(dtype)
     if not hasattr(module, "forward"):
         raise InvalidArgument("the TorchScript program has no method 'forward'")
     graph = module.inlined_graph
@@ -48,7 +54,7 @@ def load_script(file: Path, device: torch.device) -> PyTorchProgram:
     )
     return PyTorchProgram(
         signature,
-        _function(module, list(signature.inputs), signature.outputs),
+        _function(module, list(signature.inputs), signature.outputs, dtype),
         writes_in_place=_writes(graph),
         may_run_long=graph.findNode("prim::Loop", True) is not None,
     )
@@ -102,14 +108,21 @@ def _are_tensors(values: Sequence[Any]) -> bool:
 
 
 def _function(
-    module: Any, inputs: Sequence[str], outputs: Mapping[str, TensorInfo]
+    module: Any,
+    inputs: Sequence[str],
+    outputs: Mapping[str, TensorInfo],
+    dtype: torch.dtype | None,
 ) -> Callable[[Mapping[str, torch.Tensor]], Sequence[object]]:
     def run(tensors: Mapping[str, torch.Tensor]) -> Sequence[object]:
+        if dtype is not None:
+            tensors = inputs_in(tensors, dtype)
         given = module(**{name: tensors[name] for name in inputs})
         if isinstance(given, torch.Tensor):
             given = [given]
         elif isinstance(given, dict):
             given = _by_name(given, outputs)
+        if dtype is not None:
+            given = outputs_as(outputs, given)
         for info, value in zip(outputs.values(), given, strict=False):
             _check_output(info, value)
         return list(given)
