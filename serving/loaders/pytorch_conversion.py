@@ -93,9 +93,9 @@ def _convert_node(node: torch.fx.Node, dtype: torch.dtype) -> None:
     node.args = torch.fx.node.map_aggregate(node.args, other)
     node.kwargs = torch.fx.node.map_aggregate(node.kwargs, other)
     made = node.meta.get("val")
-    if not isinstance(node.target, torch._ops.OpOverload) or not _is_floating(made):  # noqa: SLF001
+    if not isinstance(node.target, torch._ops.OpOverload) or not _is_floating(made):  # noqa: SLF001 - as below
         return
-    names = [argument.name for argument in node.target._schema.arguments]  # noqa: SLF001
+    names = [argument.name for argument in node.target._schema.arguments]  # noqa: SLF001 - nothing else tells
     if "dtype" in names[len(node.args) :] and node.kwargs.get("dtype") is None:
         node.kwargs = {**node.kwargs, "dtype": dtype}
 
