@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ Rows = tuple[int, int, int]
 
 
 NEVER = math.inf
+_POOL_NUMBERS = itertools.count()
 
 
 def cut(task: Rows, sizes: Sequence[int]) -> list[Rows]:
@@ -53,12 +55,27 @@ def add_queue(
 @contextmanager
 def threads(count: int, clock: Clock) -> Iterator[SharedBatchScheduler]:
     """A scheduler with so many threads, ended with the block."""
-    scheduler = SharedBatchScheduler(SchedulerOptions(count, hung_batch_seconds=30), clock)
+    options = SchedulerOptions(count, hung_batch_seconds=30, thread_pool_name=new_pool_name())
+    scheduler = SharedBatchScheduler(options, clock)
     scheduler.start()
     try:
         yield scheduler
     finally:
         scheduler.stop()
+
+
+def new_pool_name() -> str:
+    """One that no other scheduler of this process has."""
+    return f"pool_{next(_POOL_NUMBERS)}"
+
+
+def num_threads(scheduler: SharedBatchScheduler) -> int:
+    """How many it has, its watch with them; others' may still be ending beside them.
+
+    Its pool's name must be its alone.
+    """
+    prefix = f"{scheduler._options.thread_pool_name}_"
+    return sum(thread.name.startswith(prefix) for thread in threading.enumerate())
 
 
 def stepped(clock: Clock | None = None) -> SharedBatchScheduler:

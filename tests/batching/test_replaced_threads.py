@@ -12,6 +12,8 @@ from stepped_scheduler import (
     NEVER,
     Hanging,
     add_queue,
+    new_pool_name,
+    num_threads,
     threads,
 )
 from waiting import WAIT_SECONDS, await_
@@ -59,15 +61,16 @@ def test_threads_that_hang_are_replaced_and_other_queues_go_on(num_threads: int)
 
 def test_unless_asked_for_no_thread_is_replaced_however_long_its_batch_runs():
     clock, model = FakeClock(), Hanging()
-    scheduler = SharedBatchScheduler(SchedulerOptions(1), clock)
+    options = SchedulerOptions(1, thread_pool_name=new_pool_name())
+    scheduler = SharedBatchScheduler(options, clock)
     scheduler.start()
     queue = add_queue(scheduler, QueueOptions(max_batch_size=1), model.process)
     queue.enqueue("hangs", 1, NEVER)
     model.await_held()
-    before = threading.active_count()
+    before = num_threads(scheduler)
     clock.advance(10**6)
     scheduler.replace_hung_threads()
-    assert threading.active_count() == before
+    assert num_threads(scheduler) == before
     model.go_on.set()
     scheduler.stop()
 
@@ -92,29 +95,29 @@ def test_threads_that_could_not_be_started_are_started_later(monkeypatch: pytest
 def test_the_queue_that_hangs_gets_no_more_threads_than_there_were():
     clock = FakeClock()
     with hanging(2, clock) as (scheduler, queue):
-        before = threading.active_count()
+        before = num_threads(scheduler)
         for _ in range(5):
             queue.enqueue("hangs too", 1, NEVER)
             clock.advance(30)
             scheduler.replace_hung_threads()
-        await_(lambda: threading.active_count() == before + 2)
+        await_(lambda: num_threads(scheduler) == before + 2)
         assert not scheduler.run_once()
 
 
 def test_a_thread_that_comes_back_leaves_no_more_threads_than_there_should_be():
     clock, model = FakeClock(), Hanging()
     with threads(1, clock) as scheduler:
-        before = threading.active_count()
+        before = num_threads(scheduler)
         queue = add_queue(scheduler, QueueOptions(max_batch_size=1), model.process)
         queue.enqueue("hangs", 1, NEVER)
         model.await_held()
         clock.advance(30)
         scheduler.replace_hung_threads()
-        await_(lambda: threading.active_count() == before + 1)
+        await_(lambda: num_threads(scheduler) == before + 1)
         queue.enqueue("waits for it", 1, NEVER)
         await_(lambda: scheduler._threads.any_idle)
         model.go_on.set()
-        await_(lambda: threading.active_count() == before)
+        await_(lambda: num_threads(scheduler) == before)
         model.await_held()  # the one that waited is processed, though nothing new comes
         processed: fifo.Queue[list[str]] = fifo.Queue()
         add_queue(scheduler, QueueOptions(), processed.put).enqueue("a", 1, NEVER)
@@ -138,9 +141,9 @@ def test_stopping_does_not_wait_for_a_thread_that_hangs():
 
 def test_threads_can_be_more_and_fewer():
     with threads(1, SystemClock()) as scheduler:
-        before = threading.active_count()
+        before = num_threads(scheduler)
         scheduler.resize(3)
-        assert threading.active_count() == before + 2
+        assert num_threads(scheduler) == before + 2
         together = threading.Barrier(4)
         options = QueueOptions(max_batch_size=1)
         queue = add_queue(scheduler, options, lambda _: together.wait(WAIT_SECONDS))
@@ -148,4 +151,4 @@ def test_threads_can_be_more_and_fewer():
             queue.enqueue("task", 1, NEVER)
         together.wait(WAIT_SECONDS)
         scheduler.resize(1)
-        await_(lambda: threading.active_count() == before)
+        await_(lambda: num_threads(scheduler) == before)
