@@ -25,7 +25,8 @@ class BatchesInProgress:
         self.rows = 0
         self._begun: dict[Batch[Any], _Begun] = {}
         self._setting: object = None
-        self._of_setting = 0
+        self._changes = 0  # of the setting, which may be an earlier one again
+        self._since_change = 0  # how many of them were taken since
         self._seconds = 0.0  # of all of them together
         self._until = 0.0
 
@@ -39,10 +40,11 @@ class BatchesInProgress:
         self._pass_time(now)
         if setting != self._setting:
             self._setting = setting
-            self._of_setting = 0
-        self._of_setting += 1
-        is_pure = self._of_setting > self.count
-        self._begun[batch] = _Begun(now, self._seconds, setting, is_pure)
+            self._changes += 1
+            self._since_change = 0
+        self._since_change += 1
+        is_pure = self._since_change > self.count
+        self._begun[batch] = _Begun(now, self._seconds, self._changes, is_pure)
         self.rows += batch.size
 
     def end(self, batch: Batch[Any], now: float) -> Ran | None:
@@ -51,9 +53,9 @@ class BatchesInProgress:
         count = self.count
         begun = self._begun.pop(batch)
         self.rows -= batch.size
-        if begun.setting != self._setting:
+        if begun.changes != self._changes:
             return None
-        self._of_setting -= 1
+        self._since_change -= 1
         if not begun.is_pure:
             return None
         seconds = now - begun.at
@@ -65,12 +67,13 @@ class BatchesInProgress:
 
 
 class _Begun(NamedTuple):
-    """When a batch was taken, and by what setting: ``is_pure``, as all others in progress were.
+    """When a batch was taken, and after how many changes of the setting: ``is_pure``, as all others
+    in progress were.
 
     ``seconds``: what all batches of its queue together had run by then.
     """
 
     at: float
     seconds: float
-    setting: object
+    changes: int
     is_pure: bool

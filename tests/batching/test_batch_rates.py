@@ -66,3 +66,16 @@ def test_batches_of_two_settings_that_ran_at_the_same_time_say_nothing():
     assert running.end(after, 3.0) is None
     running.begin(alone, "t", 3.0)
     assert running.end(alone, 4.0) == (1.0, pytest.approx(1.0))
+
+
+def test_a_batch_that_outlasts_two_changes_of_the_setting_spoils_only_those_beside_it():
+    """The setting is the same again when it ends, but others ran meanwhile."""
+    running, straggling, between, beside, alone = BatchesInProgress(), *(batch() for _ in range(4))
+    running.begin(straggling, "s", 0.0)
+    running.begin(between, "t", 1.0)
+    assert running.end(between, 2.0) is None
+    running.begin(beside, "s", 2.0)
+    assert running.end(beside, 3.0) is None
+    assert running.end(straggling, 4.0) is None
+    running.begin(alone, "s", 4.0)
+    assert running.end(alone, 5.0) == (1.0, pytest.approx(1.0))
