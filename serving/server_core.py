@@ -160,8 +160,7 @@ class ServerCore:
             if isinstance(error, NotFound) and isinstance(self._manager, CachingManager):
                 self._lease_when_loaded(self._manager, spec, deadline, leased)
                 return
-            # Its trace holds this frame, which holds the error: a circle for every such call.
-            handle = error.with_traceback(None)
+            handle = error.untraced()
         leased(handle)
 
     def _lease(self, spec: ModelSpec) -> ServableHandle:

@@ -84,7 +84,7 @@ class BatchRuns:
                     self._check_shares(result, task.rows)
                     result = _in_order_of(task.fetches, self._fetches, result)
                 except ServingError as error:
-                    result = error
+                    result = error.untraced()
                 except Exception:  # outputs that are no arrays, which no call is to wait for
                     calls = [task.options.call]
                     log.exception("a run of %r failed", self._servable, extra=calls_in_log(calls))
@@ -124,7 +124,7 @@ class BatchRuns:
         try:
             return self._run(tasks, started)
         except ServingError as error:
-            return error
+            return error.untraced()
         except Exception:  # a defect of the servable, which must not leave anyone without an answer
             calls = [task.options.call for task in tasks]
             log.exception("a batch of %r failed", self._servable, extra=calls_in_log(calls))

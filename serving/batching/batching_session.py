@@ -132,7 +132,7 @@ class BatchingServable(ServableWrapper):
             task = BatchingTask(feeds, fetches, row_count(feeds), options, done, since)
             is_queued = self._enqueue(task)
         except ServingError as error:
-            done(error)
+            done(error.untraced())
         else:
             if not is_queued:
                 self._unbatched.run(feeds, fetches, options, done)

@@ -133,4 +133,4 @@ class _Parts:
         try:
             return joined_outputs(self._outputs)
         except ServingError as error:
-            return error
+            return error.untraced()

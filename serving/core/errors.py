@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Code(enum.IntEnum):
@@ -73,6 +73,15 @@ class ServingError(Exception):
     def http_status(self) -> int:
         """The HTTP status that says the same."""
         return self.code.http_status
+
+    def untraced(self) -> Self:
+        """The error, for one who keeps it as an answer: without its trace and what it comes from.
+
+        They hold the frames that it has passed, with all their tensors. Where one of those holds
+        the error again, all that is a circle, which only the collector frees.
+        """
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class Cancelled(ServingError):

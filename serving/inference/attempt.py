@@ -23,14 +23,12 @@ def attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Serv
 
     An exception that is not a ServingError is a defect: it is logged with its trace and becomes
     INTERNAL without its text. Callbacks run on an engine's thread, where an escaped exception
-    would leave the call without an answer. The error comes without its trace, which would hold the
-    caller's frame, and that the error: a cycle that only the collector frees.
+    would leave the call without an answer. The error comes without its trace.
     """
     try:
         return work(*args, **kwargs)
     except ServingError as error:
-        error.__cause__ = error.__context__ = None
-        return error.with_traceback(None)
+        return error.untraced()
     except Exception:
         log.exception("a call failed for a reason that is not the client's")
         return Internal("internal error")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import gc
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +13,10 @@ from batched_servable import UNEXPECTED, Batched, Feeds, Recorder, Result, error
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.batching.batch_runs import BatchRuns
+from serving.batching.batching_options import BatchingOptions, QueueOptions
+from serving.batching.batching_task import BatchingTask
+from serving.batching.run_times import RunTimes
 from serving.core.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -25,7 +32,7 @@ from serving.core.servable import (
     RunCallback,
     RunOptions,
 )
-from serving.testing import FakeServable
+from serving.testing import FakeClock, FakeServable
 
 
 class Raising(FakeServable):
@@ -114,6 +121,61 @@ def test_too_few_outputs_are_an_internal_error():
     task = batched.send([1.0])
     batched.step()
     assert error(task) == (Internal, "Wrong number of batched output tensors")
+
+
+def fails(_feeds: Feeds) -> Feeds:
+    raise ValueError("no such thing")
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector, which comes only when there are many objects."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def too_many_rows(_feeds: Feeds) -> Feeds:
+    return {"y:0": np.ones(9)}
+
+
+@pytest.mark.parametrize(
+    ("servable", "sizes", "queue"),
+    [
+        (FakeServable(), (1, 1, 1), {"max_batch_size": 1, "max_enqueued_batches": 1}),
+        (FakeServable(), (1, 2), {}),
+        (FakeServable(fails), (1, 1), {}),
+        (FakeServable(too_many_rows), (1, 1), {}),
+    ],
+    ids=["full queue", "shapes", "run", "outputs"],
+)
+def test_requests_that_failed_are_freed_with_their_answers(
+    servable: FakeServable, sizes: Sequence[int], queue: dict[str, int]
+):
+    batched = Batched(servable, **queue)
+    with uncollected():
+        inputs = [np.ones((1, size)) for size in sizes]
+        held = [weakref.ref(array) for array in inputs]
+        results = [batched.send(array) for array in inputs]
+        batched.step()
+        assert isinstance(results[-1][0], ServingError)
+        del inputs, results
+        assert [ref() for ref in held] == [None] * len(held)
+
+
+def test_a_request_that_failed_alone_is_freed_with_its_answer():
+    options = BatchingOptions(QueueOptions())
+    runs = BatchRuns(FakeServable(too_many_rows), ["y:0"], options, RunTimes(), FakeClock())
+    with uncollected():
+        array, results = np.ones(1), []
+        held = weakref.ref(array)
+        task = BatchingTask({"x:0": array}, ["y:0"], 1, RunOptions(), results.append, 0.0)
+        runs.run_alone(task, task.answer)
+        assert isinstance(results[0], ServingError)
+        del array, task, results
+        assert held() is None
 
 
 class Poisoned(Recorder):
