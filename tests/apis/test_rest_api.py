@@ -917,3 +917,46 @@ def test_a_short_archive_which_may_hold_much_is_read_off_the_event_loop():
     headers = {"Content-Type": "application/x-npz"}
     assert ask(api, "POST", "/v1/models/m:predict", body, headers).status == 200
     assert executor.submitted > 0
+
+
+def stopped(api, has_come_so_far):
+    """The answer to a request that is being worked on when the time of the server is over."""
+
+    async def stop():
+        run = asyncio.create_task(asgi_exchange(api, "POST", "/v1/models/m:predict", REQUEST, {}))
+        await asyncio.sleep(0)
+        while not has_come_so_far():
+            await asyncio.sleep(0)
+        run.cancel()
+        return (await run).status
+
+    return asyncio.run(stop())
+
+
+def test_a_call_is_not_begun_after_the_stop(models):
+    assert stopped(RestApi(models, executor=InlineExecutor()), lambda: True) == 503
+    assert models.leases == []
+
+
+def test_a_call_that_is_stopped_when_it_has_just_begun_is_cancelled():
+    begun = []
+
+    class Unanswered(FakeServable):
+        def run(self, feeds, fetches, options, done):
+            begun.append(options.cancellation)
+
+    api = RestApi(FakeModels(m=Unanswered()), executor=InlineExecutor())
+    assert stopped(api, lambda: begun) == 503
+    assert begun[0].cancelled
+
+
+def test_an_answer_that_is_there_at_the_stop_is_sent():
+    run = []
+
+    def compute(feeds):
+        run.append(feeds)
+        return {"y:0": feeds["x:0"]}
+
+    models = FakeModels(m=FakeServable(compute))
+    assert stopped(RestApi(models, executor=InlineExecutor()), lambda: run) == 200
+    assert models.lent == 0

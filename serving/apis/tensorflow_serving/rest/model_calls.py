@@ -118,18 +118,23 @@ class ModelCalls:
     async def _begin_in_company(
         self, call: _ModelCall, read: Callable[[], tuple[Call, Priority]]
     ) -> bool:
-        """Have it begun here, stage by stage with others; False where a stop came before it."""
-        try:
-            with self._company as company:
+        """Have it begun here, stage by stage with others; False where a stop came before it, or
+        before its answer.
+        """
+        is_stopped = False
+        with self._company as company:
+            try:
                 await company.catch_up()
-                call.begin_but_rest(read)
-                try:
-                    await company.catch_up()
-                finally:
-                    call.do_rest()
-        except asyncio.CancelledError:
-            return False
-        return True
+            except asyncio.CancelledError:
+                return False
+            call.begin_but_rest(read)
+            try:
+                await company.catch_up()
+            except asyncio.CancelledError:
+                is_stopped = True
+            finally:
+                call.do_rest()
+        return not is_stopped or call.stop()
 
     async def _answer_of(self, pending: PendingAnswer[Outcome], client: WaitingClient) -> Outcome:
         try:
@@ -177,6 +182,12 @@ class _ModelCall:
         self._starter = 0
         self._keeps_rest = False
         self._rest: Callable[[], None] | None = None
+
+    def stop(self) -> bool:
+        """Cancel it unless it is answered; whether it is."""
+        if not self._pending.given:
+            self._client.cancel()
+        return self._pending.given
 
     def do_rest(self) -> None:
         """What has been left, if anything, on the thread that began."""
