@@ -27,6 +27,7 @@ DATA_TYPES: Mapping[int, np.dtype] = {
 """Caffe2's numbers of element types: TensorProto.DataType."""
 
 _MOST_BYTES = 2**31  # what no ONNX model can hold is not made at all
+_MOST_DIMENSIONS = 32
 
 _RANDOM = frozenset(
     {
@@ -94,6 +95,8 @@ def _constant(arguments: Arguments) -> np.ndarray:
 
 def _shape(arguments: Arguments, dtype: np.dtype) -> tuple[int, ...]:
     shape = tuple(arguments.integers("shape"))
+    if len(shape) > _MOST_DIMENSIONS:
+        raise InvalidArgument(f"a weight can not have {len(shape)} dimensions")
     if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize > _MOST_BYTES:
         raise InvalidArgument(f"a weight can not have the shape {list(shape)}")
     return shape
