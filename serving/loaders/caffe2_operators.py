@@ -11,7 +11,7 @@ from serving.loaders import caffe2_layers as layers
 from serving.loaders import caffe2_windows as windows
 from serving.loaders.caffe2_operator import Operator, Writer
 from serving.loaders.caffe2_shapes import SHAPES
-from serving.loaders.onnx_builder import aligned
+from serving.loaders.onnx_builder import aligned, divided
 
 _SAME = {
     "Abs": "Abs",
@@ -45,7 +45,6 @@ _SAME = {
 _OF_TWO = {
     "Add": "Add",
     "And": "And",
-    "Div": "Div",
     "EQ": "Equal",
     "GE": "GreaterOrEqual",
     "GT": "Greater",
@@ -74,6 +73,11 @@ def _unary(name: str, operator: Operator) -> Sequence[str]:
 def _binary(name: str, operator: Operator) -> Sequence[str]:
     a, b = operator.input(0), operator.input(1)
     return [operator.add(name, a, _aligned(operator, a, b))]
+
+
+def _div(operator: Operator) -> Sequence[str]:
+    a, b = operator.input(0), operator.input(1)
+    return [divided(operator.graph, a, _aligned(operator, a, b))]
 
 
 def _aligned(operator: Operator, a: str, b: str) -> str:
@@ -186,6 +190,7 @@ OPERATORS: Mapping[str, Writer] = {
     "Conv": windows.convolution,
     "ConvTranspose": windows.transposed_convolution,
     "Cube": partial(_power, 3),
+    "Div": _div,
     "Elu": partial(_with_numbers, "Elu", {"alpha": 1.0}),
     "FC": layers.fully_connected,
     "FCTransposed": layers.fully_connected_transposed,

@@ -10,7 +10,7 @@ import numpy as np
 from serving.core.errors import InvalidArgument
 from serving.loaders.mxnet_layers import gelu
 from serving.loaders.mxnet_operator import Operation, Operator, cast, scalar
-from serving.loaders.onnx_builder import GraphBuilder
+from serving.loaders.onnx_builder import GraphBuilder, divided
 
 _Two = Callable[[GraphBuilder, str, str], str]
 
@@ -182,7 +182,7 @@ _BINARY: Mapping[str, _Two] = {
     "add": _plain("Add"),
     "sub": _plain("Sub"),
     "mul": _plain("Mul"),
-    "div": _plain("Div"),
+    "div": divided,
     "power": _plain("Pow"),
     "maximum": _plain("Max"),
     "minimum": _plain("Min"),
@@ -261,13 +261,21 @@ def _with_number(function: _Two, number_first: bool) -> Operator:
 def _filled(value: float | None) -> Operator:
     """The constants; without a value, the one that the attribute says."""
     most = 2**24  # elements: weights come from files, so larger ones are a mistake, or meant badly
+    most_dimensions = 32
 
     def operator(op: Operation) -> str:
         shape = op.attributes.integers("shape")
+        if len(shape) > most_dimensions:
+            raise InvalidArgument(f"its shape can not have {len(shape)} dimensions")
         if any(size < 1 for size in shape) or math.prod(shape) > most:
             raise InvalidArgument(f"its shape can not be {list(shape)}")
         number = op.attributes.number("value", 0) if value is None else value
-        return op.graph.constant(np.full(shape, number, op.attributes.dtype("dtype", "float32")))
+        dtype = np.dtype(op.attributes.dtype("dtype", "float32"))
+        if dtype.kind in "iub":
+            if number != int(number):
+                raise InvalidArgument(f"{number} is no {dtype.name}")
+            number = int(number)  # of which numpy tells where it is out of range
+        return op.graph.constant(np.full(shape, number, dtype))
 
     return operator
 

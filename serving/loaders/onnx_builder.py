@@ -221,6 +221,17 @@ def aligned(graph: GraphBuilder, a: str, b: str, axis: int | None) -> str:
     return graph.add("Unsqueeze", b, axes=list(range(rank, rank + behind))) if behind else b
 
 
+def divided(graph: GraphBuilder, a: str, b: str) -> str:
+    """``a`` by ``b``. Of int64, anything by -1 is its negative: onnxruntime leaves that to the
+    processor, which ends the process where the least number has none.
+    """
+    if graph.dtype(a) != np.int64:
+        return graph.add("Div", a, b)
+    turns = graph.add("Equal", b, graph.constant(np.int64(-1)))
+    quotient = graph.add("Div", a, graph.add("Where", turns, graph.constant(np.int64(1)), b))
+    return graph.add("Where", turns, graph.add("Neg", a), quotient)
+
+
 def element_type(dtype: np.dtype) -> int:
     """ONNX's number for it. Raises KeyError or ValueError for one that it has not."""
     return int(helper.np_dtype_to_tensor_dtype(dtype))

@@ -15,7 +15,7 @@ from serving.core.dtypes import dtype_of
 from serving.core.errors import FailedPrecondition, InvalidArgument, ServingError
 from serving.core.servable import TensorInfo
 from serving.loaders.model_file import read_model
-from serving.loaders.onnx_builder import GraphBuilder, aligned, serialized
+from serving.loaders.onnx_builder import GraphBuilder, aligned, divided, serialized
 
 
 def upgraded(file: Path) -> bytes:
@@ -110,7 +110,7 @@ def _broadcast(
     a, b = inputs
     if attributes.get("broadcast", 0):
         b = aligned(graph, a, b, attributes.get("axis"))
-    return graph.add(op_type, a, b)
+    return divided(graph, a, b) if op_type == "Div" else graph.add(op_type, a, b)
 
 
 def _without(*names: str) -> _Write:

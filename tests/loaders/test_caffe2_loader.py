@@ -137,6 +137,17 @@ def test_a_normalization_has_caffe2s_bias_where_it_says_none(tmp_path: Path):
     np.testing.assert_array_equal(*answers)
 
 
+def test_the_least_integer_is_divided_by_minus_one(tmp_path: Path):
+    """Which ended the process in onnxruntime."""
+    divided = operator("Div", ["x", "w"], ["y"], broadcast=1)
+    made = save(tmp_path, [divided], {}, {"x": (2, 3), "w": (3,)}, ["y"])
+    declared = {name: [10, list(shape)] for name, shape in {"x": (2, 3), "w": (3,)}.items()}
+    (tmp_path / "value_inputs.json").write_text(json.dumps(declared))
+    x, w = np.array([[-(2**63), 7, -7], [8, 9, 10]]), np.array([-1, 2, -1])
+    (found,) = answered(Caffe2Platform().load(M1, str(made)), {"x": x, "w": w})
+    np.testing.assert_array_equal(found, [[-(2**63), 3, 7], [-8, 4, -10]])
+
+
 def test_weights_may_be_outputs(tmp_path: Path):
     path = save(tmp_path, [operator("Relu", ["x"], ["y"])], {"w": ROWS}, {"x": (1, 4)}, ["y", "w"])
     _, weight = answered(Caffe2Platform().load(M1, str(path)), {"x": ROWS[:1]})
@@ -173,6 +184,8 @@ def test_what_no_output_needs_is_left_out(tmp_path: Path):
         (operator("Cast", ["x"], ["y"], to="tensor"), "the type TENSOR, which is not supported"),
         (operator("Add", ["x", "x"], ["y"], broadcast=1, axis=2), "broadcast from dimension 2"),
         (operator("ConstantFill", [], ["y"], shape=[2**40, 2**40]), "can not have the shape"),
+        (operator("ConstantFill", [], ["y"], shape=[2**62] * 999), "not have 999 dimensions"),
+        (operator("GivenTensorFill", [], ["y"], shape=[1] * 33), "not have 33 dimensions"),
         (operator("ConstantFill", [], ["y"], shape=[-1]), "can not have the shape [-1]"),
         (operator("GivenTensorFill", [], ["y"], shape=[3], values=[1.0]), "1 values for the shape"),
         (operator("GivenTensorIntFill", [], ["y"], shape=[1], values=[2**40]), "do not fit"),

@@ -227,6 +227,11 @@ def test_an_operator_that_is_not_known_is_named(tmp_path: Path):
         ),
         ("dot", {}, "inputs and attributes do not fit"),
         ("_full", {"shape": "(1000000, 1000000)"}, "shape can not be"),
+        ("_full", {"shape": f"({'99, ' * 999})"}, "shape can not have 999 dimensions"),
+        ("_full", {"shape": "(2,)", "value": "0.5", "dtype": "int32"}, "0.5 is no int32"),
+        ("_full", {"shape": "(2,)", "value": "inf", "dtype": "int32"}, "do not fit"),
+        ("_full", {"shape": "(2,)", "value": "nan", "dtype": "int32"}, "do not fit"),
+        ("_full", {"shape": "(2,)", "value": "1000", "dtype": "int8"}, "do not fit"),
         ("SliceChannel", {"num_outputs": "1000000000"}, "num_outputs can not be"),
         ("Dropout", {"mode": "always"}, "'always'"),
         ("softmax", {"axis": "-9"}, "axis -9"),
@@ -242,6 +247,14 @@ def test_attributes_that_can_not_be_are_refused_with_their_operator(
     text = refusal(tmp_path)
     assert text.startswith(f"{operator} 'it': ")
     assert reason in text
+
+
+def test_the_least_integer_is_divided_by_minus_one(tmp_path: Path):
+    """Which ended the process in onnxruntime."""
+    data = variable("data", __shape__="(0, 3)", __dtype__="6")
+    mxnet_models.write(tmp_path, [data, node("_div_scalar", "it", (0, 0), scalar="-1")], {})
+    found = answers(tmp_path, data=np.array([[-(2**63), 7, -7]]))["it_output"]
+    np.testing.assert_array_equal(found, [[-(2**63), -7, 7]])
 
 
 def test_upsampling_in_no_groups_is_refused(tmp_path: Path):
