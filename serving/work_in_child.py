@@ -40,7 +40,8 @@ def work_in_child(target: str, argument: Any, timeout_seconds: float | None = No
     the last lines it wrote where the process has ended otherwise, DeadlineExceeded where it took
     too long.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    # What the work leaves in its temporary directory goes too; what it started may yet write there.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         told, written = Path(folder, "told.json"), Path(folder, "written")
         with written.open("wb") as output:
             process = subprocess.Popen(
@@ -49,7 +50,7 @@ def work_in_child(target: str, argument: Any, timeout_seconds: float | None = No
                 stdout=output,
                 stderr=output,
                 process_group=0,
-                env={**os.environ, "PYTHONPATH": _python_path()},
+                env={**os.environ, "PYTHONPATH": _python_path(), "TMPDIR": folder},
             )
             try:
                 process.communicate(json.dumps(argument).encode(), timeout_seconds)

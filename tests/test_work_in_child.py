@@ -13,7 +13,7 @@ from serving.core.errors import Aborted, DeadlineExceeded, InvalidArgument
 from serving.work_in_child import Outcome, work_in_child
 
 _WORKS = """
-import os, resource, signal, sys, time
+import os, resource, signal, sys, tempfile, time
 from serving.core.errors import InvalidArgument
 
 def doubled(number):
@@ -45,6 +45,10 @@ def endless(file):
             told.write(f"{os.getpid()}\\n")
     while True:
         time.sleep(60)
+
+def littering(_):
+    yield tempfile.mkdtemp()
+    os._exit(1)
 
 def core_bytes(_):
     yield resource.getrlimit(resource.RLIMIT_CORE)
@@ -90,6 +94,12 @@ def test_what_takes_too_long_is_ended():
     error = work_in_child("works:endless", None, timeout_seconds=1).error
     assert isinstance(error, DeadlineExceeded)
     assert "more than 1 s" in error.message
+
+
+def test_what_is_left_in_the_temporary_directory_goes():
+    folder = Path(work_in_child("works:littering", None).told)
+    assert folder.is_absolute()
+    assert not folder.exists()
 
 
 def test_a_crash_leaves_no_core_file():
