@@ -234,3 +234,13 @@ def test_one_version_number():
     version = re.search(r'version = "([^"]+)"', (ROOT / "MODULE.bazel").read_text())
     assert version[1] == project["version"]
     assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_page_of_platforms_names_the_tests_of_each():
+    section = page("platforms.md").partition("## Testing them\n")[2].partition("\n## ")[0]
+    rows = table_rows(section)[2:]
+    tested = {name.strip("`"): re.findall("`(.+?)`", files) for name, files in rows}
+    assert tested.keys() == PLATFORMS.keys()
+    for files in tested.values():
+        assert files
+        assert all((ROOT / file).is_file() for file in files)
