@@ -21,7 +21,12 @@ def within(app: AsgiApp, timeout_seconds: float, min_bytes: float) -> AsgiApp:
 
     async def timed(scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
         exchange = _Exchange(scope, receive, send, timeout_seconds, min_bytes)
-        await app(scope, exchange.receive, exchange.send)
+        try:
+            await app(scope, exchange.receive, exchange.send)
+        except Exception:  # no cancellation, which is to end all at once
+            await exchange.refused()
+            raise
+        await exchange.refused()
 
     return timed
 
@@ -44,9 +49,12 @@ class _Exchange:
         self._min_bytes = self._bytes_left = min_bytes
         self._has_body = True
         self._has_stalled = self._has_begun = False
+        self._refusal: asyncio.Task[None] | None = None
 
     async def receive(self) -> AsgiMessage:
         """As the server's; with a body that takes too long the client has left."""
+        if self._has_stalled:
+            return {"type": "http.disconnect"}
         if not self._has_body:
             return await self._receive()
         loop = asyncio.get_running_loop()
@@ -55,7 +63,10 @@ class _Exchange:
             async with asyncio.timeout(self._seconds_left):
                 message = await self._receive()
         except TimeoutError:
-            await self._refuse()
+            # To send may take as long as the client likes, and the application holds the body.
+            self._has_stalled = True
+            if not self._has_begun:
+                self._refusal = loop.create_task(self._refuse())
             return {"type": "http.disconnect"}
         self._seconds_left -= loop.time() - began
         self._bytes_left -= len(message.get("body", b""))
@@ -70,16 +81,17 @@ class _Exchange:
             self._has_begun = True
             await self._send(message)
 
+    async def refused(self) -> None:
+        """Once the refusal, if any, has been sent."""
+        if self._refusal is not None:
+            await self._refusal
+
     async def _refuse(self) -> None:
-        is_answered = self._has_begun or self._has_stalled
-        self._has_stalled = True  # before anything is awaited: the application may answer meanwhile
-        if not is_answered:
-            headers = [
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"content-length", b"%d" % len(MESSAGE)),
-            ]
-            if self._scope["http_version"].startswith("1"):
-                headers.append((b"connection", b"close"))
-            start = {"type": "http.response.start", "status": STATUS, "headers": headers}
-            await self._send(start)
-            await self._send({"type": "http.response.body", "body": MESSAGE})
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(MESSAGE)),
+        ]
+        if self._scope["http_version"].startswith("1"):
+            headers.append((b"connection", b"close"))
+        await self._send({"type": "http.response.start", "status": STATUS, "headers": headers})
+        await self._send({"type": "http.response.body", "body": MESSAGE})

@@ -10,11 +10,12 @@ import threading
 from functools import partial
 
 import pytest
+from http2_client import raw_client
 from waiting import WAIT_SECONDS, await_
 
 from serving.transport import stalled_body
 from serving.transport.http1_protocol import _LOOKS, Http1Protocol
-from serving.transport.http_options import ENGINES, UVICORN, HttpOptions
+from serving.transport.http_options import ENGINES, HYPERCORN, UVICORN, HttpOptions
 from serving.transport.http_server import HttpServer
 from serving.transport.tls import Certificate, TlsOptions
 
@@ -101,6 +102,16 @@ def test_a_body_that_stops_coming_is_answered_408_and_the_app_told_that_the_clie
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in head.lower()
     assert body == b"The request body stopped coming."
+
+
+def test_the_app_is_told_over_http2_too_though_the_stream_stays():
+    app = App()
+    with serving(app, HYPERCORN) as port, raw_client(port) as client:
+        client.open("/p", ("content-length", "6"))
+        client.flush()
+        assert app.left.wait(WAIT_SECONDS)
+        statuses = (dict(getattr(event, "headers", ())).get(":status") for event in client.events())
+        assert next(filter(None, statuses)) == "408"
 
 
 @pytest.mark.parametrize("engine", ENGINES)
