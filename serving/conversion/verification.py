@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,12 @@ from serving.inspection.sample_values import has_rows, inputs_to_try
 
 _SEED = 20150928
 _ROWS = (1, 2, 7)
-_RUNS = 5
+_SCALES = (1, 1, 10, 100, 1000)
+"""How large numbers are: a tree on features that nobody scaled has but one leaf near 0."""
+_RANGES = ((-1000, 1000), (0, 100), (0, 2), (0, 1))
+"""Of whole numbers, the first that the source takes: models that look up take few, none below 0."""
+
+Range = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,10 @@ class Tolerance:
 
     relative: float = 1e-4
     absolute: float = 1e-5
+
+    def of(self, scale: int) -> Tolerance:
+        """For what is computed from such numbers, whose rounding grows with them."""
+        return Tolerance(self.relative, self.absolute * scale)
 
 
 @dataclass(slots=True)
@@ -97,15 +107,15 @@ class _Pair:
 
 def _compared(pair: _Pair, random: np.random.Generator, verified: Verified) -> bool:
     """Whether the source answered any request."""
-    shaped = _answered_shapes(pair, random)
+    shaped = _answered_shapes(pair)
     if shaped is None or not pair.aliases:
         return False
-    inputs, most = shaped
+    inputs, between = shaped
     answered = 0
     rows = _ROWS if has_rows(pair.source.signature) else (0,) * len(_ROWS)
-    for number in rows * _RUNS:
+    for scale, number in product(_SCALES, rows):
         arrays = {
-            alias: _random(_with_rows(filled, number), most, random)
+            alias: _random(_with_rows(filled, number), scale, between, random)
             for alias, filled in inputs.items()
         }
         try:
@@ -120,26 +130,35 @@ def _compared(pair: _Pair, random: np.random.Generator, verified: Verified) -> b
                 f"{error.message}"
             ) from error
         answered += 1
+        tolerance = pair.tolerance.of(scale)
         for alias, old, new in zip(pair.aliases, before, now, strict=True):
-            difference = _difference(f"{alias} of {pair.name}", old, new, pair.tolerance)
+            difference = _difference(f"{alias} of {pair.name}", old, new, tolerance)
             verified.largest_difference = max(verified.largest_difference, difference)
     verified.requests += answered
     return answered > 0
 
 
-def _answered_shapes(
-    pair: _Pair, random: np.random.Generator
-) -> tuple[Mapping[str, Filled], int] | None:
-    """Inputs whose sizes the source takes, and below which whole numbers have to be."""
-    for most in (100, 2, 1):
+def _answered_shapes(pair: _Pair) -> tuple[Mapping[str, Filled], Range] | None:
+    """Inputs whose sizes the source takes, and between which whole numbers have to be."""
+    for between in _RANGES:
         for inputs in inputs_to_try(pair.source.signature):
-            arrays = {alias: _random(filled, most, random) for alias, filled in inputs.items()}
             try:
-                pair.source.answer(arrays, pair.aliases)
+                for number in (between[0], between[1] - 1):
+                    arrays = {alias: _extreme(each, number) for alias, each in inputs.items()}
+                    pair.source.answer(arrays, pair.aliases)
             except ServingError:
                 continue
-            return inputs, most
+            return inputs, between
     return None
+
+
+def _extreme(filled: Filled, number: int) -> np.ndarray:
+    """All of the number, or of the nearest that the type has; what has no whole numbers as is."""
+    dtype = numpy_dtype(filled.dtype)
+    if dtype.kind not in "iu":
+        return filled.array()
+    bounds = np.iinfo(dtype)
+    return filled._replace(value=min(max(number, bounds.min), bounds.max)).array()
 
 
 def _with_rows(filled: Filled, rows: int) -> Filled:
@@ -147,16 +166,20 @@ def _with_rows(filled: Filled, rows: int) -> Filled:
     return filled._replace(shape=(rows, *filled.shape[1:])) if rows else filled
 
 
-def _random(filled: Filled, most: int, random: np.random.Generator) -> np.ndarray:
+def _random(filled: Filled, scale: int, between: Range, random: np.random.Generator) -> np.ndarray:
     dtype, shape = filled.dtype, filled.shape
     if dtype is DType.STRING:
         return filled.array()
     numpy = numpy_dtype(dtype)
     values: np.ndarray
-    if dtype is DType.BOOL or numpy.kind in "iu":
-        values = random.integers(0, 2 if dtype is DType.BOOL else most, shape)
+    if dtype is DType.BOOL:
+        values = random.integers(0, 2, shape)
+    elif numpy.kind in "iu":
+        bounds = np.iinfo(numpy)
+        low, high = max(between[0], bounds.min), min(between[1], bounds.max + 1)
+        values = random.integers(low, high, shape)
     else:
-        values = random.normal(size=shape)
+        values = random.normal(size=shape) * scale
     return np.asarray(values).astype(numpy)
 
 
