@@ -180,6 +180,7 @@ PLATFORM_FILES: dict[str, frozenset[str]] = {
     "serving/conversion/tensorflow_*.py": frozenset({"tensorflow"}),
     "serving/loaders/caffe2_*.py": frozenset({"google.protobuf", "onnx"}),
     "serving/loaders/catboost_*.py": frozenset({"catboost"}),
+    "serving/loaders/cntk_*.py": frozenset({"google.protobuf", "onnx"}),
     "serving/loaders/h2o_*.py": frozenset({"jpype"}),
     "serving/loaders/jvm*.py": frozenset({"jpype"}),
     "serving/loaders/keras_*.py": frozenset({"keras"}),

@@ -33,6 +33,7 @@ ROUTES: Sequence[Route] = (
     Route("saved_model", "tflite", "tflite", f"{_TENSORFLOW}:tflite", "tflite"),
     Route("keras", "saved_model", "tensorflow", "serving.conversion.keras_conversions:saved_model"),
     Route("caffe2", "onnx", "onnx", f"{_ONNX}:caffe2"),
+    Route("cntk", "onnx", "onnx", f"{_ONNX}:cntk"),
     Route("mxnet", "onnx", "onnx", f"{_ONNX}:mxnet"),
     Route("sklearn", "onnx", "onnx", "serving.conversion.sklearn_conversions:to_model", "convert"),
     Route("xgboost", "json", "xgboost", _XGBOOST),

@@ -37,6 +37,8 @@ class PlatformRow:
     beside: tuple[str, ...] = ()
 
 
+_CNTK_2 = rb"\x08\x01\x12"  # a dictionary of version 1, and its first entry
+
 PLATFORMS: Mapping[str, PlatformRow] = {
     "caffe2": PlatformRow(
         "serving.loaders.caffe2_loader:Caffe2Platform",
@@ -45,6 +47,15 @@ PLATFORMS: Mapping[str, PlatformRow] = {
     ),
     "catboost": PlatformRow(
         "serving.loaders.catboost_loader:CatBoostPlatform", "catboost", files=(ModelFile("*.cbm"),)
+    ),
+    "cntk": PlatformRow(
+        "serving.loaders.cntk_loader:CntkPlatform",
+        "onnx",
+        files=(
+            ModelFile("*.model", begins=_CNTK_2),
+            ModelFile("*.cntkmodel"),
+            ModelFile("*.dnn"),
+        ),
     ),
     "h2o": PlatformRow(
         "serving.loaders.h2o_loader:H2oPlatform",
@@ -116,7 +127,8 @@ PLATFORMS: Mapping[str, PlatformRow] = {
         "xgboost",
         files=(
             ModelFile("*.json", begins=rb"\s*\{\s*\"learner\""),
-            *map(ModelFile, ("*.ubj", "*.bst", "*.model")),
+            ModelFile("*.model", begins=rb"(?!" + _CNTK_2 + rb")"),
+            *map(ModelFile, ("*.ubj", "*.bst")),
         ),
     ),
 }

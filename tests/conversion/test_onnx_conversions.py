@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import caffe2_models
+import cntk_cases
 import mxnet_models
 import numpy as np
 from caffe2_cases import NET
@@ -27,6 +28,17 @@ def test_nets_of_caffe2_become_an_onnx_model(tmp_path: Path):
     answers = run_and_wait(loaded(tmp_path / "new" / "1"), NET.inputs, NET.outputs)
     for name, answer in zip(NET.outputs, answers, strict=True):
         np.testing.assert_allclose(answer, NET.answers()[name], 1e-5, 1e-5, err_msg=name)
+
+
+def test_a_model_of_cntk_becomes_an_onnx_model(tmp_path: Path):
+    """With CNTK's own answers."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "model.dnn").write_bytes(cntk_cases.NET.content())
+    assert model_server(["convert", f"{tmp_path}/old", f"{tmp_path}/new", "--to=onnx"]) == 0
+    expected = cntk_cases.NET.answers()
+    found = run_and_wait(loaded(tmp_path / "new" / "1"), {"x": cntk_cases.NET.x}, list(expected))
+    for answer, (name, wanted) in zip(found, expected.items(), strict=True):
+        np.testing.assert_allclose(answer, wanted, 1e-5, 1e-5, err_msg=name)
 
 
 def test_a_model_of_mxnet_becomes_an_onnx_model(tmp_path: Path):

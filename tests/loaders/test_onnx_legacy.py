@@ -258,3 +258,24 @@ def test_damaged_weights_are_refused(tmp_path: Path):
     with pytest.raises(InvalidArgument) as raised:
         OnnxPlatform().load(M1, path)
     assert raised.value.message.startswith("weight 'w' is damaged: ")
+
+
+def test_a_network_of_the_operators_of_2019_answers(tmp_path: Path):
+    """Operators of set 9 and version 4 of the format, with initializers that are inputs as well, as
+    CNTK's last exporter had them.
+    """
+    weights = {"W": np.arange(6, dtype=np.float32).reshape(3, 2), "b": CHANNEL[:2]}
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["Times_Output_0"]),
+        helper.make_node("Add", ["Times_Output_0", "b"], ["Plus_Output_0"]),
+        helper.make_node("Relu", ["Plus_Output_0"], ["ReLU_Output_0"]),
+    ]
+    shape = ["FreeDimension", 3]
+    path = save(
+        tmp_path, nodes, weights, opset=9, ir_version=4, shape=shape, output="ReLU_Output_0"
+    )
+    rows = np.array([[1, -2, 3], [-1, 0, 1]], np.float32)
+    expected = np.maximum(rows @ weights["W"] + weights["b"], 0)
+    np.testing.assert_allclose(answered(path, rows), expected, 1e-6)
+    signature = OnnxPlatform().load(M1, path).signatures[DEFAULT_SIGNATURE]
+    assert signature.inputs["x"].shape == (None, 3)

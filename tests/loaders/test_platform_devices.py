@@ -28,7 +28,7 @@ def test_a_platform_of_others_is_asked_through_its_guard():
     assert list(devices_of(GuardedPlatform(OnAccelerators()))) == [CPU, Device("gpu", 1)]
 
 
-@pytest.mark.parametrize("name", ["caffe2", "mxnet"])
+@pytest.mark.parametrize("name", ["caffe2", "cntk", "mxnet"])
 def test_what_onnxruntime_computes_has_its_devices(name: str):
     platforms = Platforms({})
     platform = platforms.get(name)
