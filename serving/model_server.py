@@ -120,7 +120,8 @@ class ModelServer:
             self._running = starting.pop_all()
 
     def stop(self) -> None:
-        """Let calls in progress end within the grace period, then unload everything."""
+        """Say that the server goes, let calls in progress end in time, then unload everything."""
+        self._ports.announce_end()
         self._running.close()
 
     def __enter__(self) -> ModelServer:
@@ -183,7 +184,7 @@ class ModelServer:
 
     def _why_not_ready(self) -> str:
         """Empty where clients should be sent here."""
-        if self._ports.is_draining:
+        if self._ports.is_ending:
             return "the server is shutting down"
         return "" if self.core.can_serve() else "no model can be asked for"
 

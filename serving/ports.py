@@ -42,7 +42,7 @@ class Ports:
         self._http: HttpServer | None = None
         self._certificate: Certificate | None = None
         self._grace_ends = 0.0
-        self.is_draining = False
+        self.is_ending = False
 
     @property
     def grpc(self) -> int | None:
@@ -114,16 +114,23 @@ class Ports:
         else:
             notify()
 
+    def announce_end(self) -> None:
+        """Have health say that this server goes, and answer as before for the delay of the options:
+        load balancers that ask for health take it out meanwhile.
+        """
+        self.is_ending = True
+        if self._grpc:
+            self._grpc.set_serving(False)
+        self._clock.wait(threading.Event(), self._options.shutdown_delay_seconds)
+
     def close(self) -> None:
         """Let calls end within the grace period. Both servers drain at the same time, so that one
         such period is enough.
         """
-        self.is_draining = True
         grace = self._options.shutdown_grace_seconds
         self._grace_ends = self._clock.monotonic() + grace
         stops: list[Callable[[float], None]] = []
         if self._grpc:
-            self._grpc.set_serving(False)
             stops.append(self._grpc.stop)
         if self._http:
             stops.append(self._http.stop)

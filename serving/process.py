@@ -46,8 +46,8 @@ def run(options: ServerOptions, peers: Peers | None = None) -> int:
             os._exit(128 + number)
         stopping = True
         log.info("%s: draining and stopping", signal.Signals(number).name)
-        grace = options.shutdown_grace_seconds if started else 0
-        leave_in_seconds.put(grace + _UNLOAD_SECONDS)
+        draining = options.drain_seconds if started else 0
+        leave_in_seconds.put(draining + _UNLOAD_SECONDS)
         stop.put(None)
         if not started:
             raise _StopRequested

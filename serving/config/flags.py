@@ -548,10 +548,16 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
     ),
     "The server itself": (
         Flag(
+            "shutdown_delay_seconds",
+            _FLOAT,
+            0.0,
+            "Seconds to answer on after the first signal, while health says NOT_SERVING.",
+        ),
+        Flag(
             "shutdown_grace_seconds",
             _FLOAT,
             10.0,
-            "Seconds that calls in progress have to end after the first signal.",
+            "Seconds that calls in progress have to end after the delay.",
         ),
         Flag(
             "num_workers",

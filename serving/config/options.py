@@ -94,10 +94,16 @@ class ServerOptions:
     enable_serialization_as_tensor_content: bool
     num_warm_up_iterations: int
     request_log: RequestLogOptions
+    shutdown_delay_seconds: float
     shutdown_grace_seconds: float
     num_workers: int
     worker_hang_seconds: float
     observability: ObservabilityOptions
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long after the first signal calls may be in progress."""
+        return self.shutdown_delay_seconds + self.shutdown_grace_seconds
 
 
 def server_options(flags: CommandLine) -> ServerOptions:
@@ -152,6 +158,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         enable_serialization_as_tensor_content=flags["enable_serialization_as_tensor_content"],
         request_log=_request_log_options(flags),
         num_warm_up_iterations=_num_warm_up_iterations(flags),
+        shutdown_delay_seconds=_at_least(0, "shutdown_delay_seconds", flags),
         shutdown_grace_seconds=_at_least(0, "shutdown_grace_seconds", flags),
         num_workers=_num_workers(flags),
         worker_hang_seconds=_at_least(0, "worker_hang_seconds", flags),

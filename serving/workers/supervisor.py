@@ -90,7 +90,7 @@ class _Supervisor:
         self, options: ServerOptions, log_level: str, events: SimpleQueue[ServingError | None]
     ) -> None:
         self._events = events
-        self._grace_seconds = options.shutdown_grace_seconds
+        self._drain_seconds = options.drain_seconds
         self._hang_seconds = options.worker_hang_seconds
         self._clock = SystemClock()
         self._hang_watch = HangWatch(self._hang_seconds, self._clock)
@@ -121,7 +121,7 @@ class _Supervisor:
             self._stopping.set()
         self._hang_watch.stop()
         self.send_all(signal.SIGTERM)
-        until = self._clock.monotonic() + self._grace_seconds + _SECONDS_BEYOND_GRACE
+        until = self._clock.monotonic() + self._drain_seconds + _SECONDS_BEYOND_GRACE
         for thread in self._threads:
             thread.join(max(0.0, until - self._clock.monotonic()))
         self.send_all(signal.SIGKILL)

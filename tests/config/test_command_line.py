@@ -97,6 +97,7 @@ OWN = {
     "rest_max_total_body_bytes",
     "rest_min_body_bytes_per_second",
     "rest_receive_timeout_seconds",
+    "shutdown_delay_seconds",
     "shutdown_grace_seconds",
     "ssl_certificate_file",
     "ssl_client_ca_file",

@@ -42,6 +42,7 @@ def test_a_base_path_alone_serves_grpc_on_8500_and_nothing_else():
     assert found.http is None
     assert (found.model_name, found.model_base_path) == ("default", "/models/m")
     assert found.rest_timeout_seconds == 30
+    assert found.shutdown_delay_seconds == 0
     assert found.shutdown_grace_seconds == 10
     assert found.tensorflow.tags == ("serve",)
 
@@ -117,6 +118,10 @@ def test_options_cannot_be_changed():
         (
             ["--model_base_path=/m", "--rest_api_num_threads=0"],
             "rest_api_num_threads must be at least 1, not 0",
+        ),
+        (
+            ["--model_base_path=/m", "--shutdown_delay_seconds=-1"],
+            "shutdown_delay_seconds must be at least 0, not -1.0",
         ),
         (
             ["--model_base_path=/m", "--shutdown_grace_seconds=-1"],
@@ -278,6 +283,7 @@ def test_the_remaining_flags_reach_their_part():
         "--rest_api_num_threads=3",
         "--enable_grpc_healthcheck_service",
         "--grpc_max_threads=5",
+        "--shutdown_delay_seconds=2",
         "--shutdown_grace_seconds=0.5",
     )
 
@@ -287,7 +293,9 @@ def test_the_remaining_flags_reach_their_part():
     assert found.rest_num_threads == 3
     assert found.grpc.health_service
     assert found.grpc.max_threads == 5
+    assert found.shutdown_delay_seconds == 2
     assert found.shutdown_grace_seconds == 0.5
+    assert found.drain_seconds == 2.5
 
 
 def test_a_session_config_file_becomes_the_serialized_message(tmp_path):

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from pathlib import Path
 import grpc
 import pytest
 from exported_models import version_number
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from odd_models import gated, gated_load
 from program import PROGRAM, RunningProgram, program
 from stock_clients import (
@@ -30,6 +32,7 @@ from stock_clients import (
     status_request,
     write_config,
 )
+from waiting import START_SECONDS
 
 AVAILABLE, END = ("AVAILABLE", "OK"), ("END", "OK")
 
@@ -261,6 +264,41 @@ def test_what_outlasts_the_grace_is_cut_and_the_program_ends(
         assert over_rest.answer() == (503, {"error": "the server is shutting down"})
         assert running.end() == (0, "")
         assert "Traceback" not in running.log
+
+
+def test_for_the_delay_after_the_first_signal_calls_are_answered_and_health_says_that_it_goes(
+    gated_base: Path,
+) -> None:
+    open_gate = str(gated_base)
+    flags = (*model_flags(gated_base), "--shutdown_delay_seconds=600")
+    with program(*flags, "--enable_grpc_healthcheck_service") as running:
+        ready = f"http://127.0.0.1:{running.rest_port}/healthz/ready"
+        urllib.request.urlopen(ready, timeout=WAIT_SECONDS).close()
+        with client_of(running.grpc_port) as client:
+            health = health_pb2_grpc.HealthStub(client.channel)
+            request = health_pb2.HealthCheckRequest(service="m")
+            statuses = health.Watch(request, timeout=START_SECONDS)
+            assert next(statuses).status == health_pb2.HealthCheckResponse.SERVING
+
+            running.send(signal.SIGTERM)
+            assert next(statuses).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            with pytest.raises(urllib.error.HTTPError, match="503") as refused:
+                urllib.request.urlopen(ready, timeout=WAIT_SECONDS)
+            refused.value.close()
+            assert client.predict(spec(), gate=open_gate)["version"] == 1
+            with client_of(running.grpc_port) as later:
+                assert later.predict(spec(), gate=open_gate)["version"] == 1
+            over_rest = RestCall(running.rest_port, gated_base)
+            assert over_rest.answer() == (200, {"outputs": 1})
+        running.send(signal.SIGTERM)
+        assert running.end() == (128 + signal.SIGTERM, "")
+
+
+def test_after_the_delay_the_program_ends_as_without_one(gated_base: Path) -> None:
+    with program(*model_flags(gated_base), "--shutdown_delay_seconds=0.2") as running:
+        assert running.rest_port
+        running.send(signal.SIGTERM)
+        assert running.end() == (0, "")
 
 
 def test_the_second_signal_ends_at_once(gated_base: Path, tmp_path: Path) -> None:
