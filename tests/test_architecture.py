@@ -136,6 +136,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
             "grpc_channelz",
             "grpc_health",
             "grpc_reflection",
+            "h2",
             "httptools",
             "hypercorn",
             "uvicorn",

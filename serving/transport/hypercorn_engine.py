@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from hypercorn.asyncio.run import worker_serve
-from hypercorn.config import Config, Sockets
-from hypercorn.utils import wrap_app
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
 
 from serving.transport import stalled_body
-from serving.transport.http_engine import AsgiApp, AsgiMessage, AsgiReceive, AsgiSend
+from serving.transport.http_engine import AsgiApp
 from serving.transport.http_options import HttpOptions
+from serving.transport.hypercorn_connection import HypercornConnection
 from serving.transport.tls import Certificate
 
 _PROTOCOLS = ("h2", "http/1.1")
@@ -29,13 +28,15 @@ class HypercornEngine:
     """
 
     def __init__(self, app: AsgiApp, certificate: Certificate | None, options: HttpOptions) -> None:
-        seconds, num_bytes = options.receive_timeout_seconds, options.min_body_bytes
-        app = _answering_after_bodies(stalled_body.within(app, seconds, num_bytes))
-        self._app = _without_lifespan(app)
+        self._timeout_seconds = options.receive_timeout_seconds
+        self._app = stalled_body.within(app, self._timeout_seconds, options.min_body_bytes)
         self._config = _Config()
-        self._config.context = certificate.ssl_context(_PROTOCOLS) if certificate else None
+        self._ssl = certificate.ssl_context(_PROTOCOLS) if certificate else None
+        self._context = WorkerContext(None)
+        self._connections: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
+        self._grace_seconds = 0.0
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -44,15 +45,8 @@ class HypercornEngine:
 
     async def serve(self, listener: socket.socket, ready: Callable[[], object]) -> None:
         self._loop = asyncio.get_running_loop()
-        secure, plain = ([listener], []) if self._config.context else ([], [listener])
-        self._serving = self._loop.create_task(
-            worker_serve(
-                wrap_app(self._app, 0, "asgi"),  # type: ignore[arg-type]  # its messages are dicts
-                self._config,
-                sockets=Sockets(secure, plain, []),
-                shutdown_trigger=self._stopping.wait,
-            )
-        )
+        server = await asyncio.start_server(self._connected, sock=listener, ssl=self._ssl)
+        self._serving = self._loop.create_task(self._serve(server))
         ready()
         with suppress(asyncio.CancelledError):
             await self._serving
@@ -66,73 +60,34 @@ class HypercornEngine:
         assert self._serving is not None
         if self._stopping.is_set():
             self._serving.cancel()
-        self._config.graceful_timeout = grace_seconds
+        self._grace_seconds = grace_seconds
         self._stopping.set()
+
+    async def _serve(self, server: asyncio.Server) -> None:
+        await self._stopping.wait()
+        await self._context.terminated.set()
+        server.close()
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=self._grace_seconds)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # asyncio calls this in one
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+        with suppress(asyncio.CancelledError):  # which asyncio would log as a mistake
+            await HypercornConnection(
+                self._app, self._config, self._context, (reader, writer), self._timeout_seconds
+            )
 
 
 class _Config(Config):
-    """With a context for TLS where others name files, and the log of this program."""
+    """With the log of this program."""
 
-    context: ssl.SSLContext | None = None
     accesslog = None
     errorlog = logging.getLogger("hypercorn.error")
     include_server_header = False
     keep_alive_max_requests = sys.maxsize  # at the last one it drops what is still being answered
 
-    @property
-    def ssl_enabled(self) -> bool:
-        return self.context is not None
-
-    def create_ssl_context(self) -> ssl.SSLContext | None:
-        return self.context
-
 
 _Config.errorlog.setLevel(logging.WARNING)
-
-
-def _without_lifespan(app: AsgiApp) -> AsgiApp:
-    """The app for requests; hypercorn takes no answer to anything else for a failure."""
-
-    async def requests_only(scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
-        if scope["type"] == "http":
-            await app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close"})
-        else:
-            for _ in range(2):
-                message = await receive()
-                await send({"type": f"{message['type']}.complete"})
-
-    return requests_only
-
-
-def _answering_after_bodies(app: AsgiApp) -> AsgiApp:
-    """The app, whose answers over HTTP/2 are sent at once, but end only when their requests have.
-
-    Where more of a body comes for a stream that has ended, hypercorn ends all of its connection.
-    """
-
-    async def answering(scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend) -> None:
-        has_more = True
-
-        async def receive_noting() -> AsgiMessage:
-            nonlocal has_more
-            message = await receive()
-            has_more = bool(message.get("more_body"))
-            return message
-
-        async def send_but_the_end(message: AsgiMessage) -> None:
-            is_last = message["type"] == "http.response.body" and not message.get("more_body")
-            if is_last and has_more:
-                await send({**message, "more_body": True})
-                while has_more:
-                    await receive_noting()
-                message = {"type": "http.response.body", "body": b""}
-            await send(message)
-
-        if scope["http_version"] == "2":
-            await app(scope, receive_noting, send_but_the_end)
-        else:
-            await app(scope, receive, send)
-
-    return answering
