@@ -2,6 +2,7 @@
 #
 #   docker build -t model-server .
 #   docker build -t model-server:latest-gpu --build-arg VARIANT=gpu .
+#   docker build -t model-server:latest-tables --build-arg VARIANT=tables .
 #   docker run -p 8500:8500 -p 8501:8501 -v /path/to/m:/models/m -e MODEL_NAME=m model-server
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
@@ -28,7 +29,8 @@ LABEL org.opencontainers.image.title="Model Server" \
 COPY --from=build /opt/model_server /opt/model_server
 COPY deploy/docker/entrypoint.sh /usr/bin/model_server_entrypoint.sh
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin model_server \
-    && mkdir /models
+    && mkdir /models \
+    && ln -s /opt/model_server/bin/tensorflow_model_server /usr/bin/
 ENV PATH=/opt/model_server/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     MODEL_BASE_PATH=/models \

@@ -71,10 +71,16 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "Name under which the one model of --model_base_path is served.",
         ),
         Flag(
+            "model_platform",
+            _STRING,
+            "tensorflow",
+            "Platform of the one model of --model_base_path; empty: the files of a version tell.",
+        ),
+        Flag(
             "model_config_file",
             _STRING,
             "",
-            "ModelServerConfig in text format, JSON or YAML; replaces the two flags above.",
+            "ModelServerConfig in text format, JSON or YAML; replaces the three flags above.",
         ),
         Flag(
             "model_config_file_poll_wait_seconds",

@@ -24,7 +24,11 @@ def configured_models(options: ServerOptions) -> Sequence[ModelConfig]:
     that is missing, does not parse or says nothing.
     """
     if not options.model_config_file:
-        return [ModelConfig(options.model_name, options.model_base_path)]
+        return [
+            ModelConfig(
+                options.model_name, options.model_base_path, platform=options.model_platform
+            )
+        ]
     path = options.model_config_file
     configs = decode_model_configs(_read(path), detects_platforms=True)
     if configs is None:

@@ -84,6 +84,7 @@ class ServerOptions:
     profiler: bool
     model_name: str
     model_base_path: str
+    model_platform: str
     model_config_file: str
     rest_num_threads: int
     rest_timeout_seconds: float | None
@@ -148,6 +149,7 @@ def server_options(flags: CommandLine) -> ServerOptions:
         profiler=flags["enable_profiler"],
         model_name=flags["model_name"],
         model_base_path=flags["model_base_path"],
+        model_platform=flags["model_platform"],
         model_config_file=flags["model_config_file"],
         rest_num_threads=_at_least(1, "rest_api_num_threads", flags),
         rest_timeout_seconds=timeout_in_ms / 1000 if timeout_in_ms > 0 else None,

@@ -81,6 +81,7 @@ OWN = {
     "log_format",
     "log_level",
     "max_ended_versions",
+    "model_platform",
     "model_cache_dir",
     "model_cache_max_bytes",
     "num_workers",

@@ -93,6 +93,13 @@ def test_without_a_file_there_is_the_one_model_of_the_command_line(options: Serv
     assert configured_models(options) == [ModelConfig("m", "/models/m")]
 
 
+@pytest.mark.parametrize("platform", ["onnx", ""])
+def test_the_model_of_the_command_line_may_be_of_another_platform(platform: str) -> None:
+    flags = parse_command_line(["--model_base_path=/models/m", f"--model_platform={platform}"])
+    (model,) = configured_models(server_options(flags))
+    assert model.platform == platform
+
+
 def test_a_plain_list_may_name_the_platform_shortly_or_not_at_all(
     options: ServerOptions, tmp_path: Path
 ) -> None:

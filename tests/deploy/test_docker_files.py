@@ -31,7 +31,7 @@ def test_the_linter_has_nothing_to_say() -> None:
     assert (ended.returncode, ended.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("variant", ["cpu", "gpu"])
+@pytest.mark.parametrize("variant", ["cpu", "gpu", "tables"])
 def test_an_image_has_all_that_the_server_needs_and_no_version_below_the_lowest(
     variant: str,
 ) -> None:
@@ -53,6 +53,15 @@ def test_both_variants_differ_in_frameworks_alone() -> None:
     only_one = {name for name in cpu.keys() ^ gpu.keys() if not name.startswith("nvidia-")}
     assert only_one == {"tensorflow", "tensorflow-cpu"}
     assert {name for name in cpu.keys() & gpu.keys() if cpu[name] != gpu[name]} == set()
+
+
+def test_the_variant_of_tables_has_more_and_no_other_versions() -> None:
+    cpu, tables = pinned("cpu"), pinned("tables")
+    assert cpu.items() < tables.items()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for extra in ("catboost", "lightgbm", "sklearn", "spark", "xgboost"):
+        for requirement in project["optional-dependencies"][extra]:
+            assert re.match(r"[\w-]+", requirement)[0] in tables  # type: ignore[index]
 
 
 def test_the_composition_asks_for_files_that_are_there() -> None:
