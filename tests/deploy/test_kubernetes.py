@@ -21,8 +21,9 @@ from serving.generated.session_bundle_config_pb2 import BatchingParameters
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
+ENVOY = "model-server-envoy"
 QUEUE_WAIT = KUBERNETES / "components" / "queue_wait"
-OVERLAYS = ["cpu", "cpu_queue_wait", "gpu", "canary"]
+OVERLAYS = ["cpu", "cpu_queue_wait", "cpu_envoy", "gpu", "canary"]
 VERSIONS = ["1.35", "1.36", "1.37"]
 OTHERS = {"ServiceMonitor"}  # of the Prometheus operator: not among Kubernetes's own schemas
 
@@ -45,8 +46,15 @@ def of_kind(overlay: str, kind: str) -> list[dict[str, Any]]:
     return found
 
 
+def of_servers(overlay: str, kind: str) -> list[dict[str, Any]]:
+    """Those of the kind that are not about the pods of Envoy."""
+    return [
+        each for each in of_kind(overlay, kind) if ENVOY not in each["metadata"]["labels"].values()
+    ]
+
+
 def pod_specs(overlay: str) -> list[dict[str, Any]]:
-    return [each["spec"]["template"]["spec"] for each in of_kind(overlay, "Deployment")]
+    return [each["spec"]["template"]["spec"] for each in of_servers(overlay, "Deployment")]
 
 
 def metrics_of_the_server() -> str:
@@ -83,7 +91,8 @@ def test_the_server_knows_its_flags_and_waits_no_longer_than_it_may(overlay: str
         for name in ("model_config_file", "monitoring_config_file", "batching_parameters_file"):
             assert Path(flags[name]).parent == Path(mounted["mountPath"])
         pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-        assert pod["terminationGracePeriodSeconds"] > pause + flags["shutdown_grace_seconds"]
+        pause += flags["shutdown_delay_seconds"] + flags["shutdown_grace_seconds"]
+        assert pod["terminationGracePeriodSeconds"] > pause
 
 
 @every_overlay
@@ -105,7 +114,8 @@ def test_configuration_is_read_by_the_server_and_probes_ask_for_its_models(overl
 
 @every_overlay
 def test_pods_need_no_rights(overlay: str) -> None:
-    for pod in pod_specs(overlay):
+    for deployment in of_kind(overlay, "Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["automountServiceAccountToken"] is False
         (container,) = pod["containers"]
@@ -133,9 +143,9 @@ def test_only_the_autoscaler_says_how_many_stable_pods_there_are() -> None:
 @every_overlay
 def test_what_chooses_pods_chooses_those_of_every_deployment(overlay: str) -> None:
     labels = [
-        each["spec"]["template"]["metadata"]["labels"] for each in of_kind(overlay, "Deployment")
+        each["spec"]["template"]["metadata"]["labels"] for each in of_servers(overlay, "Deployment")
     ]
-    selectors = [each["spec"]["selector"] for each in of_kind(overlay, "Service")]
+    selectors = [each["spec"]["selector"] for each in of_servers(overlay, "Service")]
     selectors += [
         of_kind(overlay, "PodDisruptionBudget")[0]["spec"]["selector"]["matchLabels"],
         of_kind(overlay, "NetworkPolicy")[0]["spec"]["podSelector"]["matchLabels"],
@@ -192,3 +202,46 @@ def test_gpu_pods_ask_for_one_gpu_and_run_one_process() -> None:
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert not any(argument.startswith("--num_workers") for argument in container["args"])
     assert container["image"].endswith("-gpu")
+
+
+def envoy_of(text: str) -> dict[str, Any]:
+    return yaml.safe_load(text)["static_resources"]
+
+
+def test_envoy_is_the_one_that_is_tested_but_for_where_it_finds_the_servers() -> None:
+    (config,) = (
+        each for each in of_kind("cpu_envoy", "ConfigMap") if ENVOY in each["metadata"]["name"]
+    )
+    rendered_envoy = envoy_of(config["data"]["envoy.yaml"])
+    tested = envoy_of((ROOT / "deploy" / "load_balancer" / "envoy.yaml").read_text())
+    assert rendered_envoy["listeners"] == tested["listeners"]
+    services = {each["metadata"]["name"]: each["spec"] for each in of_kind("cpu_envoy", "Service")}
+    for cluster, static in zip(rendered_envoy["clusters"], tested["clusters"], strict=True):
+        assert (cluster.pop("type"), static.pop("type")) == ("STRICT_DNS", "STATIC")
+        (locality,) = cluster.pop("load_assignment")["endpoints"]
+        (endpoint,) = locality["lb_endpoints"]
+        name = endpoint["endpoint"]["address"]["socket_address"]["address"]
+        assert services[name]["clusterIP"] == "None"
+        del static["load_assignment"]
+        assert cluster == static
+
+
+def test_an_envoy_that_ends_outlasts_the_connections_of_its_clients() -> None:
+    (deployment,) = (
+        each for each in of_kind("cpu_envoy", "Deployment") if each["metadata"]["name"] == ENVOY
+    )
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > pause
+    (service,) = (
+        each
+        for each in of_kind("cpu_envoy", "Service")
+        if each["metadata"]["name"] == "model-server-balanced"
+    )
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+    tested = envoy_of((ROOT / "deploy" / "load_balancer" / "envoy.yaml").read_text())
+    for listener in tested["listeners"]:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        duration = manager["common_http_protocol_options"]["max_connection_duration"]
+        assert int(duration.removesuffix("s")) < pause
