@@ -76,6 +76,17 @@ def verbs(directory: Path) -> None:
     _write(directory, with_metadata(content, signatures))
 
 
+def parses_examples(directory: Path) -> None:
+    """``inputs``, tf.Examples → ``scores`` [rows, 1], their ``x``, parsed by the graph."""
+
+    def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = {"x": tf.io.FixedLenFeature([1], tf.float32)}
+        return {"scores": tf.io.parse_example(inputs, features)["x"]}
+
+    specs = [tf.TensorSpec([None], tf.string)]
+    _write(directory, converted({"serving_default": (classify, specs)}, custom_operations=True))
+
+
 def two_graphs(directory: Path) -> None:
     """``half``: ``x`` [rows] → ``y`` = x / 2; ``sum``: ``x``, ``z`` [rows] → ``y`` = x + z."""
 
@@ -144,8 +155,15 @@ def rows_of_run(directory: Path) -> None:
     _write(directory, converted({"serving_default": (predict, [_floats(None)])}))
 
 
-def converted(signatures: Mapping[str, tuple[Callable, list[tf.TensorSpec]]]) -> bytes:
-    """The file of a module with these functions; parameters become aliases."""
+def converted(
+    signatures: Mapping[str, tuple[Callable, list[tf.TensorSpec]]],
+    *,
+    custom_operations: bool = False,
+) -> bytes:
+    """The file of a module with these functions; parameters become aliases.
+
+    ``custom_operations``: others may have what TensorFlow Lite has no operation for.
+    """
     module = tf.Module()
     functions = {}
     for name, (function, specs) in signatures.items():
@@ -153,7 +171,9 @@ def converted(signatures: Mapping[str, tuple[Callable, list[tf.TensorSpec]]]) ->
         setattr(module, f"function_{name}", functions[name])
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=functions)
-        return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.allow_custom_ops = custom_operations
+        return converter.convert()
 
 
 def without_signatures(content: bytes, names: Mapping[int, str]) -> bytes:

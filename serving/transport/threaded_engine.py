@@ -40,6 +40,9 @@ class ThreadedEngine:
 
     Each call holds one of ``max_threads`` threads until it is answered or its client is gone.
     Health, reflection and the methods that wait have threads of their own.
+    Nobody is told of a call whose request is above gRPC's limit or does not come: grpcio calls a
+    handler once it has the request, and one that took the requests as a stream would hear that none
+    came, but not whether gRPC or the client has ended it.
     """
 
     def __init__(self, options: GrpcOptions, methods: GrpcMethods) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 import json
@@ -80,11 +81,11 @@ VALUES = {
     DType.BOOL: st.booleans(),
     DType.STRING: st.text()
     | st.binary().map(lambda data: {"b64": data.hex()})
-    | st.just({"b64": "aGk="}),
+    | st.builds(dict, b64=st.just("aGk=")),
 }
 ODD = st.sampled_from(
     [None, "", {}, [], [[]], {"b64": 1}, {"b64": "!"}, 1.5, True, -1, 2**70, -(2**64), "\ud800"]
-)
+).map(copy.deepcopy)  # a document is changed in place, and the next example draws from these again
 
 
 def value_of(dtype, depth):

@@ -357,6 +357,13 @@ def test_operations_that_the_interpreter_has_not_are_named(exported: Exported, t
     assert "custom op: Strange" in error.message
 
 
+def test_a_model_that_parses_examples_does_not_load_and_the_operation_is_named(exported: Exported):
+    """TensorFlow Serving registers that one, which LiteRT's package for Python does not have."""
+    error = refused(exported(models.parses_examples))
+    assert isinstance(error, Internal)
+    assert "custom op: ParseExampleV2" in error.message
+
+
 DAMAGED = """
 import random, resource, sys
 from pathlib import Path
