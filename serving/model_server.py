@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 
 from serving.config.configured_platforms import configured_platforms
 from serving.config.options import ServerOptions
-from serving.core.clock import SystemClock
+from serving.core.clock import Clock, SystemClock
 from serving.core.errors import Code
 from serving.core.servable_id import ServableId
 from serving.frontends import WAITING_METHODS, Frontends
@@ -31,6 +32,8 @@ _NUM_CONTROL_THREADS = 4
 _LEAST_LOG_SECONDS = 1.0
 """What the request log gets to write what waits, whatever of the grace period calls have used."""
 
+MakePorts = Callable[[ServerOptions, Clock, Observation, Monitoring | None], Ports]
+
 
 class ModelServer:
     """One server: a core with its models, and the transports that let clients reach it.
@@ -39,8 +42,15 @@ class ModelServer:
     configured model has loaded, failed or turned out to be missing.
     """
 
-    def __init__(self, options: ServerOptions, peers: Peers | None = None) -> None:
-        """``peers``: the other processes that serve on the ports; None where there are none."""
+    def __init__(
+        self,
+        options: ServerOptions,
+        peers: Peers | None = None,
+        make_ports: MakePorts = Ports,
+    ) -> None:
+        """``peers``: the other processes that serve on the ports; None where there are none.
+        ``make_ports`` makes what has clients reach the server.
+        """
         self._options = options
         self._clock = SystemClock()
         self._peers = peers or Alone(options, self._clock)
@@ -71,7 +81,7 @@ class ModelServer:
             monitoring=self._monitoring,
             tell_of_priorities=self._wrapped.tell_of_priorities,
         )
-        self._ports = Ports(options, self._clock, self._observation, self._monitoring)
+        self._ports = make_ports(options, self._clock, self._observation, self._monitoring)
         self.core = self._make_core()
         if self._monitoring:
             self._monitoring.listen(self.core.bus)

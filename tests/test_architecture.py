@@ -82,6 +82,20 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "model_server": EVERYTHING,
     "process": EVERYTHING,
+    "ray_serve": frozenset(
+        {
+            "apis",
+            "config",
+            "core",
+            "memory",
+            "model_server",
+            "monitoring",
+            "observability",
+            "ports",
+            "server_core",
+            "transport",
+        }
+    ),
     "workers": frozenset(
         {
             "core",
@@ -165,6 +179,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "ports": frozenset(),
     "model_server": EVERYTHING,
     "process": EVERYTHING,
+    "ray_serve": frozenset({"grpc"}),
     "workers": frozenset(),
     "work_in_child": frozenset(),
     "inspection": frozenset({"google.protobuf", "numpy", "starlette"}),
@@ -196,9 +211,10 @@ PLATFORM_FILES: dict[str, frozenset[str]] = {
     "serving/loaders/tflite_*.py": frozenset({"ai_edge_litert", "flatbuffers"}) | MESSAGES,
     "serving/loaders/xgboost_*.py": frozenset({"xgboost"}),
     "serving/observability/tracing.py": frozenset({"opentelemetry"}),
+    "serving/ray_serve/application.py": frozenset({"ray"}),
 }
 """The files that may import what is optional: a machine-learning framework, whose models they run,
-or the packages of OpenTelemetry.
+the packages of OpenTelemetry, or Ray.
 """
 
 
