@@ -11,7 +11,7 @@ from h2.exceptions import ProtocolError
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData
+from hypercorn.events import Event, RawData, Updated
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.http_stream import HTTPStream
@@ -93,6 +93,10 @@ class HypercornConnection(TCPServer):
             protocol.streams = _Streams.of(protocol.streams)
             exchange = _Http2Exchange(self, scope, receive, send, self._timeout_seconds)
             await self._http_app(scope, exchange.receive, exchange.send)
+            if (
+                exchange.is_unanswered
+            ):  # after a reset hypercorn never takes the connection for idle
+                await self.protocol_send(Updated(idle=protocol.idle))
         else:
             await self._http_app(scope, receive, send)
 
@@ -167,7 +171,7 @@ class _Http2Exchange:
         self._receive = receive
         self._send = send
         self._timeout_seconds = timeout_seconds
-        self._has_more = True
+        self._has_more = self.is_unanswered = True
 
     async def receive(self) -> AsgiMessage:
         message = await self._receive()
@@ -176,6 +180,7 @@ class _Http2Exchange:
 
     async def send(self, message: AsgiMessage) -> None:
         is_last = message["type"] == "http.response.body" and not message.get("more_body")
+        self.is_unanswered = not is_last
         if not (is_last and self._has_more):
             await self._send(message)
             return

@@ -43,6 +43,8 @@ class App:
             body, more = b"", True
             while more:
                 message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
                 body += message.get("body", b"")
                 more = message.get("more_body", False)
         else:
@@ -234,3 +236,16 @@ def test_what_was_on_its_way_to_a_stream_that_has_ended_is_ignored(app, client):
     client.socket.sendall(late * 3)
     assert echoed(client) == b"abc"
     assert app.has_ended()
+
+
+def test_a_connection_is_idle_once_its_only_stream_was_reset(app, monkeypatch):
+    """And closed like others; hypercorn would keep it for as long as the client does."""
+    monkeypatch.setattr("hypercorn.config.Config.keep_alive_timeout", SHORT_SECONDS)
+    with serving(app, seconds=0) as server, raw_client(server.port) as client:
+        stream = client.open("/echo")
+        client.flush()
+        client.http2.reset_stream(stream)
+        client.flush()
+        assert app.has_ended()
+        for _ in client.events():  # until the server closes it
+            pass
