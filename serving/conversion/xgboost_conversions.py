@@ -1,4 +1,4 @@
-"""XGBoost's two formats into each other."""
+"""XGBoost's two formats into each other, and its old one into these."""
 
 from __future__ import annotations
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from serving.core.errors import InvalidArgument
+from serving.loaders.little_endian import LittleEndianReader
 from serving.loaders.model_file import read_model
 
 _LIST = 0x112
@@ -35,45 +35,18 @@ def read_params(file: Path) -> Mapping[str, np.ndarray]:
     something else, and for arrays that are sparse or of a type that is not known.
     """
     try:
-        return _named_arrays(_Reader(read_model(file)))
+        return _named_arrays(LittleEndianReader(read_model(file)))
     except InvalidArgument as error:
         text = f"{file.name} is no file of MXNet's parameters: {error.message}"
         raise InvalidArgument(text) from error
 
 
-class _Reader:
-    """Numbers, little-endian, from the front of some bytes."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._position = 0
-
-    @property
-    def left(self) -> int:
-        """The number of bytes that have not been read."""
-        return len(self._content) - self._position
-
-    def number(self, form: str) -> int:
-        """The next one, in a format of :mod:`struct`."""
-        (value,) = struct.unpack(f"<{form}", self.take(struct.calcsize(f"<{form}")))
-        return int(value)
-
-    def numbers(self, form: str, count: int) -> tuple[int, ...]:
-        return tuple(self.number(form) for _ in range(count))
-
-    def take(self, size: int) -> memoryview:
-        if size > self.left:
-            raise InvalidArgument("it ends too early")
-        self._position += size
-        return memoryview(self._content)[self._position - size : self._position]
-
-
-def _named_arrays(reader: _Reader) -> Mapping[str, np.ndarray]:
+def _named_arrays(reader: LittleEndianReader) -> Mapping[str, np.ndarray]:
     if reader.left < 8 or reader.number("Q") != _LIST:
         raise InvalidArgument("it begins otherwise")
     reader.take(8)  # reserved
-    arrays = [_array(reader) for _ in range(_count(reader, _SMALLEST_ARRAY))]
-    names = [_name(reader) for _ in range(_count(reader, 8))]
+    arrays = [_array(reader) for _ in range(reader.count(_SMALLEST_ARRAY))]
+    names = [_name(reader) for _ in range(reader.count(8))]
     if len(names) != len(arrays):
         raise InvalidArgument(f"it has {len(arrays)} arrays, but {len(names)} names")
     if len(set(names)) != len(names):
@@ -81,23 +54,11 @@ def _named_arrays(reader: _Reader) -> Mapping[str, np.ndarray]:
     return {name: array for name, array in zip(names, arrays, strict=True) if array is not None}
 
 
-def _count(reader: _Reader, smallest: int) -> int:
-    """How many things follow, each of so many bytes at least."""
-    count = reader.number("Q")
-    if count > reader.left // smallest:
-        raise InvalidArgument("it ends too early")
-    return count
+def _name(reader: LittleEndianReader) -> str:
+    return reader.text().removeprefix("arg:").removeprefix("aux:")
 
 
-def _name(reader: _Reader) -> str:
-    try:
-        name = bytes(reader.take(reader.number("Q"))).decode()
-    except UnicodeDecodeError:
-        raise InvalidArgument("a name is not UTF-8") from None
-    return name.removeprefix("arg:").removeprefix("aux:")
-
-
-def _array(reader: _Reader) -> np.ndarray | None:
+def _array(reader: LittleEndianReader) -> np.ndarray | None:
     """None for an array that was saved before it had a value."""
     shape = _shape(reader)
     if shape is None:
@@ -107,11 +68,10 @@ def _array(reader: _Reader) -> np.ndarray | None:
     if flag not in _DTYPES:
         raise InvalidArgument(f"an array has elements of the type {flag}, which is not served")
     dtype = _DTYPES[flag]
-    data = reader.take(math.prod(shape) * dtype.itemsize)
-    return np.frombuffer(data, dtype).reshape(shape)
+    return reader.array(dtype, math.prod(shape)).reshape(shape)
 
 
-def _shape(reader: _Reader) -> tuple[int, ...] | None:
+def _shape(reader: LittleEndianReader) -> tuple[int, ...] | None:
     """As of an array's beginning, which is of one of four forms; None where there is no array."""
     magic = reader.number("I")
     if magic in (_V2, _V3) and reader.number("i") != _DENSE:

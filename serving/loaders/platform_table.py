@@ -38,6 +38,8 @@ class PlatformRow:
 
 
 _CNTK_2 = rb"\x08\x01\x12"  # a dictionary of version 1, and its first entry
+_OLD_XGBOOST = rb"(?s)(?:binf)?.{136}.\x00{7}\w+:\w+.\x00{7}(?:gbtree|dart|gblinear)"
+"""136 bytes of numbers, then the names of the objective and the booster, after their lengths."""
 
 PLATFORMS: Mapping[str, PlatformRow] = {
     "caffe2": PlatformRow(
@@ -129,6 +131,7 @@ PLATFORMS: Mapping[str, PlatformRow] = {
             ModelFile("*.json", begins=rb"\s*\{\s*\"learner\""),
             ModelFile("*.model", begins=rb"(?!" + _CNTK_2 + rb")"),
             *map(ModelFile, ("*.ubj", "*.bst")),
+            *(ModelFile(name, begins=_OLD_XGBOOST) for name in ("*.bin", "*.deprecated")),
         ),
     ),
 }

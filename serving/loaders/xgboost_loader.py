@@ -1,4 +1,4 @@
-"""The ``xgboost`` platform: models of XGBoost, in its own JSON or UBJSON."""
+"""The ``xgboost`` platform: models of XGBoost, in its JSON, UBJSON or old binary format."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ from serving.loaders.native_options import NativeOptions
 from serving.loaders.native_probe import NativeProbe
 from serving.loaders.signature_file import SIGNATURE_FILE, read_signature_file
 from serving.loaders.tabular import PREDICT, check_device, matrix_input, tabular_servable
+from serving.loaders.xgboost_binary import document_of, is_binary
 from serving.loaders.xgboost_json import MOST_LEVELS, is_shallow
 from serving.loaders.xgboost_ubjson import is_whole
+from serving.loaders.xgboost_ubjson_writer import encoded
 
-_SUFFIXES = (".json", ".ubj", ".bst", ".model")
+_SUFFIXES = (".json", ".ubj", ".bst", ".model", ".bin", ".deprecated")
 _RAM_PER_BYTE_ON_DISK = 3
 _ORIGIN = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 _JSON = re.compile(rb'\s*\{\s*["}]')  # UBJSON has the kind of a length after its brace
@@ -33,7 +35,8 @@ _TREE_BOOSTERS = {"gbtree", "dart"}
 
 
 class XGBoostPlatform:
-    """Loads a ``.json`` or ``.ubj``, or a ``.bst`` or ``.model`` that holds one of these two.
+    """Loads a ``.json`` or ``.ubj``, or one of the other endings that holds one of these two, or
+    the binary format that XGBoost wrote until 3.0.
 
     Runs on the processor. Thread-safe.
     """
@@ -71,8 +74,7 @@ class XGBoostPlatform:
 def read_booster(path: str, probe: NativeProbe | None = None) -> xgboost.Booster:
     """The model of a version, tried before by the probe. Raises as :meth:`XGBoostPlatform.load`."""
     file = _file(path)
-    content = read_model(file)
-    _check_whole(file.name, content)
+    content = _checked(file.name, read_model(file))
     if probe:
         probe.check(path, file)
     return _booster(file.name, content)
@@ -82,11 +84,19 @@ def _file(path: str) -> Path:
     return model_file(path, _SUFFIXES, ignored=(SIGNATURE_FILE,))
 
 
-def _check_whole(name: str, content: bytes) -> None:
+def _checked(name: str, content: bytes) -> bytes:
+    """The model in a format that today's XGBoost reads, and whole. Raises InvalidArgument."""
+    if is_binary(content):
+        try:
+            return encoded(document_of(content))
+        except InvalidArgument as error:
+            raise InvalidArgument(
+                f"{name} is no whole model of XGBoost's binary format: {error.message}"
+            ) from error
     if not content.lstrip().startswith(b"{"):
         raise InvalidArgument(
-            f"{name} is neither JSON nor UBJSON; the binary format of old versions is not read any "
-            "more: load it with XGBoost 3.0 or older and save it as .ubj"
+            f"{name} is no model of XGBoost: it is neither JSON nor UBJSON, nor does it begin as "
+            "its binary format"
         )
     if _JSON.match(content):
         if not is_shallow(content):
@@ -95,6 +105,7 @@ def _check_whole(name: str, content: bytes) -> None:
             )
     elif not is_whole(content):
         raise InvalidArgument(f"{name} is no whole model of XGBoost: it is cut short")
+    return content
 
 
 def _booster(name: str, content: bytes) -> xgboost.Booster:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from xgboost_old_models import old_models
 
 from serving.cli import main as model_server
 from serving.core.dtypes import DType
@@ -69,6 +70,19 @@ def test_an_estimator_becomes_an_onnx_model(name: str, tmp_path: Path):
         else:
             assert outputs[alias].dtype == values.dtype
             np.testing.assert_allclose(outputs[alias], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("new", ["json", "ubj"])
+def test_the_old_binary_format_of_xgboost_becomes_those_of_today(new: str, tmp_path: Path):
+    pytest.importorskip("xgboost", reason="xgboost is not installed")
+    old = old_models()["0.90 softprob"]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "model.bin").write_bytes(old.content)
+    arguments = [str(tmp_path / "old"), str(tmp_path / "new"), f"--to={new}"]
+    assert model_server(["convert", *arguments]) == 0
+    made = loaded("xgboost", tmp_path / "new" / "1")
+    (answer,) = run_and_wait(made, {"x": old.rows}, ["predict"])
+    np.testing.assert_allclose(answer, old.answers, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("old", "new"), [("json", "ubj"), ("ubj", "json")])

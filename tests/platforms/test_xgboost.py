@@ -1,4 +1,4 @@
-"""XGBoost's JSON and UBJSON are served, and its old binary format is refused with what to do."""
+"""XGBoost's JSON and UBJSON are served as XGBoost answers."""
 
 from __future__ import annotations
 
@@ -131,13 +131,13 @@ def test_what_is_neither_json_nor_whole_ubjson_is_not_read(tmp_path: Path, conte
     assert raised.value.message == "model.ubj is no whole model of XGBoost: it is cut short"
 
 
-def test_the_old_binary_format_is_refused_with_what_to_do(tmp_path: Path):
-    (tmp_path / "model.bst").write_bytes(b"binf\x00\x00\x00\x3f" + bytes(200))
+def test_a_file_in_none_of_the_formats_is_refused(tmp_path: Path):
+    (tmp_path / "model.bst").write_bytes(b"bs64\x00\x00\x00\x3f" + bytes(200))
     with pytest.raises(InvalidArgument) as raised:
         XGBoostPlatform().load(M1, str(tmp_path))
     assert raised.value.message == (
-        "model.bst is neither JSON nor UBJSON; the binary format of old versions is not read any "
-        "more: load it with XGBoost 3.0 or older and save it as .ubj"
+        "model.bst is no model of XGBoost: it is neither JSON nor UBJSON, nor does it begin as its "
+        "binary format"
     )
 
 
