@@ -11,7 +11,7 @@ import numpy as np
 
 from serving.core.back_off import BackOff
 from serving.core.clock import Clock
-from serving.core.errors import ServingError, Unavailable
+from serving.core.errors import FailedPrecondition, ServingError, Unavailable
 from serving.core.servable_id import ServableId
 from serving.loaders.python_process import PythonProcess
 
@@ -32,7 +32,9 @@ class PythonInstance:
     def __init__(
         self, servable_id: ServableId, start: Callable[[], PythonProcess], clock: Clock
     ) -> None:
-        """Blocks until the model is loaded; raises what the first process raises."""
+        """Blocks until the model is loaded; raises what the first process raises, and
+        FailedPrecondition where there can be no thread for it.
+        """
         self._id = servable_id
         self._start = start
         self._clock = clock
@@ -45,7 +47,12 @@ class PythonInstance:
         self._thread = threading.Thread(
             target=self._keep, args=(first,), name="python-model", daemon=True
         )
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # there can be no more threads
+            raise FailedPrecondition(
+                f"the process of {servable_id} can not be started: {error}"
+            ) from error
         self.declared = first.result()
         """What the model declares, as the text of a ``signature.json``."""
 

@@ -24,6 +24,7 @@ from python_models import (
     is_running,
     loaded,
     pid_of,
+    refusal,
     serve,
     version,
 )
@@ -31,6 +32,7 @@ from waiting import WAIT_SECONDS, await_
 
 from serving.core.clock import SystemClock
 from serving.core.errors import (
+    FailedPrecondition,
     Unavailable,
 )
 from serving.loaders import python_instance
@@ -46,6 +48,22 @@ def test_a_process_that_ends_between_runs_is_started_again(tmp_path: Path, closi
     first = pid_of(servable)
     os.kill(first, signal.SIGKILL)
     await_(lambda: pid_of(servable) != first, lambda: "another process")
+
+
+def test_a_version_without_a_thread_for_its_process_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "python-model":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    raised = refusal(version(tmp_path, DOUBLES))
+    assert isinstance(raised, FailedPrecondition)
+    assert raised.message == f"the process of {M1} can not be started: can't start new thread"
 
 
 def test_a_process_that_can_not_be_started_again_says_why(
