@@ -188,10 +188,9 @@ class RunningBalancer:
         self._ports_of = {server.number: server.ports for server in servers}
         self._balancer, self._place = balancer, place
         self.ports = Ports(free_port(), free_port())
-        file = balancer.adapted(self.ports, list(self._ports_of.values()), place)
-        self._file = file
+        self._file = balancer.adapted(self.ports, list(self._ports_of.values()), place)
         self._output = (place / "output").open("wb")
-        command = balancer.command(balancer.run, file)
+        command = balancer.command(balancer.run, self._file)
         self._process = subprocess.Popen(command, stdout=self._output, stderr=self._output)
 
     def await_answers(self) -> None:

@@ -147,8 +147,8 @@ def test_what_chooses_pods_chooses_those_of_every_deployment(overlay: str) -> No
     ]
     selectors = [each["spec"]["selector"] for each in of_servers(overlay, "Service")]
     selectors += [
-        of_kind(overlay, "PodDisruptionBudget")[0]["spec"]["selector"]["matchLabels"],
-        of_kind(overlay, "NetworkPolicy")[0]["spec"]["podSelector"]["matchLabels"],
+        of_servers(overlay, "PodDisruptionBudget")[0]["spec"]["selector"]["matchLabels"],
+        of_servers(overlay, "NetworkPolicy")[0]["spec"]["podSelector"]["matchLabels"],
     ]
     for selector in selectors:
         assert all(selector.items() <= each.items() for each in labels)
@@ -226,22 +226,35 @@ def test_envoy_is_the_one_that_is_tested_but_for_where_it_finds_the_servers() ->
         assert cluster == static
 
 
-def test_an_envoy_that_ends_outlasts_the_connections_of_its_clients() -> None:
-    (deployment,) = (
-        each for each in of_kind("cpu_envoy", "Deployment") if each["metadata"]["name"] == ENVOY
+def about_envoy(kind: str) -> dict[str, Any]:
+    (found,) = (
+        each
+        for each in of_kind("cpu_envoy", kind)
+        if each["metadata"].get("labels", {}).get("app.kubernetes.io/name") == ENVOY
     )
-    pod = deployment["spec"]["template"]["spec"]
+    return found["spec"]
+
+
+def test_an_envoy_that_ends_outlasts_the_connections_of_its_clients() -> None:
+    pod = about_envoy("Deployment")["template"]["spec"]
     (container,) = pod["containers"]
     pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] > pause
-    (service,) = (
-        each
-        for each in of_kind("cpu_envoy", "Service")
-        if each["metadata"]["name"] == "model-server-balanced"
-    )
-    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
     tested = envoy_of((ROOT / "deploy" / "load_balancer" / "envoy.yaml").read_text())
     for listener in tested["listeners"]:
         manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
         duration = manager["common_http_protocol_options"]["max_connection_duration"]
         assert int(duration.removesuffix("s")) < pause
+
+
+def test_what_chooses_pods_of_envoy_does_and_these_may_reach_the_servers() -> None:
+    deployment, policy = about_envoy("Deployment"), about_envoy("NetworkPolicy")
+    labels = deployment["selector"]["matchLabels"]
+    assert labels.items() <= deployment["template"]["metadata"]["labels"].items()
+    assert about_envoy("Service")["selector"] == labels
+    assert about_envoy("PodDisruptionBudget")["selector"]["matchLabels"] == labels
+    assert policy["podSelector"]["matchLabels"] == labels
+    (reached,) = (each["to"][0]["podSelector"] for each in policy["egress"] if "to" in each)
+    for server in of_servers("cpu_envoy", "Deployment"):
+        pod = server["spec"]["template"]["metadata"]["labels"]
+        assert reached["matchLabels"].items() <= pod.items()
