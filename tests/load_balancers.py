@@ -106,7 +106,8 @@ NGINX = LoadBalancer(
     listener="listen {port}",
     loopback="listen 127.0.0.1:{port}",
     check=("-t", "-g", "pid {place}/nginx.pid;", "-c", "{file}"),
-    run=("-g", "daemon off; pid {place}/nginx.pid; error_log stderr;", "-c", "{file}"),
+    # Where root runs tests, another user may not write to their directories.
+    run=("-g", "user root; daemon off; pid {place}/nginx.pid; error_log stderr;", "-c", "{file}"),
     elsewhere=(("http {\n", f"http {{{{ {_NGINX_TEMP}\n"),),
 )
 HAPROXY = LoadBalancer(
