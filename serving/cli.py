@@ -7,10 +7,11 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
 from serving.config.command_line import CommandLine, help_text, parse_command_line, warnings
-from serving.core.errors import InvalidArgument, ServingError
+from serving.core.errors import FailedPrecondition, InvalidArgument, ServingError
 from serving.observability.log_lines import set_up_logging
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
 
 
 def _run(flags: CommandLine) -> int:
+    _check_temporary_directory()
     # gRPC and numpy take their time to import, which --help and a mistyped flag need not wait for.
     from serving.config.options import server_options  # noqa: PLC0415
 
@@ -102,6 +104,14 @@ def _run(flags: CommandLine) -> int:
     from serving.process import run  # noqa: PLC0415  # as above
 
     return run(options)
+
+
+def _check_temporary_directory() -> None:
+    """TensorFlow asks for it as early as its import, which ends in a trace where there is none."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise FailedPrecondition(f"{error.strerror}; TMPDIR can name another") from None
 
 
 def _leave_on_signals() -> None:

@@ -1,9 +1,11 @@
 """The command ``model_server``: exit statuses, and what is written where."""
 
+import errno
 import importlib.metadata
 import logging
 import subprocess
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -182,6 +184,22 @@ def test_an_error_of_the_start_is_one_line_on_stdout(capsys, monkeypatch, error,
 
     assert cli.main(["--model_base_path=/m"]) == 255
     assert capsys.readouterr().out == f"Failed to start server. Error: {text}\n"
+
+
+def test_a_machine_without_room_for_temporary_files_is_one_line(capsys, monkeypatch, started):
+    """Before what would fail with a trace is imported."""
+
+    def nowhere():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+
+    assert cli.main(["--model_base_path=/m"]) == 255
+    assert capsys.readouterr().out == (
+        "Failed to start server. Error: FAILED_PRECONDITION: "
+        "No usable temporary directory found in ['/tmp']; TMPDIR can name another\n"
+    )
+    assert started == []
 
 
 def test_without_arguments_those_of_the_process_count(monkeypatch, capsys):

@@ -54,6 +54,8 @@ def ending(status: int) -> str:
     if status >= 0:
         return f"ended with exit status {status}"
     try:
-        return f"was ended by {signal.Signals(-status).name}"
+        name = signal.Signals(-status).name
     except ValueError:
         return f"was ended by signal {-status}"
+    hint = ", as happens where memory runs out" if -status == signal.SIGKILL else ""
+    return f"was ended by {name}{hint}"

@@ -56,7 +56,7 @@ class PythonProcess:
         self._settings = settings
         self._lock = threading.Lock()  # a process that is waited for is a number for others to have
         self._in_use = threading.Lock()
-        self._how = ""
+        self._why = self._how = ""
         self._gone = threading.Event()
         try:
             self._start(directory, environment)
@@ -160,13 +160,13 @@ class PythonProcess:
             send(self._connection, asked, deadline)
             return receive(self._connection, deadline)
         except TimeoutError:
-            self._end()
+            self._end("did not answer in time and was ended")
             raise DeadlineExceeded(
                 f"the run of {self._id} took longer than run_timeout_seconds, {seconds:g}; its "
                 "process is started again"
             ) from None
         except MalformedFrame as error:
-            self._end()
+            self._end("answered what can not be read and was ended")
             raise Internal(
                 f"the process of {self._id} answered {error}; it is started again"
             ) from error
@@ -204,7 +204,8 @@ class PythonProcess:
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
             self._kill_group()  # while its number is still its own
-            self._how = ending(self._process.wait())
+            status = self._process.wait()
+            self._how = self._why or ending(status)
         return self._how
 
     def release(self) -> None:
@@ -219,8 +220,11 @@ class PythonProcess:
         with suppress(ProcessLookupError, PermissionError):  # macOS's word for one that has ended
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _end(self) -> str:
-        """For threads other than the one that waits: make sure that it ends; returns how it did."""
+    def _end(self, why: str = "") -> str:
+        """For threads other than the one that waits: make sure that it ends; returns how it did,
+        which is ``why`` where there is one.
+        """
+        self._why = why
         self.kill()
         self._gone.wait()
         return self._how

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import enum
+import errno
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from serving.core.errors import Cancelled, FailedPrecondition, Internal, ServingError
+from serving.core.errors import (
+    Cancelled,
+    FailedPrecondition,
+    Internal,
+    PermissionDenied,
+    ResourceExhausted,
+    ServingError,
+)
 from serving.core.loader import Loader
 from serving.core.resources import ResourceAllocation
 from serving.core.servable import Servable
@@ -20,6 +28,15 @@ from serving.core.servable_id import ServableId
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_NO_DEFECTS: Mapping[int, type[ServingError]] = {
+    errno.EACCES: PermissionDenied,
+    errno.EPERM: PermissionDenied,
+    errno.ENOSPC: ResourceExhausted,
+    errno.EDQUOT: ResourceExhausted,
+    errno.EROFS: FailedPrecondition,
+}
+"""What the operating system refuses for reasons that an operator can mend, whatever was read."""
 
 
 class HarnessState(enum.Enum):
@@ -49,15 +66,21 @@ class RetryPolicy:
 def presentable(error: BaseException, doing: str) -> ServingError:
     """The error as a state may show it: anything that is no ServingError keeps its details here.
 
-    Of an error of the operating system, its own name for it is shown.
+    Of an error of the operating system, its own name for it is shown. A trace of calls is logged
+    where the error may be a defect.
     """
     if isinstance(error, ServingError):
         return error
-    log.error("%s raised", doing, exc_info=error)
     reason = type(error).__name__
+    kind: type[ServingError] = Internal
     if isinstance(error, OSError) and error.errno is not None:
         reason += f" ({os.strerror(error.errno)})"
-    return Internal(f"{doing} failed: {reason}")
+        kind = _NO_DEFECTS.get(error.errno, Internal)
+    if kind is Internal:
+        log.error("%s raised", doing, exc_info=error)
+    else:
+        log.error("%s failed: %s", doing, error)
+    return kind(f"{doing} failed: {reason}")
 
 
 def _cancelled() -> ServingError:

@@ -209,5 +209,6 @@ def _wait_for(events: SimpleQueue[ServingError | None]) -> None:
 
 def _ending(status: int) -> str:
     if status < 0:
-        return f"was ended by signal {-status}"
+        hint = ", as happens where memory runs out" if -status == signal.SIGKILL else ""
+        return f"was ended by signal {-status}{hint}"
     return f"ended with status {status}"

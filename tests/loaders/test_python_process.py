@@ -49,7 +49,7 @@ ROOT = Path(__file__).parents[2]
     [
         ("os._exit(7)", "ended with exit status 7"),
         ("ctypes.string_at(0)", "was ended by SIGSEGV"),
-        ("os.kill(os.getpid(), 9)", "was ended by SIGKILL"),
+        ("os.kill(os.getpid(), 9)", "was ended by SIGKILL, as happens where memory runs out"),
         ("sys.exit(3)", "ended with exit status 3"),
     ],
 )
@@ -91,12 +91,15 @@ def test_a_process_without_a_thread_for_its_log_is_ended(
     assert process.returncode == -signal.SIGKILL
 
 
-def test_a_run_that_does_not_end_is_ended(tmp_path: Path, closing: ExitStack):
+def test_a_run_that_does_not_end_is_ended(
+    tmp_path: Path, closing: ExitStack, caplog: pytest.LogCaptureFixture
+):
     program = predicting("while x[0] < 0: pass\nreturn {'y': x}")
     servable = serve(closing, version(tmp_path, program, run_timeout_seconds=2))
     with pytest.raises(DeadlineExceeded, match="longer than run_timeout_seconds, 2;"):
         ask(servable, -1)
     assert ask_again(servable, 1) == [1]
+    assert f"the process of {M1} did not answer in time and was ended; it" in caplog.text
 
 
 def test_memory_is_bounded_and_a_leak_ends_with_its_process(tmp_path: Path, closing: ExitStack):

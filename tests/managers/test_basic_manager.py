@@ -501,7 +501,7 @@ def test_a_version_that_may_not_be_read_says_so_whether_it_estimates_or_loads() 
     managed.load(N1)
     ends = [event for event in managed.events if event.state is ManagerState.END]
     assert [str(end.error) for end in ends] == [
-        f"INTERNAL: loading servable {{name: m version: {version}}} failed: "
+        f"PERMISSION_DENIED: loading servable {{name: m version: {version}}} failed: "
         "PermissionError (Permission denied)"
         for version in (1, 2)
     ]

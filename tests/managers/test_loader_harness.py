@@ -1,10 +1,17 @@
 """The states of a loader: which steps are allowed, how loads are retried, what cancelling does."""
 
 import errno
+import os
 
 import pytest
 
-from serving.core.errors import Cancelled, FailedPrecondition, Internal, InvalidArgument
+from serving.core.errors import (
+    Cancelled,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    ServingError,
+)
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_data import ServableData
 from serving.core.servable_id import ServableId
@@ -233,7 +240,7 @@ def test_nothing_is_loaded_after_a_cancelled_load() -> None:
         (GeneratorExit(), "GeneratorExit"),
         (MemoryError(), "MemoryError"),
         (RecursionError("/secret"), "RecursionError"),
-        (PermissionError(errno.EACCES, "/secret"), "PermissionError (Permission denied)"),
+        (OSError(errno.EIO, "/secret"), "OSError (Input/output error)"),
         (OSError("/secret"), "OSError"),
     ],
     ids=lambda value: type(value).__name__,
@@ -246,6 +253,26 @@ def test_whatever_a_loader_raises_ends_in_error(raised: BaseException, reason: s
     assert str(life.error) == (
         f"INTERNAL: loading servable {{name: m version: 1}} failed: {reason}"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.EACCES, "PERMISSION_DENIED: {} failed: PermissionError (Permission denied)"),
+        (errno.ENOSPC, "RESOURCE_EXHAUSTED: {} failed: OSError (No space left on device)"),
+        (errno.EROFS, "FAILED_PRECONDITION: {} failed: OSError (Read-only file system)"),
+    ],
+)
+def test_what_an_operator_can_mend_is_logged_in_one_line(
+    number: int, expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the path, which clients are not shown."""
+    life = approved(FakeLoader(failures=[OSError(number, os.strerror(number), "/secret")]))
+    with pytest.raises(ServingError):
+        life.load(lambda _: None)
+    assert str(life.error) == expected.format("loading servable {name: m version: 1}")
+    assert caplog.text.count("\n") == 1
+    assert "/secret" in caplog.text
 
 
 def test_what_can_not_be_made_available_is_unloaded_again() -> None:
