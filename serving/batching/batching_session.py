@@ -128,13 +128,11 @@ class BatchingServable(ServableWrapper):
             self._unbatched.run(feeds, fetches, options, done)
             return
         try:
-            since = self._clock.monotonic()
-            task = BatchingTask(feeds, fetches, row_count(feeds), options, done, since)
-            is_queued = self._enqueue(task)
+            is_taken = self._take(BatchingTask(feeds, fetches, row_count(feeds), options, done))
         except ServingError as error:
             done(error.untraced())
         else:
-            if not is_queued:
+            if not is_taken:
                 self._unbatched.run(feeds, fetches, options, done)
 
     @property
@@ -160,7 +158,7 @@ class BatchingServable(ServableWrapper):
             # Without the scheduler's lock: the queues' end, below, has it look again.
             self._share.most = _most_in_progress(self._servable, options)
             former, self._queues = self._queues, self._queues_of_signatures()
-            known = {key.tensors for key in self._queues}
+            known = {tensors for tensors, _ in self._queues}
             for tensors in self._run_times.keys() - known:
                 del self._run_times[tensors]
             self._former = [queue for queue in self._former if not queue.is_drained()]
@@ -181,20 +179,20 @@ class BatchingServable(ServableWrapper):
     def _all_queues(self) -> Sequence[SharedQueue[BatchingTask]]:
         return [*self._former, *(queue.tasks for queue in self._queues.values())]
 
-    def _enqueue(self, task: BatchingTask) -> bool:
+    def _take(self, task: BatchingTask) -> bool:
         """False where there is no queue for such a task and there can be no more."""
         honored = self._options.honor_priorities
         priority = task.options.priority if honored else Priority.NORMAL
-        key = _Key(_tensors(task.feeds, task.fetches), priority)
+        key = _tensors(task.feeds, task.fetches), priority  # equal to a _Key, and made sooner
         while True:
-            queue = self._queues.get(key) or self._new_queue(key)
+            queue = self._queues.get(key) or self._new_queue(_Key(*key))
             if queue is None:
                 return False
             if queue.quick is not None and self._may_be_quick(task, queue.quick):
                 queue.quick.run(task)
                 return True
             try:
-                _put(task, queue.tasks)
+                _put(task, queue.tasks, self._clock.monotonic())
             except (Unavailable, ResourceExhausted):
                 if self._queues.get(key) is queue:
                     raise
@@ -205,9 +203,9 @@ class BatchingServable(ServableWrapper):
         may_wait = task.options.caller_may_wait or not self._may_run_long
         return may_wait and quick.takes(task.rows)
 
-    def _queues_of_signatures(self) -> dict[_Key, _Queue]:
+    def _queues_of_signatures(self) -> dict[tuple[_Tensors, Priority], _Queue]:
         signatures = self._servable.signatures.values()
-        called = {_tensors(set(_names(each.inputs)), _names(each.outputs)) for each in signatures}
+        called = {_tensors(_names(each.inputs), _names(each.outputs)) for each in signatures}
         self._of_signatures = frozenset(called)
         self._fixed_inputs = _fixed_inputs(signatures, self._options.allowed_batch_sizes)
         self._others = 0
@@ -312,25 +310,24 @@ def _names(tensors: Mapping[str, TensorInfo]) -> list[str]:
     return [info.name for info in tensors.values()]
 
 
-def _tensors(feeds: Mapping[str, np.ndarray] | set[str], fetches: Iterable[str]) -> _Tensors:
-    return _in_order(feeds), _in_order(set(fetches))
+def _tensors(feeds: Collection[str], fetches: Collection[str]) -> _Tensors:
+    if len(feeds) == 1 and len(fetches) == 1:
+        return tuple(feeds), tuple(fetches)
+    return tuple(sorted(set(feeds))), tuple(sorted(set(fetches)))
 
 
-def _in_order(names: Collection[str]) -> tuple[str, ...]:
-    return tuple(names) if len(names) == 1 else tuple(sorted(names))
-
-
-def _put(task: BatchingTask, queue: SharedQueue[BatchingTask]) -> None:
+def _put(task: BatchingTask, queue: SharedQueue[BatchingTask], now: float) -> None:
     """Enqueue the task, until it is answered or its call given up."""
-    cancellation = task.options.cancellation
+    feeds, fetches, rows, options, done, _ = task
+    cancellation = options.cancellation
     if cancellation is None:
-        queue.enqueue(task, task.rows, task.deadline)
+        task = BatchingTask(feeds, fetches, rows, options, done, now)
+        queue.enqueue(task, rows, task.deadline)
         return
     watch = _Watch(queue)
-    feeds, fetches, rows, options, done, since = task
     answered = partial(watch.answered, cancellation, done)
-    task = BatchingTask(feeds, fetches, rows, options, answered, since)  # 1 µs less than _replace
-    watch.ticket = queue.enqueue(task, task.rows, task.deadline)
+    task = BatchingTask(feeds, fetches, rows, options, answered, now)  # 1 µs less than _replace
+    watch.ticket = queue.enqueue(task, rows, task.deadline)
     cancellation.when_cancelled(watch)
     if watch.is_answered:  # before it was to be told
         cancellation.forget(watch)

@@ -37,7 +37,7 @@ _TASKS_FOR_BATCHES = 64
 _TASKS_OF_A_TRY = 8
 """The first run on another thread, beside batches that are under way, says little of the next."""
 
-_RUNS_OF_A_VERDICT = 8
+_RUNS_OF_A_VERDICT = 32
 """To time what is quick anyway and to decide again would take as long as some models do."""
 
 
@@ -80,6 +80,9 @@ class QuickRuns:
 
     def takes(self, rows: int) -> bool:
         """Whether a task of so many rows is to be run by :meth:`run`."""
+        if rows in self._known_quick and self._until_batches > 0:  # as mostly
+            self._until_batches -= 1
+            return True
         if rows > self._most_rows or (self._allowed and rows not in self._allowed):
             return False
         if self._are_quick(rows):

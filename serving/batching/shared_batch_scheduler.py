@@ -201,8 +201,8 @@ class SharedBatchScheduler:
                 self._admit(lane, lane.admission, entry, now)
             lane.queue.add(entry, now)
             self._waiting[lane.number] = lane
-            if lane.announced:
-                return entry.ticket  # the thread that was woken has yet to look
+            if lane.announced or not self._threads.any_idle:
+                return entry.ticket  # a thread that was woken, or is busy, has yet to look
             ready_at = self._ready_at(lane)
             helper = self._threads.helper_for(ready_at, now)
             lane.announced = ready_at <= now and helper is not None

@@ -30,7 +30,7 @@ class Cancellation:
     @property
     def cancelled(self) -> bool:
         """Whether :meth:`cancel` was called."""
-        return self._waiting() is None
+        return getattr(self, "_callbacks", ()) is None  # asked several times in many calls
 
     def cancel(self) -> None:
         """Call everyone who waits for it, in their order. What comes after the first is no news."""
