@@ -199,7 +199,7 @@ PLATFORM_FILES: dict[str, frozenset[str]] = {
     "serving/loaders/cntk_*.py": frozenset({"google.protobuf", "onnx"}),
     "serving/loaders/h2o_*.py": frozenset({"jpype"}),
     "serving/loaders/jvm*.py": frozenset({"jpype"}),
-    "serving/loaders/keras_*.py": frozenset({"keras"}),
+    "serving/loaders/keras_*.py": frozenset({"keras", "tensorflow"}),
     "serving/loaders/lightgbm_*.py": frozenset({"lightgbm"}),
     "serving/loaders/mxnet_*.py": frozenset({"onnx"}),
     "serving/loaders/onnx_*.py": frozenset({"google.protobuf", "onnx", "onnxruntime"}),

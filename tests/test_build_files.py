@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -95,6 +96,27 @@ def targets() -> Iterator[Target]:
                 )
 
 
+def folders_of_tests() -> Iterator[Target]:
+    """The tests of each folder: one pytest_tests says what all of them need."""
+    for build_file in sorted((house.ROOT / "tests").rglob("BUILD")):
+        folder = build_file.parent
+        package = f"//{folder.relative_to(house.ROOT).as_posix()}"
+        for node in ast.walk(ast.parse(build_file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest_tests":
+                (deps,) = [word.value for word in node.keywords if word.arg == "deps"]
+                # Helpers of all folders have a target of their own.
+                files = sorted(folder.glob("test_*.py" if package == "//tests" else "*.py"))
+                yield Target(package, "tests", files, strings(deps, package), set())
+
+
+def required(*files: str) -> set[str]:
+    """The packages that the lines of files of requirements name."""
+    text = "\n".join((house.ROOT / file).read_text() for file in files)
+    return set(re.findall(r"^[\w-]+", text, re.MULTILINE))
+
+
+FOLDERS_OF_TESTS = list(folders_of_tests())
+REQUIRED = required("requirements.txt", "requirements-platforms.txt", "requirements-test.txt")
 TARGETS = [target for target in targets() if target.label != "//serving:serving"]
 
 
@@ -122,6 +144,25 @@ def needed_by(target: Target) -> set[str]:
     return needed - {target.label}
 
 
+def needed_by_tests(folder: Target) -> set[str]:
+    """The labels and distributions behind every import of a folder's files.
+
+    What only some environments have is not asked for: those tests are skipped elsewhere.
+    """
+    own = {path.stem for path in folder.files}
+    needed = {"//tests:support"}
+    for path in folder.files:
+        for found in house.imports_of(path):
+            top = found.module.split(".")[0]
+            if top == "serving":
+                needed.add(label_of(found.module))
+            elif top == "model_server_client":
+                needed.add(absolute("//clients/python/model_server_client", ""))
+            elif top not in own and DISTRIBUTIONS.get(top, top) in REQUIRED:
+                needed.add(DISTRIBUTIONS.get(top, top))
+    return needed - {"pytest"}
+
+
 def visible_to(target: Target) -> set[str]:
     """What should see a target: the parts that may import its part, and the tests.
 
@@ -147,6 +188,22 @@ def test_every_file_belongs_to_one_target():
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.label)
 def test_dependencies_are_the_imports(target: Target):
     assert target.deps == needed_by(target)
+
+
+@pytest.mark.parametrize("folder", FOLDERS_OF_TESTS, ids=lambda folder: folder.label)
+def test_dependencies_of_tests_are_their_imports(folder: Target):
+    assert folder.deps == needed_by_tests(folder)
+
+
+def test_every_folder_of_tests_has_its_targets():
+    """The macro makes one of every test file beside it."""
+    folders = {path.parent for path in (house.ROOT / "tests").rglob("test_*.py")}
+    assert folders == {folder.files[0].parent for folder in FOLDERS_OF_TESTS}
+
+
+def test_every_requirement_is_a_line_of_the_files_that_bazel_reads():
+    asked = {dep for target in [*TARGETS, *FOLDERS_OF_TESTS] for dep in target.deps}
+    assert {dep for dep in asked if not dep.startswith("//")} <= REQUIRED
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.label)

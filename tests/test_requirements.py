@@ -13,8 +13,8 @@ TOOLS = {"grpcio-tools", "pytest"}
 PLATFORMS_WITH_AN_EXTRA = {row.extra for row in PLATFORMS.values() if row.extra}
 LARGE = {"catboost", "jvm", "lightgbm", "sklearn", "spark", "torch", "xgboost"}
 WITHOUT_TENSORFLOW = {"onnx", "tflite"}
-OTHER_CODE_WITH_AN_EXTRA = {"channelz", "otel"}
-LARGE_OTHERS = {"ray"}
+OTHER_CODE_WITH_AN_EXTRA = {"channelz", "gpu-metrics", "http2", "otel"}
+LARGE_OTHERS = {"convert", "ray"}
 
 
 def requirement_lines(file: str = "requirements.txt") -> list[str]:
@@ -38,7 +38,15 @@ def test_large_libraries_have_a_file_of_their_own():
     extras = project["optional-dependencies"]
     expected = {line for name in LARGE | LARGE_OTHERS for line in extras[name]}
     assert LARGE <= PLATFORMS_WITH_AN_EXTRA
-    assert set(requirement_lines("requirements-platforms.txt")) == expected
+    smaller = set(requirement_lines())
+    assert set(requirement_lines("requirements-platforms.txt")) == expected - smaller
+
+
+def test_what_only_tests_need_has_a_file_of_its_own():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    others = {*requirement_lines(), *requirement_lines("requirements-platforms.txt")}
+    expected = set(project["optional-dependencies"]["test"]) - others
+    assert set(requirement_lines("requirements-test.txt")) == expected
 
 
 def test_without_tensorflow_it_is_the_same_with_the_formats_that_models_are_converted_to():

@@ -8,6 +8,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+# Before keras, which it imports as well: threads that load models of both at the same time would
+# each hold what the other waits for.
+import tensorflow  # noqa: F401  # isort: skip
 import keras
 
 from serving.core.errors import FailedPrecondition, InvalidArgument, ServingError

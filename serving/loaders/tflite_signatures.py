@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 from google.protobuf.message import DecodeError
 
+from serving.core.bare_package import import_alone
 from serving.core.dtypes import DType
 from serving.core.errors import AlreadyExists, Internal, InvalidArgument
 from serving.core.servable import DEFAULT_SIGNATURE, Signature, TensorInfo
@@ -22,8 +23,8 @@ if TYPE_CHECKING or not find_spec("tensorflow"):
     from serving.generated.tensorflow_framework_pb2 import SignatureDef
     from serving.generated.tensorflow_framework_pb2 import TensorInfo as TensorInfoProto
 else:
-    from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
-    from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo as TensorInfoProto
+    _messages = import_alone("tensorflow.core.protobuf.meta_graph_pb2")
+    SignatureDef, TensorInfoProto = _messages.SignatureDef, _messages.TensorInfo
 
 log = logging.getLogger(__name__)
 

@@ -51,7 +51,9 @@ IN_A_PROCESS_WITHOUT = (sys.executable, "-c", BLOCKED)
 def installed(folder: Path) -> Sequence[str]:
     """The command, in an environment that has the package and what it needs, and no more."""
     source = folder / "source"  # a build writes beside what it builds
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"))
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "bazel-*", "*.egg-info")
+    )
     venv.create(folder / "venv", with_pip=True)
     programs = folder / "venv" / "bin"
     pip = (programs / "python", "-m", "pip", "install", "--quiet")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,27 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from platform_page import PAGE, blocks, expected_output, write
 from platform_tests import PlatformCase
 
 from serving.core.servable import run_and_wait
 from serving.testing import running_server
-
-PAGE = Path(__file__).parents[2] / "docs" / "how_to" / "add_a_platform.md"
-
-
-def blocks() -> tuple[dict[str, str], str]:
-    """The files that the page shows, by name, and its program that asks."""
-    text = PAGE.read_text()
-    found = re.findall(r"(?:\*\*([\w./]+)\*\*[^`*]*\n\n)?```\w+\n(.*?)```", text, re.DOTALL)
-    (asks,) = [block for name, block in found if not name]
-    return {name: block for name, block in found if name}, asks
-
-
-def write(files: dict[str, str], folder: Path) -> None:
-    for name, content in files.items():
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content)
 
 
 def install(project: Path, site: Path) -> None:
@@ -65,8 +48,7 @@ def test_the_page_makes_a_platform_that_answers(page: Path, capsys: pytest.Captu
     with running_server(f"--model_config_file={config}") as server:
         program = asks.replace("localhost:8500", f"127.0.0.1:{server.grpc_port}")
         exec(compile(program, PAGE.name, "exec"), {})
-    (printed,) = re.findall(r"This prints `([^`]*)`", PAGE.read_text())
-    assert capsys.readouterr().out.strip() == printed
+    assert capsys.readouterr().out.strip() == expected_output()
 
 
 def test_cases_of_a_platform_that_is_installed_are_loaded(page: Path):

@@ -6,7 +6,11 @@ def _impl(_module_ctx):
     python_env(name = "python_env")
     environment_requirements(
         name = "pypi",
-        requirements = ["//:requirements.txt", "//:requirements-platforms.txt"],
+        requirements = [
+            "//:requirements.txt",
+            "//:requirements-platforms.txt",
+            "//:requirements-test.txt",
+        ],
     )
 
 python_env_extension = module_extension(implementation = _impl)

@@ -1,9 +1,14 @@
 """Bazel around a Python environment that is already there: nothing is downloaded.
 
 @python_env is a toolchain of the interpreter that $MODEL_SERVER_PYTHON names, else of the python3 on
-PATH. @pypi has a label for every line of the files of requirements, the ones that pip.parse would make; the
+PATH. @pypi has a label for every line of the files of requirements, the ones that pip.parse makes; the
 environment's site-packages provide the code.
+
+Where $MODEL_SERVER_REQUIREMENTS is "lock", as --config=lock sets it, the labels of @pypi stand for those
+that pip.parse makes of requirements_lock.txt, and there is no toolchain: that of rules_python is used.
 """
+
+_SWITCH = "MODEL_SERVER_REQUIREMENTS"
 
 _TOOLCHAIN = """\
 load("@rules_python//python:py_runtime.bzl", "py_runtime")
@@ -39,6 +44,14 @@ py_library(
 )
 """
 
+_LOCKED = """\
+alias(
+    name = "{name}",
+    actual = "@locked//{name}",
+    visibility = ["//visibility:public"],
+)
+"""
+
 _REQUIREMENTS = """\
 _NAMES = {names}
 
@@ -49,7 +62,13 @@ def requirement(name):
     return "@pypi//" + name
 """
 
+def _locked(repository_ctx):
+    return repository_ctx.os.environ.get(_SWITCH) == "lock"
+
 def _python_env_impl(repository_ctx):
+    if _locked(repository_ctx):
+        repository_ctx.file("BUILD.bazel", "")
+        return
     python = repository_ctx.os.environ.get("MODEL_SERVER_PYTHON") or repository_ctx.which("python3")
     if not python:
         fail("no python3 on PATH; name an interpreter with MODEL_SERVER_PYTHON")
@@ -60,7 +79,7 @@ def _python_env_impl(repository_ctx):
 
 python_env = repository_rule(
     implementation = _python_env_impl,
-    environ = ["MODEL_SERVER_PYTHON", "PATH"],
+    environ = [_SWITCH, "MODEL_SERVER_PYTHON", "PATH"],
     local = True,
 )
 
@@ -78,12 +97,14 @@ def _environment_requirements_impl(repository_ctx):
     for file in repository_ctx.attr.requirements:
         lines += repository_ctx.read(file).splitlines()
     names = [name for name in [_name_of(line) for line in lines] if name]
+    target = _LOCKED if _locked(repository_ctx) else _LIBRARY
     for name in names:
-        repository_ctx.file(name + "/BUILD.bazel", _LIBRARY.format(name = name))
+        repository_ctx.file(name + "/BUILD.bazel", target.format(name = name))
     repository_ctx.file("BUILD.bazel", "")
     repository_ctx.file("requirements.bzl", _REQUIREMENTS.format(names = names))
 
 environment_requirements = repository_rule(
     implementation = _environment_requirements_impl,
     attrs = {"requirements": attr.label_list(allow_files = True, mandatory = True)},
+    environ = [_SWITCH],
 )
