@@ -340,8 +340,8 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
         Flag(
             "rest_engine",
             _STRING,
-            "uvicorn",
-            "What carries REST: uvicorn, for HTTP/1.1, or hypercorn, slower, for HTTP/2 as well.",
+            "httptools",
+            "What carries REST: httptools, for HTTP/1.1, or hypercorn, slower, for HTTP/2 as well.",
         ),
         Flag(
             "rest_max_body_bytes",

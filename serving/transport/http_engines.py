@@ -8,11 +8,11 @@ from collections.abc import Callable
 from serving.core.errors import FailedPrecondition
 from serving.core.extras import remedy
 from serving.transport.http_engine import AsgiApp, HttpEngine
-from serving.transport.http_options import HYPERCORN, UVICORN, HttpOptions
+from serving.transport.http_options import HTTPTOOLS, HYPERCORN, HttpOptions
 from serving.transport.tls import Certificate
 
 _ENGINES = {
-    UVICORN: "serving.transport.uvicorn_engine:UvicornEngine",
+    HTTPTOOLS: "serving.transport.http1_engine:Http1Engine",
     HYPERCORN: "serving.transport.hypercorn_engine:HypercornEngine",
 }
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from serving.core.errors import InvalidArgument
 
-UVICORN = "uvicorn"
+HTTPTOOLS = "httptools"
 HYPERCORN = "hypercorn"
-ENGINES = (UVICORN, HYPERCORN)
+ENGINES = (HTTPTOOLS, HYPERCORN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class HttpOptions:
     host: str = ""
     port: int = 8501
     shared: bool = False
-    engine: str = UVICORN
+    engine: str = HTTPTOOLS
     receive_timeout_seconds: float = 60
     min_body_bytes_per_second: int = 1024
 

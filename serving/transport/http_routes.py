@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
-from serving.transport.http_engine import AsgiApp, AsgiMessage
+from serving.transport.http_engine import AsgiApp, AsgiMessage, AsgiReceive, AsgiSend
 
 
 def routed(apps: Mapping[str, AsgiApp], otherwise: AsgiApp) -> AsgiApp:
     """One app that hands a request to the app of its path, as it is, or to ``otherwise``."""
 
-    async def route(
-        scope: AsgiMessage,
-        receive: Callable[[], Awaitable[AsgiMessage]],
-        send: Callable[[AsgiMessage], Awaitable[None]],
-    ) -> None:
-        await apps.get(scope["path"], otherwise)(scope, receive, send)
+    def route(
+        scope: AsgiMessage, receive: AsgiReceive, send: AsgiSend
+    ) -> Coroutine[Any, Any, None]:
+        return apps.get(scope["path"], otherwise)(scope, receive, send)
 
     return route

@@ -9,7 +9,7 @@ import socket
 import pytest
 from waiting import WAIT_SECONDS
 
-from serving.transport.http_options import ENGINES, UVICORN, HttpOptions
+from serving.transport.http_options import ENGINES, HTTPTOOLS, HttpOptions
 from serving.transport.http_server import HttpServer
 
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAA\r\n"
@@ -35,7 +35,7 @@ async def tell(scope, receive, send):
 
 
 @contextlib.contextmanager
-def connected(engine=UVICORN):
+def connected(engine=HTTPTOOLS):
     server = HttpServer(HttpOptions("127.0.0.1", 0, engine=engine), tell)
     server.start()
     try:

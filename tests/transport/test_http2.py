@@ -14,7 +14,7 @@ from http2_client import raw_client
 from hypercorn.config import Config
 from waiting import WAIT_SECONDS
 
-from serving.transport.http_options import HYPERCORN, UVICORN, HttpOptions
+from serving.transport.http_options import HTTPTOOLS, HYPERCORN, HttpOptions
 from serving.transport.http_server import HttpServer
 from serving.transport.tls import Certificate, TlsOptions
 
@@ -68,7 +68,7 @@ def test_http2_is_spoken_without_tls_with_clients_that_begin_so():
     assert (answer.http_version, len(answer.content)) == ("HTTP/2", 2**20 + 1)
 
 
-@pytest.mark.parametrize(("engine", "version"), [(HYPERCORN, "HTTP/2"), (UVICORN, "HTTP/1.1")])
+@pytest.mark.parametrize(("engine", "version"), [(HYPERCORN, "HTTP/2"), (HTTPTOOLS, "HTTP/1.1")])
 def test_with_tls_client_and_server_agree_on_the_best_that_both_speak(authority, engine, version):
     with encrypted(engine, authority) as (client, url, _):
         answer = client.post(url, content=b"x")

@@ -286,7 +286,7 @@ def test_a_server_may_be_stopped_twice_and_before_it_started():
 def test_an_engine_that_there_is_not_is_refused():
     with pytest.raises(InvalidArgument) as refused:
         HttpOptions(engine="apache")
-    assert refused.value.message == "rest_engine must be one of uvicorn, hypercorn, not 'apache'"
+    assert refused.value.message == "rest_engine must be one of httptools, hypercorn, not 'apache'"
 
 
 def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch):

@@ -15,8 +15,9 @@ from http2_client import raw_client
 from waiting import WAIT_SECONDS, await_
 
 from serving.transport import stalled_body
-from serving.transport.http1_protocol import _LOOKS, Http1Protocol
-from serving.transport.http_options import ENGINES, HYPERCORN, UVICORN, HttpOptions
+from serving.transport.http1_connection import Connection
+from serving.transport.http1_patience import LOOKS
+from serving.transport.http_options import ENGINES, HTTPTOOLS, HYPERCORN, HttpOptions
 from serving.transport.http_server import HttpServer
 from serving.transport.tls import Certificate, TlsOptions
 
@@ -59,7 +60,7 @@ async def wait_for(event: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def serving(app, engine=UVICORN, seconds=SHORT_SECONDS, certificate=None, rate=0):
+def serving(app, engine=HTTPTOOLS, seconds=SHORT_SECONDS, certificate=None, rate=0):
     options = HttpOptions(
         "127.0.0.1",
         0,
@@ -142,18 +143,18 @@ def test_a_body_that_drips_in_is_answered_408(engine):
 
 
 @pytest.mark.parametrize("part", [b"abcde", b"a"], ids=["enough", "too little"])
-def test_uvicorn_gives_a_body_as_long_again_whenever_it_has_brought_enough(part, monkeypatch):
+def test_a_connection_gives_a_body_as_long_again_whenever_it_has_brought_enough(part, monkeypatch):
     """Looked at as often, after each part, as a body is that pauses as long as it may."""
-    protocols, app = [], App()
-    monkeypatch.setattr(Http1Protocol, "_look_later", lambda self: protocols.append(self))  # noqa: PLW0108 - a method
+    connections, app = [], App()
+    monkeypatch.setattr(Connection, "_look_later", lambda self: connections.append(self))  # noqa: PLW0108 - a method
     options = HttpOptions("127.0.0.1", 0, receive_timeout_seconds=1, min_body_bytes_per_second=5)
     server = HttpServer(options, app)
     server.start()
 
     def look_as_often_as_it_may_pause():
         looked = threading.Event()
-        for _ in range(_LOOKS):
-            server.call_soon(protocols[0]._look)
+        for _ in range(LOOKS):
+            server.call_soon(connections[0]._look)
         server.call_soon(looked.set)
         assert looked.wait(WAIT_SECONDS)
 
@@ -163,7 +164,7 @@ def test_uvicorn_gives_a_body_as_long_again_whenever_it_has_brought_enough(part,
             connection.sendall(part)
             await_(partial(app.has_come, num_bytes))
             look_as_often_as_it_may_pause()
-        if not protocols[0].transport.is_closing():
+        if not connections[0]._transport.is_closing():
             connection.sendall(part)
         answer = everything(connection)
     server.stop(0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Generator
+from types import coroutine
 
 _LOOK_EVERY = 15  # odd: or of those that come in pairs, only the last might ever look
 
@@ -31,7 +32,13 @@ class Company:
     def __exit__(self, *_exception: object) -> None:
         self._present -= 1
 
-    async def catch_up(self) -> None:
-        """Give others a turn."""
-        if self._num_alone <= 1 or self._num_alone % _LOOK_EVERY == 0:
-            await asyncio.sleep(0)
+    @property
+    def may_be_met(self) -> bool:
+        """Whether to give others a turn."""
+        return self._num_alone <= 1 or self._num_alone % _LOOK_EVERY == 0
+
+
+@coroutine
+def turn_of_others() -> Generator[None, None, None]:
+    """Let all go on that can, before this does: ``asyncio.sleep(0)``, with fewer steps."""
+    yield

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from serving.apis.tensorflow_serving.rest.company import Company
+from serving.apis.tensorflow_serving.rest.company import Company, turn_of_others
 from serving.apis.tensorflow_serving.rest.pending_answer import PendingAnswer
 from serving.apis.tensorflow_serving.rest.routes import Route
 from serving.apis.tensorflow_serving.rest.verb import Call, Content, Writing
@@ -76,7 +76,9 @@ class ModelCalls:
             began = await self._begin_in_company(call, read)
         else:
             began = self.submit(lambda: call.begin(read))
-        return await self._answer_of(pending, client) if began else _stopping()
+        if not began:
+            return _stopping()
+        return pending.answer if pending.given else await self._answer_of(pending, client)
 
     async def off_loop(
         self, work: Callable[[Callable[[Outcome], None]], None], client: WaitingClient
@@ -124,12 +126,14 @@ class ModelCalls:
         is_stopped = False
         with self._company as company:
             try:
-                await company.catch_up()
+                if company.may_be_met:
+                    await turn_of_others()
             except asyncio.CancelledError:
                 return False
             call.begin_but_rest(read)
             try:
-                await company.catch_up()
+                if company.may_be_met:
+                    await turn_of_others()
             except asyncio.CancelledError:
                 is_stopped = True
             finally:
@@ -138,8 +142,7 @@ class ModelCalls:
 
     async def _answer_of(self, pending: PendingAnswer[Outcome], client: WaitingClient) -> Outcome:
         try:
-            if not pending.given:
-                client.watch()
+            client.watch()
             return await pending.wait()
         except asyncio.CancelledError:
             client.cancel()  # the time to finish what was begun is over

@@ -28,6 +28,11 @@ class PendingAnswer(Generic[T]):
         return bool(self._answer)
 
     @property
+    def answer(self) -> T:
+        """The answer that is there."""
+        return self._answer[0]
+
+    @property
     def is_here(self) -> bool:
         """Whether this is the thread of the event loop."""
         return threading.get_ident() == self._thread
@@ -52,7 +57,7 @@ class PendingAnswer(Generic[T]):
         if not self._answer:
             self._waiter = self._loop.create_future()
             await self._waiter
-        return self._answer[0]
+        return self.answer
 
     def _give(self, answer: T) -> None:
         self._answer.append(answer)

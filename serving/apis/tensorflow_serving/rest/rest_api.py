@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
+from functools import partial
 from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
@@ -72,14 +73,11 @@ class RestOptions(NamedTuple):
 
 
 class _Request(NamedTuple):
-    """``receive`` has given the body, if anybody reads it: what else it gives is of no use, but for
-    the news of a disconnection.
-    """
+    """Once ``receive`` has given the body, if there is one, it only tells of a disconnection."""
 
     method: str
     target: str
     headers: Headers
-    body: bytes
     receive: Receive
 
     def encoded(self, content: Content) -> Content:
@@ -133,34 +131,43 @@ class RestApi:
         if scope["type"] != "http":
             raise Unimplemented(f"the REST API does not speak {scope['type']}")
         target = _target(scope)
-        headers: Headers = dict(scope["headers"])
-        found = attempt(find_route, scope["method"], target)
-        request = _Request(scope["method"], target, headers, b"", receive)
+        request = _Request(scope["method"], target, dict(scope["headers"]), receive)
+        found = attempt(find_route, request.method, target)
         if isinstance(found, Route) and found.verb in VERBS:  # what else has a body keeps it
             with HeldBody(self._body_room) as held:
                 await self._run(found, request, held, send)
         elif is_api(target):
-            await self._reply(found, request, send)
+            began = self._request_metrics.begun()
+            answer = await self._answer(found, request)
+            self._count(found, answer.code, began)
+            await _send(answer, self._cors, send)
         else:
             await _send(await self._page(request), (), send)
 
     async def _run(self, route: Route, request: _Request, held: HeldBody, send: Send) -> None:
-        max_bytes = self._options.max_body_bytes
-        try:
-            body = await receive_body(request.receive, request.headers, max_bytes, held)
-        except ServingError as error:
-            self._count(route, error.code, self._request_metrics.begun())
-            await _send(_error(error), self._cors, send)
-            return
-        if body is not None:
-            await self._reply(route, request._replace(body=body), send)
+        """Answer a call that runs a model.
 
-    async def _reply(
-        self, found: Route | ServingError | None, request: _Request, send: Send
-    ) -> None:
-        began = self._request_metrics.begun()
-        answer = await self._answer(found, request)
-        self._count(found, answer.code, began)
+        Most requests of a busy server come this way, so that it has few steps.
+        """
+        headers, max_bytes = request.headers, self._options.max_body_bytes
+        _tell_route(route)
+        try:
+            body = await receive_body(request.receive, headers, max_bytes, held)
+        except ServingError as error:
+            began, answer = self._request_metrics.begun(), _error(error)
+        else:
+            if body is None:
+                return
+            began = self._request_metrics.begun()
+            outcome = await self._calls.run(
+                route,
+                partial(self._read, route.verb, body, headers),
+                math.inf if _is_packed(headers) else len(body),
+                request.encoded,
+                WaitingClient(request.receive),
+            )
+            answer = _answer_of(outcome)
+        self._count(route, answer.code, began)
         await _send(answer, self._cors, send)
 
     def _count(self, found: Route | ServingError | None, code: Code, began: float) -> None:
@@ -178,10 +185,8 @@ class RestApi:
         if found is None:
             malformed = f"Malformed request: {request.method} {request.target}"
             return _error(InvalidArgument(malformed))
-        call = CURRENT_CALL.get()
-        if call is not None:
-            call.route = found.template
-        return _answer_of(await self._outcome(found, request))
+        _tell_route(found)
+        return _answer_of(await self._description(found, request))
 
     async def _page(self, request: _Request) -> _Answer:
         page = PAGES.get(request.target.partition("?")[0])
@@ -193,15 +198,7 @@ class RestApi:
         )
         return _answer_of(made)
 
-    async def _outcome(self, route: Route, request: _Request) -> Outcome:
-        if route.verb in VERBS:
-            return await self._calls.run(
-                route,
-                lambda: self._read(route.verb, request),
-                math.inf if _is_packed(request.headers) else len(request.body),
-                request.encoded,
-                WaitingClient(request.receive),
-            )
+    async def _description(self, route: Route, request: _Request) -> Outcome:
         # Looks at memory: they must answer even while every thread of the executor is taken.
         if route.verb == "list":
             return attempt(lambda: request.encoded(Content(list_body(self._models))))
@@ -214,17 +211,16 @@ class RestApi:
             WaitingClient(request.receive),
         )
 
-    def _read(self, verb: str, request: _Request) -> tuple[Call, Priority]:
+    def _read(self, verb: str, body: bytes, headers: Headers) -> tuple[Call, Priority]:
         options = self._options
-        body = content_coding.decode(request.body, request.headers, options.max_body_bytes)
         call = read_call(
             verb,
-            body,
-            request.headers,
+            content_coding.decode(body, headers, options.max_body_bytes),
+            headers,
             max_bytes=options.max_body_bytes,
             check_method_name=options.check_method_name,
         )
-        return call, _priority(request.headers) if options.honor_priorities else Priority.NORMAL
+        return call, _priority(headers) if options.honor_priorities else Priority.NORMAL
 
     def _reply_with_metadata(
         self, spec: ModelSpec, request: _Request, reply: Callable[[Outcome], None]
@@ -256,6 +252,13 @@ def _target(scope: Scope) -> str:
     path: bytes = scope.get("raw_path") or scope["path"].encode("utf-8")
     query: bytes = scope.get("query_string", b"")
     return (path + b"?" + query if query else path).decode("utf-8", "surrogateescape")
+
+
+def _tell_route(route: Route) -> None:
+    """Have the call that is observed, if it is, known by what it asks for."""
+    call = CURRENT_CALL.get()
+    if call is not None:
+        call.route = route.template
 
 
 def _is_packed(headers: Headers) -> bool:
