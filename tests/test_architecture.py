@@ -153,7 +153,6 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
             "h2",
             "httptools",
             "hypercorn",
-            "uvicorn",
             "uvloop",
         }
     ),

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
-if sys.platform == "linux":
-    from fcntl import ioctl
-    from termios import TIOCOUTQ
+from serving.transport.untaken_bytes import untaken_bytes
 
 LOOKS = 4  # in the time that a client has: so it may have a quarter more
 
@@ -51,20 +48,7 @@ class Patience:
 
     def is_untaken(self, transport: asyncio.Transport) -> bool:
         """Look at what waits for the client; whether it has taken nothing of it for too long."""
-        before, self._untaken_bytes = self._untaken_bytes, _untaken_bytes(transport)
+        before, self._untaken_bytes = self._untaken_bytes, untaken_bytes(transport)
         is_stuck = self._untaken_bytes > 0 and self._untaken_bytes >= before
         self._untaken_looks = self._untaken_looks + 1 if is_stuck else 0
         return self._untaken_looks > LOOKS
-
-
-def _untaken_bytes(transport: asyncio.Transport) -> int:
-    """How much of what was written the client has not acknowledged.
-
-    The operating system takes more only in large pieces, which a slow client needs long for: what
-    it holds counts as well, where it says so.
-    """
-    num_bytes = transport.get_write_buffer_size()
-    if sys.platform == "linux":
-        held = ioctl(transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
-        num_bytes += int.from_bytes(held, sys.byteorder)
-    return num_bytes

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import socket
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import uvicorn
 from rest_models import REQUEST, SIGNATURES, Elsewhere, Failing, FakeModels, compute
 from waiting import WAIT_SECONDS
 
@@ -21,6 +18,8 @@ from serving.core.errors import (
     DeadlineExceeded,
 )
 from serving.testing import FakeServable
+from serving.transport.http_options import HttpOptions
+from serving.transport.http_server import HttpServer
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +32,11 @@ def address() -> Iterator[tuple[str, int]]:
     )
     with contextlib.ExitStack() as stack:
         executor = stack.enter_context(ThreadPoolExecutor(2))
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        config = uvicorn.Config(
-            RestApi(models, executor=executor), http="httptools", lifespan="off", log_config=None
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield listener.getsockname()
-        server.should_exit = True
-        thread.join()
+        server = HttpServer(HttpOptions("127.0.0.1", 0), RestApi(models, executor=executor))
+        server.start()
+        stack.callback(server.stop, WAIT_SECONDS)
+        assert server.port is not None
+        yield "127.0.0.1", server.port
 
 
 @pytest.fixture
