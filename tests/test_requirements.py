@@ -57,6 +57,14 @@ def test_without_tensorflow_it_is_the_same_with_the_formats_that_models_are_conv
     assert set(requirement_lines("requirements-without-tensorflow.txt")) == expected
 
 
+def test_what_bazel_downloads_is_all_that_the_files_of_requirements_ask_for():
+    """scripts/lock writes the file, and tells what it takes."""
+    files = ["requirements.txt", "requirements-platforms.txt", "requirements-test.txt"]
+    asked = {re.match(r"[\w.-]+", line)[0] for file in files for line in requirement_lines(file)}
+    locked = {line.partition("==")[0] for line in requirement_lines("requirements_lock.txt")}
+    assert {re.sub(r"[-_.]+", "-", name).lower() for name in asked} <= locked
+
+
 def test_the_extra_for_all_platforms_is_that_of_each():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (everything,) = project["optional-dependencies"]["all"]
