@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import httptools
 
 from serving.transport import stalled_body
+from serving.transport.http1_company import Company
 from serving.transport.http1_exchange import Exchange, status_line
 from serving.transport.http1_patience import LOOKS, Patience
 from serving.transport.http_engine import AsgiApp, AsgiMessage
@@ -48,7 +49,7 @@ class Service:
     min_body_bytes: float
     date: bytes = b""
     connections: set[Connection] = field(default_factory=set)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    company: Company = field(default_factory=Company)
 
 
 class Connection(asyncio.Protocol):
@@ -255,10 +256,8 @@ class Connection(asyncio.Protocol):
     def _answer(self, exchange: Exchange) -> None:
         self._answering = exchange
         service = self._service
-        task = self._loop.create_task(service.app(exchange.scope, exchange.receive, exchange.send))
-        service.tasks.add(task)
-        task.add_done_callback(service.tasks.discard)
-        task.add_done_callback(exchange.ended)
+        work = service.app(exchange.scope, exchange.receive, exchange.send)
+        service.company.join(work, exchange.ended)
 
     def _pause_reading(self) -> None:
         if not self._read_is_paused:

@@ -70,12 +70,12 @@ class Http1Engine:
             way.cancel()
 
     async def _empty(self) -> None:
-        while self._service.connections or self._service.tasks:
+        while self._service.connections or self._service.company.tasks:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _end(self) -> None:
         """Cancel what is not answered; what it still says to its client is sent, if it is quick."""
-        if tasks := set(self._service.tasks):
+        if tasks := self._service.company.tasks:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=_LAST_WORDS_SECONDS)

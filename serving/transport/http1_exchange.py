@@ -116,11 +116,11 @@ class Exchange:
         self.disconnected = True
         self._tell_news()
 
-    def ended(self, task: asyncio.Task[None]) -> None:
+    def ended(self, error: BaseException | None) -> None:
         """The app is done. What it has raised is logged and told to nobody else."""
-        if task.cancelled():
+        if isinstance(error, asyncio.CancelledError):
             self._give_up()  # the time that a stop leaves is over
-        elif error := task.exception():
+        elif error:
             log.error("a request to %s failed", self.scope["path"], exc_info=error)
             self._give_up()
         elif not (self.is_answered or self.disconnected):

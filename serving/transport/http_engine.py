@@ -10,6 +10,10 @@ AsgiMessage = MutableMapping[str, Any]
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
 AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
 AsgiApp = Callable[[AsgiMessage, AsgiReceive, AsgiSend], Coroutine[Any, Any, None]]
+"""Begun outside of any task: ``asyncio.current_task()`` is None until it has waited for something.
+
+Where it gives way, as ``asyncio.sleep(0)`` does, other requests come as far.
+"""
 
 
 class HttpEngine(Protocol):
