@@ -526,7 +526,8 @@ def test_the_default_directory_is_the_users_cache(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache/me")
     assert ModelCacheOptions().path == Path("/var/cache/me/model_server")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert ModelCacheOptions().path == Path.home() / ".cache" / "model_server"
+    monkeypatch.setenv("HOME", "/home/me")
+    assert ModelCacheOptions().path == Path("/home/me/.cache/model_server")
     assert ModelCacheOptions("/cache").path == Path("/cache")
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)
