@@ -206,6 +206,7 @@ TINY = ("--rounds=1", "--seconds=1", "--warm_up_seconds=0.5", "--connections=2")
         ("wrk", ["rest.py", *TINY, "--cases=half_plus_two,mlp"], 4),
         ("wrk", ["peers.py", *TINY, "--peers=litserve"], 3),
         ("h2load", ["profile_predict.py", "--calls=10", "--seconds=0.5"], 0),
+        ("python3", ["start_up.py", "--rounds=1"], 6),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
