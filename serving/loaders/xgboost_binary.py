@@ -17,6 +17,7 @@ from serving.core.errors import InvalidArgument
 from serving.loaders.little_endian import LittleEndianReader
 from serving.loaders.xgboost_binary_trees import read_trees
 from serving.loaders.xgboost_json import is_shallow
+from serving.loaders.xgboost_ubjson_writer import encoded
 
 _MAGIC = b"binf"  # which versions before 1.0 left out
 _FLOAT = np.dtype("<f4")
@@ -171,6 +172,7 @@ def _objective(name: str, saved: str, learner: _Learner) -> Mapping[str, object]
     """The objective with the parameters that it was saved with, and places for those it lacks."""
     try:
         parameters = json.loads(saved) if is_shallow(saved.encode()) else None
+        encoded(parameters)  # JSON has more than XGBoost's files can say
     except ValueError:
         parameters = None
     if not isinstance(parameters, dict) or parameters.get("name", name) != name:

@@ -14,15 +14,15 @@ _TYPES = {"f4": b"d", "u1": b"U", "i4": b"l", "i8": b"L"}
 def encoded(value: object) -> bytes:
     """The form of texts, numbers, numpy's arrays, and mappings and sequences of these.
 
-    Floats are written in 32 bits, whole numbers in 64. Raises TypeError for anything else,
-    OverflowError for numbers that are larger, ValueError for a text that is no UTF-8.
+    Floats are written in 32 bits, whole numbers in 64. Raises ValueError for numbers that need
+    more, for texts that UTF-8 has no bytes for, and for anything else.
     """
     if isinstance(value, str):
         return b"S" + _text(value)
     if isinstance(value, int):
-        return b"L" + struct.pack(">q", value)
+        return b"L" + _number(">q", value)
     if isinstance(value, float):
-        return b"d" + struct.pack(">f", value)
+        return b"d" + _number(">f", value)
     if isinstance(value, np.ndarray):
         kind = value.dtype.str[1:]
         return b"[$" + _TYPES[kind] + b"#" + _size(value) + value.astype(f">{kind}").tobytes()
@@ -31,7 +31,14 @@ def encoded(value: object) -> bytes:
         return b"{" + b"".join(members) + b"}"
     if isinstance(value, Sequence):
         return b"[#" + _size(value) + b"".join(map(encoded, value))
-    raise TypeError(f"no UBJSON for {type(value)}")
+    raise ValueError(f"no UBJSON for {type(value)}")
+
+
+def _number(form: str, value: float) -> bytes:
+    try:
+        return struct.pack(form, value)
+    except (struct.error, OverflowError):
+        raise ValueError("a number is too large") from None
 
 
 def _text(value: str) -> bytes:

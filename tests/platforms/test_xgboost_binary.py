@@ -174,7 +174,20 @@ def test_a_deleted_node_that_points_out_of_its_tree_is_refused(tmp_path: Path):
     assert refusal(tmp_path, changed).endswith("the nodes of tree 0 are no tree")
 
 
-@pytest.mark.parametrize("saved", [b"[", b"{]", b'{"name": "x"}', b"[[[[[" * 20])
+@pytest.mark.parametrize(
+    "saved",
+    [
+        b"[",
+        b"{]",
+        b'{"name": "x"}',
+        b"[[[[[" * 20,
+        b'{"x": null}',
+        b'{"x": 1e300}',
+        b'{"x": 1180591620717411303424}',
+        b'{"x": "\\ud800"}',
+        b'{"\\ud800": 1}',
+    ],
+)
 def test_damaged_parameters_of_the_objective_are_refused(tmp_path: Path, saved: bytes):
     start = SQUARED.index(b'{"name"')
     end = SQUARED.index(b"}}", start) + 2
