@@ -22,6 +22,7 @@ from serving.config.monitoring_config import read_monitoring
 from serving.config.observability import observability_options
 from serving.config.platform_config import read_platforms
 from serving.config.tls_files import TlsFiles
+from serving.core.bare_package import import_alone
 from serving.core.errors import FailedPrecondition, InvalidArgument
 from serving.core.extras import remedy
 from serving.loaders.h2o_options import H2oOptions
@@ -364,15 +365,14 @@ def _tflite_batching(flags: CommandLine) -> Batching | None:
 
 
 def _session_config(path: str) -> bytes:
-    # Only TensorFlow carries this message, and importing it takes seconds.
     try:
-        from tensorflow.core.protobuf.config_pb2 import ConfigProto  # noqa: PLC0415
+        messages = import_alone("tensorflow.core.protobuf.config_pb2")
     except ModuleNotFoundError:
         raise FailedPrecondition(
             "tensorflow_session_config_file needs tensorflow, which is not installed: "
             f"{remedy('tensorflow')}"
         ) from None
-    config: bytes = read_message(path, ConfigProto).SerializeToString()
+    config: bytes = read_message(path, messages.ConfigProto).SerializeToString()
     return config
 
 

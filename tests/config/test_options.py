@@ -3,6 +3,8 @@
 import dataclasses
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -305,6 +307,24 @@ def test_a_session_config_file_becomes_the_serialized_message(tmp_path):
     found = options(f"--tensorflow_session_config_file={file}")
 
     assert found.tensorflow.session_config == b"\x40\x01"  # field 8, a varint: true
+
+
+def test_a_session_config_file_is_read_without_the_rest_of_tensorflow(tmp_path):
+    """A supervisor reads it too, and is to stay small."""
+    file = tmp_path / "session.config"
+    file.write_text("log_device_placement: true")
+    program = (
+        "import sys\n"
+        "from serving.config.command_line import parse_command_line\n"
+        "from serving.config.options import server_options\n"
+        "flags = ['--model_base_path=/m', '--tensorflow_session_config_file=' + sys.argv[1]]\n"
+        "print(server_options(parse_command_line(flags)).tensorflow.session_config)\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(file)], check=True, capture_output=True, text=True
+    )
+    assert found.stdout == "b'@\\x01'\nFalse\n"
 
 
 @pytest.mark.parametrize(
