@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from serving.core.errors import Aborted, DeadlineExceeded, ServingError, error_for
-from serving.loaders.child_process import begin, ending
+from serving.core.process_ending import ending
+from serving.loaders.child_process import begin
 
 _PATH = str(Path(__file__).parents[1])
 _LAST_BYTES = 4096
@@ -91,8 +92,6 @@ def _too_late(timeout_seconds: float | None) -> DeadlineExceeded:
 
 def _ended(status: int, written: Path) -> Aborted:
     how = f"its process {ending(status)}"
-    if status == -signal.SIGKILL:
-        how += ", as the system does when memory runs out"
     with written.open("rb") as output:
         output.seek(max(0, written.stat().st_size - _LAST_BYTES))
         lines = output.read().decode("utf-8", "replace").split("\n")

@@ -30,6 +30,10 @@ def crashed(_):
     print("about to fall", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGSEGV)
 
+def killed(_):
+    yield "begun"
+    os.kill(os.getpid(), signal.SIGKILL)
+
 def left(status):
     yield "begun"
     os._exit(status)
@@ -78,6 +82,12 @@ def test_a_crash_is_told_with_its_signal_and_the_last_words():
     assert told == "begun"
     assert isinstance(error, Aborted)
     assert error.message == "its process was ended by SIGSEGV; its last words: about to fall"
+
+
+def test_a_process_that_was_killed_is_told_with_one_hint():
+    assert work_in_child("works:killed", None).error.message == (
+        "its process was ended by SIGKILL, as happens where memory runs out"
+    )
 
 
 def test_a_process_that_leaves_is_told_with_its_status():

@@ -47,15 +47,3 @@ def begin(parent: int) -> None:
             Path("/proc/self/oom_score_adj").write_bytes(_RATHER_THIS_ONE)
     if os.getppid() != parent:
         os._exit(1)  # it had ended before
-
-
-def ending(status: int) -> str:
-    """How a process ended, by its exit status, which is negative for a signal."""
-    if status >= 0:
-        return f"ended with exit status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        return f"was ended by signal {-status}"
-    hint = ", as happens where memory runs out" if -status == signal.SIGKILL else ""
-    return f"was ended by {name}{hint}"

@@ -18,9 +18,10 @@ import numpy as np
 
 from serving.core.dtypes import DType, numpy_dtype
 from serving.core.errors import DeadlineExceeded, InvalidArgument, ServingError
+from serving.core.process_ending import ending
 from serving.core.servable import DEFAULT_SIGNATURE, Servable, TensorInfo, run_and_wait
 from serving.core.servable_id import ServableId
-from serving.loaders.child_process import child_command, ending
+from serving.loaders.child_process import child_command
 from serving.loaders.native_options import NativeOptions
 from serving.loaders.platforms import Platforms
 

@@ -24,8 +24,9 @@ from serving.core.errors import (
     ServingError,
     Unavailable,
 )
+from serving.core.process_ending import ending
 from serving.core.servable_id import ServableId
-from serving.loaders.child_process import child_command, ending
+from serving.loaders.child_process import child_command
 from serving.loaders.python_frames import Frame, MalformedFrame, Parts, encoded, receive, send
 from serving.loaders.python_worker_file import WORKER_FILE, WorkerSettings
 

@@ -24,6 +24,7 @@ from serving.core.back_off import BackOff
 from serving.core.clock import SystemClock
 from serving.core.errors import Internal, ServingError, Unavailable
 from serving.core.main_thread import next_of
+from serving.core.process_ending import ending
 from serving.metrics.families import Snapshot
 from serving.transport import tcp_port
 from serving.workers.fleet import Fleet
@@ -136,15 +137,15 @@ class _Supervisor:
         back_off = BackOff(self._clock)
         while not self._stopping.is_set():
             back_off.started()
-            ending = self._run(index)
+            life = self._run(index)
             if self._stopping.is_set():
                 return
             if self.fleet.is_starting:
-                self._events.put(Internal(f"{ending.text} before it could serve"))
+                self._events.put(Internal(f"{life.text} before it could serve"))
                 return
             seconds = back_off.ended()
-            log.error("%s; another starts in %g seconds", ending.text, seconds)
-            self.fleet.count(ending.counted)
+            log.error("%s; another starts in %g seconds", life.text, seconds)
+            self.fleet.count(life.counted)
             self._clock.wait(self._stopping, seconds)
 
     def _run(self, index: int) -> _Ending:
@@ -168,7 +169,7 @@ class _Supervisor:
         if watched.is_hung:
             text = f"{who} did not answer for {self._hang_seconds:g} seconds and was killed"
             return _Ending(text, replacements(hung=1))
-        return _Ending(f"{who} {_ending(status)}", replacements(ended=1))
+        return _Ending(f"{who} {ending(status)}", replacements(ended=1))
 
 
 def _reserve_ports(options: ServerOptions, running: ExitStack) -> ServerOptions:
@@ -205,10 +206,3 @@ def _wait_for(events: SimpleQueue[ServingError | None]) -> None:
     """Return at the next event, or raise it."""
     if error := next_of(events):
         raise error
-
-
-def _ending(status: int) -> str:
-    if status < 0:
-        hint = ", as happens where memory runs out" if -status == signal.SIGKILL else ""
-        return f"was ended by signal {-status}{hint}"
-    return f"ended with status {status}"

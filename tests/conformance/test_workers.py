@@ -255,7 +255,7 @@ def test_a_worker_that_is_killed_costs_the_calls_it_had_and_is_replaced(
     failed = Counter(error.code().name for failures in load.failures for error in failures)
     assert set(failed) <= {"UNAVAILABLE"}
     assert max(len(failures) for failures in load.failures) <= 1
-    assert f"(process {killed}) was ended by signal 9, as happens where memory" in running.log
+    assert f"(process {killed}) was ended by SIGKILL, as happens where memory" in running.log
     assert "; another starts in 0.5 seconds" in running.log
     for _ in range(NUM_CLIENTS):
         with client_of(running.grpc_port) as client:

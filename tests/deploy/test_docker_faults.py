@@ -225,7 +225,7 @@ def test_a_worker_that_takes_all_memory_is_replaced(tmp_path: Path) -> None:
     with running(*memory, *model, flags=("--num_workers=2",)) as container:
         container.await_ready()
         assert container.predict("m", {"inputs": {"n": 1_000_000_000}}) == {}
-        container.await_log("was ended by signal 9, as happens where memory runs out; another")
+        container.await_log("was ended by SIGKILL, as happens where memory runs out; another")
         asked = {"inputs": {"n": 3}}
         await_(lambda: container.predict("m", asked) == {"outputs": 3.0}, container.logs)
         assert container.stop() == 0
