@@ -15,11 +15,14 @@ from serving.transport.http1_company import Company
 from serving.transport.http1_exchange import Exchange, status_line
 from serving.transport.http1_patience import LOOKS, Patience
 from serving.transport.http_engine import AsgiApp, AsgiMessage
+from serving.transport.untaken_bytes import untaken_bytes
 
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 75  # longer than proxies in front keep theirs: the one who closes first is safe
-_MOST_HELD_BYTES = 2**20
+_CLOSING_SECONDS = 0.1  # after which a client that has taken all is not waited for
+FLUSHING_SECONDS = 86_400  # over TLS; how long clients may take is decided here, not there
+_MOST_HELD_BYTES = 2**16
 _MANY_BODY_BYTES = 2**16  # that the app has not taken
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
@@ -48,6 +51,7 @@ class Service:
     receive_timeout_seconds: float
     min_body_bytes: float
     date: bytes = b""
+    is_finishing: bool = False
     connections: set[Connection] = field(default_factory=set)
     company: Company = field(default_factory=Company)
 
@@ -67,15 +71,18 @@ class Connection(asyncio.Protocol):
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._parser = _request_parser(self)
+        self._has_begun = False  # a request, whose end has not come yet
         self._held_bytes = 0  # that came since the last of a body, at most: the parser may have all
+        self._num_hosts = 0
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._awaits_continue = False
         self._is_in_head = True
+        self._is_deaf = False  # what comes is not for this connection
         self._coming: Exchange | None = None  # whose body comes
         self._answering: Exchange | None = None
         self._pipeline: deque[Exchange] = deque()  # come, but not begun to be answered
-        self._is_finishing = False
+        self._has_written = False  # since the last look
         self._read_is_paused = False
         self._writable: asyncio.Event | None = None  # while the client is behind
 
@@ -85,7 +92,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def closes(self) -> bool:
-        return self._is_finishing and not self._pipeline
+        return self._service.is_finishing and not self._pipeline
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # one that both reads and writes
         self._transport = transport
@@ -99,6 +106,8 @@ class Connection(asyncio.Protocol):
         }
         self._service.connections.add(self)
         self._look_later()
+        if self._service.is_finishing:
+            self.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._service.connections.discard(self)
@@ -108,6 +117,7 @@ class Connection(asyncio.Protocol):
         for exchange in (self._answering, self._coming):
             if exchange is not None:
                 exchange.disconnect()
+        self._answering = self._coming = None  # which refer to this connection
         self._pipeline.clear()
         self.resume_writing()
         del self._parser  # which refers to this connection
@@ -121,8 +131,8 @@ class Connection(asyncio.Protocol):
             self._writable = None
 
     def data_received(self, data: bytes) -> None:
-        if self._is_in_head and not self._held_bytes:  # what drips does not begin anew
-            self._patience.begin_anew()
+        if self._is_deaf:
+            return
         self._held_bytes += len(data)
         try:
             self._parse(data)
@@ -133,6 +143,10 @@ class Connection(asyncio.Protocol):
         if self._held_bytes > _MOST_HELD_BYTES and not self._transport.is_closing():
             self._refuse(_HEAD_TOO_LARGE)
 
+    def on_message_begin(self) -> None:
+        self._has_begun = True
+        self._patience.begin_anew()  # and not whenever a bit more of the head drips in
+
     def on_url(self, url: bytes) -> None:
         self._url += url
 
@@ -141,17 +155,23 @@ class Connection(asyncio.Protocol):
             name = name.lower()
             if name == b"expect":
                 self._awaits_continue = value.lower() == b"100-continue"
+            elif name == b"host":
+                self._num_hosts += 1
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         if parser.should_upgrade():
             return  # it comes again
+        if self._num_hosts > 1:  # a proxy in front may have read another one: RFC 9112, 3.2
+            raise httptools.HttpParserError("several Host headers")
         scope = self._scope()
-        is_last = scope["http_version"] == "1.0" or not parser.should_keep_alive()
-        exchange = Exchange(self, scope, is_last=is_last, awaits_continue=self._awaits_continue)
+        is_old = scope["http_version"] == "1.0"
+        is_last = is_old or not parser.should_keep_alive()
+        awaits_continue = self._awaits_continue and not is_old
+        exchange = Exchange(self, scope, is_last=is_last, awaits_continue=awaits_continue)
         self._is_in_head = False
-        self._url, self._headers, self._awaits_continue = b"", [], False
+        self._url, self._headers, self._num_hosts, self._awaits_continue = b"", [], 0, False
         self._patience.begin_anew()
         self._coming = exchange
         if self._answering is None:
@@ -172,16 +192,20 @@ class Connection(asyncio.Protocol):
         if self._parser.should_upgrade():
             return
         self._is_in_head = True
+        self._has_begun = False
         self._held_bytes = 0
         assert self._coming is not None
         self._coming.end_body()
+        self._is_deaf = self._coming.is_last
         self._coming = None
+        self._rest()
 
     async def drained(self) -> None:
         while self._writable is not None:
             await self._writable.wait()
 
     def write(self, data: bytes) -> None:
+        self._has_written = True
         self._transport.write(data)
 
     def read_on(self) -> None:
@@ -192,24 +216,32 @@ class Connection(asyncio.Protocol):
     def answered(self, is_last: bool) -> None:
         self._answering = None
         if is_last:
-            self._transport.close()
+            self.close()
         elif self._pipeline:
             self._answer(self._pipeline.popleft())
         else:
-            self._idle_since = self._loop.time()
-            if self._idle_timer is None:
-                self._idle_timer = self._loop.call_later(_IDLE_SECONDS, self._end_idle)
+            self._rest()
         self.read_on()
 
     def finish(self) -> None:
-        """Answer what has come, or begun to, and end."""
-        self._is_finishing = True
+        """Answer what has come, or begun to, and end: the service is finishing."""
         if self._is_idle():
-            self._transport.close()
+            self.close()
 
     def close(self) -> None:
         """End as soon as what is written has been sent."""
         self._transport.close()
+        if self._scope_of_all["scheme"] == "https":
+            self._loop.call_later(_CLOSING_SECONDS, self._end_closing)
+
+    def _end_closing(self) -> None:
+        """TLS would wait for its client to close as well, which those with a pool never do."""
+        if self not in self._service.connections:
+            return
+        if untaken_bytes(self._transport):
+            self._loop.call_later(_CLOSING_SECONDS, self._end_closing)
+        else:
+            self._transport.abort()
 
     def _parse(self, data: bytes) -> None:
         """Raises HttpParserError for what is no HTTP, and for CONNECT: this is no proxy."""
@@ -231,7 +263,7 @@ class Connection(asyncio.Protocol):
         version = self._parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (self._parser.get_method(), self._url, version)]
         lines += [b"%s: %s" % header for header in self._headers if header[0] != b"upgrade"]
-        self._url, self._headers = b"", []
+        self._url, self._headers, self._num_hosts = b"", [], 0
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _scope(self) -> AsgiMessage:
@@ -265,7 +297,18 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _is_idle(self) -> bool:
-        return self._answering is None and self._coming is None and not self._held_bytes
+        return self._answering is None and not self._has_begun
+
+    def _rest(self) -> None:
+        """Wait for the next request, if there is nothing else to do and another may come."""
+        if not self._is_idle() or self._transport.is_closing():
+            return
+        if self._service.is_finishing:
+            self.close()
+            return
+        self._idle_since = self._loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self._loop.call_later(_IDLE_SECONDS, self._end_idle)
 
     def _end_idle(self) -> None:
         """End the connection, or look again when its time may be over."""
@@ -276,7 +319,7 @@ class Connection(asyncio.Protocol):
         if seconds > 0:
             self._idle_timer = self._loop.call_later(seconds, self._end_idle)
         else:
-            self._transport.close()
+            self.close()
 
     def _look_later(self) -> None:
         if seconds := self._service.receive_timeout_seconds:
@@ -285,12 +328,13 @@ class Connection(asyncio.Protocol):
     def _look(self) -> None:
         """End the connection where the client has let it wait for too long."""
         self._look_later()
-        if self._patience.is_untaken(self._transport):
+        has_written, self._has_written = self._has_written, False
+        if self._patience.is_untaken(self._transport, has_written=has_written):
             self._transport.abort()  # to close it would be to wait until all has been taken
         elif self._patience.is_out(self._waits_for_client()) and not self._transport.is_closing():
             if self._coming is not None:
                 self._refuse(_BODY_STALLED)
-            self._transport.close()
+            self.close()
 
     def _waits_for_client(self) -> bool:
         """Whether nobody but the client can go on: not where it is being answered or held up."""
@@ -299,7 +343,7 @@ class Connection(asyncio.Protocol):
         if self._coming is not None:
             return not self._read_is_paused
         has_served = self._idle_timer is not None  # which is patient with a client that is idle
-        return self._answering is None and bool(self._held_bytes or not has_served)
+        return self._answering is None and (self._has_begun or not has_served)
 
     def _refuse(self, answer: bytes) -> None:
         """End the connection, with the answer to what comes in now if it is for nothing else."""
@@ -310,7 +354,7 @@ class Connection(asyncio.Protocol):
             self._coming.disconnect()
         if may_answer:
             self._transport.write(answer)
-        self._transport.close()
+        self.close()
 
 
 def _address(name: tuple[str, int] | tuple[str, int, int, int] | str | None) -> object:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
 
-from serving.transport.http1_connection import Connection, Service
+from serving.transport.http1_connection import FLUSHING_SECONDS, Connection, Service
 from serving.transport.http_engine import AsgiApp
 from serving.transport.http_options import HttpOptions
 from serving.transport.tls import Certificate
@@ -39,13 +39,18 @@ class Http1Engine:
         self._loop = asyncio.get_running_loop()
         self._tell_date()
         server = await self._loop.create_server(
-            lambda: Connection(self._service), sock=listener, ssl=self._ssl, backlog=_BACKLOG
+            lambda: Connection(self._service),
+            sock=listener,
+            ssl=self._ssl,
+            ssl_shutdown_timeout=FLUSHING_SECONDS if self._ssl else None,
+            backlog=_BACKLOG,
         )
         self._is_serving = True
         ready()
         grace_seconds = await self._stops.get()
         server.close()
         await asyncio.sleep(_LINGER_SECONDS)
+        self._service.is_finishing = True
         for connection in list(self._service.connections):
             connection.finish()
         await self._until_all_have_ended(grace_seconds)

@@ -68,7 +68,6 @@ class Exchange:
         "_has_body",
         "_head",
         "_is_chunked",
-        "_is_last",
         "_left",
         "_line",
         "_news",
@@ -76,6 +75,7 @@ class Exchange:
         "has_begun",
         "held_bytes",
         "is_answered",
+        "is_last",
         "scope",
     )
 
@@ -88,7 +88,7 @@ class Exchange:
         self.is_answered = False
         self.held_bytes = 0  # of the body: not taken by the app yet
         self._line = line
-        self._is_last = is_last  # on its connection
+        self.is_last = is_last  # on its connection
         self._awaits_continue = awaits_continue
         self._body: list[bytes] = []
         self._body_is_whole = False
@@ -114,6 +114,7 @@ class Exchange:
     def disconnect(self) -> None:
         """The client is gone: nothing comes and nothing goes any more."""
         self.disconnected = True
+        self._awaits_continue = False
         self._tell_news()
 
     def ended(self, error: BaseException | None) -> None:
@@ -141,16 +142,21 @@ class Exchange:
 
     async def send(self, message: AsgiMessage) -> None:
         """ASGI's. Raises RuntimeError for what cannot be sent now, or not as HTTP."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            await self._line.drained()
         if self.disconnected:
             return
-        kind = message["type"]
-        if kind == "http.response.start" and not self.has_begun and self._head is None:
+        if kind == "http.response.start" and not self._has_head():
+            self._awaits_continue = False
             self._head = self._head_of(message)
-        elif kind == "http.response.body" and (self.has_begun or self._head is not None):
-            await self._line.drained()
+        elif kind == "http.response.body" and not self.is_answered and self._has_head():
             self._send_body(message.get("body", b""), bool(message.get("more_body")))
         else:
             raise RuntimeError(f"the app has sent an {kind} out of order")
+
+    def _has_head(self) -> bool:
+        return self.has_begun or self._head is not None
 
     def _next_part(self) -> AsgiMessage:
         parts, self._body, self.held_bytes = self._body, [], 0
@@ -180,18 +186,18 @@ class Exchange:
             elif name == b"transfer-encoding":
                 self._is_chunked = True
             elif name == b"connection":
-                self._is_last |= b"close" in value.lower()
+                self.is_last |= b"close" in value.lower()
                 continue
             lines.append(b"%s: %s\r\n" % (name, value))
         self._has_body = not (status in _WITHOUT_BODY or self.scope["method"] == "HEAD")
         if self._has_body and self._left is None and not self._is_chunked:
             # The client sees the end by chunks, or else by that of the connection.
             self._is_chunked = self.scope["http_version"] != "1.0"
-            self._is_last |= not self._is_chunked
+            self.is_last |= not self._is_chunked
             if self._is_chunked:
                 lines.append(b"transfer-encoding: chunked\r\n")
-        self._is_last |= self._line.closes
-        if self._is_last:
+        self.is_last |= self._line.closes
+        if self.is_last:
             lines.append(b"connection: close\r\n")
         head = b"".join(lines)
         if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
@@ -226,7 +232,7 @@ class Exchange:
         if not (self.has_begun or self.disconnected):
             self.has_begun = True
             self._line.write(_DEFECT)
-        self._is_last = True
+        self.is_last = True
         self._end()
 
     def _end(self) -> None:
@@ -234,7 +240,7 @@ class Exchange:
             self.is_answered = True
             self._body, self.held_bytes = [], 0
             self._tell_news()
-            self._line.answered(self._is_last)
+            self._line.answered(self.is_last)
 
 
 def _chunk(part: bytes) -> bytes:

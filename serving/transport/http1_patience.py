@@ -46,9 +46,12 @@ class Patience:
         self._quiet_looks = self._quiet_looks + 1 if waits_for_client else 0
         return self._quiet_looks > LOOKS
 
-    def is_untaken(self, transport: asyncio.Transport) -> bool:
-        """Look at what waits for the client; whether it has taken nothing of it for too long."""
+    def is_untaken(self, transport: asyncio.Transport, *, has_written: bool) -> bool:
+        """Look at what waits for the client; whether it has taken nothing of it for too long.
+
+        Where something was written since the last look, as much as then may be something else.
+        """
         before, self._untaken_bytes = self._untaken_bytes, untaken_bytes(transport)
-        is_stuck = self._untaken_bytes > 0 and self._untaken_bytes >= before
+        is_stuck = 0 < before <= self._untaken_bytes and not has_written
         self._untaken_looks = self._untaken_looks + 1 if is_stuck else 0
         return self._untaken_looks > LOOKS

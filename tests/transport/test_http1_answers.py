@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import logging
 import socket
 import threading
+import weakref
 
 import pytest
 from waiting import WAIT_SECONDS, await_
@@ -202,9 +205,20 @@ def test_requests_that_come_at_once_are_answered_one_after_the_other():
 def test_a_connection_that_is_idle_for_long_is_closed(monkeypatch):
     monkeypatch.setattr(http1_connection, "_IDLE_SECONDS", 0.2)
     with connected(echo) as connection:
-        for _ in range(3):
-            connection.sendall(GET)
-            assert connection.recv(1000).endswith(b":")
+        connection.sendall(GET * 3)
+        assert everything(connection).count(b"/p?q=1:") == 3
+
+
+def test_a_connection_that_is_idle_after_an_early_answer_is_closed_too(monkeypatch):
+    """Its timer has run while the rest of the body came."""
+    monkeypatch.setattr(http1_connection, "_IDLE_SECONDS", 0.01)
+    app = answering(start(LENGTH_2), body(b"ab"))
+    with connected(app) as connection, connected(app) as other:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na")
+        assert connection.recv(1000).endswith(b"ab")
+        other.sendall(GET)
+        everything(other)
+        connection.sendall(b"bc")
         assert everything(connection) == b""
 
 
@@ -227,11 +241,10 @@ def test_a_stop_lets_a_request_end_that_has_only_begun_to_come():
     with socket.create_connection(("127.0.0.1", server.port), WAIT_SECONDS) as connection:
         connection.sendall(GET + LAST[:9])
         assert connection.recv(1000).endswith(b":")
-        connection.sendall(LAST[9:12])
         stopping = threading.Thread(target=server.stop, args=(WAIT_SECONDS,))
         stopping.start()
         await_(lambda: not _listens(server.port))
-        connection.sendall(LAST[12:])
+        connection.sendall(LAST[9:])
         assert everything(connection).endswith(b"/p?:")
     stopping.join(WAIT_SECONDS)
     assert not stopping.is_alive()
@@ -251,6 +264,119 @@ def test_a_stop_answers_all_that_has_come_at_once():
         got = everything(connection)
     stopping.join(WAIT_SECONDS)
     assert got.count(b"/p?q=1:") == 2
+
+
+def test_a_stop_waits_for_no_connection_that_has_answered(monkeypatch):
+    """Whose answer had begun before, and was not known then to be the last."""
+    released = threading.Event()
+
+    async def slow(_scope, _receive, send):
+        await send(start((b"content-length", b"3")))
+        await send(body(b"a", more=True))
+        await asyncio.get_running_loop().run_in_executor(None, released.wait, WAIT_SECONDS)
+        await send(body(b"bc"))
+
+    server = HttpServer(HttpOptions("127.0.0.1", 0), slow)
+    server.start()
+    finishing = threading.Event()
+    finish = http1_connection.Connection.finish
+    monkeypatch.setattr(
+        http1_connection.Connection, "finish", lambda self: (finish(self), finishing.set())
+    )
+    with socket.create_connection(("127.0.0.1", server.port), WAIT_SECONDS) as connection:
+        connection.sendall(GET)
+        got = b""
+        while not got.endswith(b"a"):
+            got += connection.recv(1000)
+        stopping = threading.Thread(target=server.stop, args=(10 * WAIT_SECONDS,))
+        stopping.start()
+        assert finishing.wait(WAIT_SECONDS)
+        released.set()
+        assert everything(connection) == b"bc"
+        stopping.join(WAIT_SECONDS)
+        assert not stopping.is_alive()
+
+
+def test_a_body_after_the_end_of_an_answer_is_refused(caplog):
+    """A client would take it for the beginning of its next answer."""
+    app = answering(start(), body(b"a"), body(b"evil"))
+    assert answers(app, LAST).endswith(b"1\r\na\r\n0\r\n\r\n")
+    assert "out of order" in caplog.text
+
+
+def test_nobody_is_told_to_go_on_in_the_midst_of_an_answer():
+    async def listening(_scope, receive, send):
+        await send(start())
+        await send(body(b"a", more=True))
+        await receive()
+        await send(body(b"b"))
+
+    request = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx"
+    got = answers(listening, request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+    assert got.count(b"HTTP/1.1") == 1
+
+
+def test_a_client_of_http_1_0_is_never_told_to_go_on():
+    request = b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab"
+    assert answers(echo, request).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("more", [b"x" * 2**18, GET * 10_000])
+def test_what_follows_the_last_request_keeps_nobody_from_its_answer(more):
+    gate = Gate()
+    with connected(gate) as connection:
+        connection.sendall(LAST)
+        connection.sendall(more)
+        gate.open.set()
+        assert everything(connection).endswith(b"/p?:")
+
+
+def test_a_request_for_two_hosts_is_refused():
+    request = b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"
+    assert answers(echo, request).startswith(b"HTTP/1.1 400 ")
+    assert answers(echo, GET, LAST).count(b"HTTP/1.1 200 ") == 2
+
+
+def test_a_client_that_leaves_during_a_long_answer_is_no_defect(caplog):
+    ended = threading.Event()
+
+    async def endless(_scope, _receive, send):
+        try:
+            await send(start())
+            for _ in range(2000):
+                await send(body(b"a" * 2**16, more=True))
+            await send(body(b""))
+        finally:
+            ended.set()
+
+    with connected(endless) as connection:
+        connection.sendall(GET)
+        connection.recv(1000)
+        connection.close()
+        assert ended.wait(WAIT_SECONDS)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_connection_whose_client_has_left_is_not_kept():
+    """Not even until the garbage collector comes round, which may be long."""
+    left, kept = threading.Event(), []
+
+    async def wait_for_the_end(_scope, receive, _send):
+        kept.append(weakref.ref(receive.__self__._line))
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    gc.disable()
+    try:
+        with connected(wait_for_the_end) as connection:
+            connection.sendall(GET)
+            await_(lambda: kept)
+            connection.close()
+            assert left.wait(WAIT_SECONDS)
+            await_(lambda: kept[0]() is None)
+    finally:
+        gc.enable()
 
 
 def _listens(port):

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import socket
 import ssl
+import threading
 
 import pytest
 from waiting import WAIT_SECONDS
@@ -82,6 +83,19 @@ def test_no_disk_is_needed(monkeypatch, server):
     monkeypatch.setattr("tempfile.tempdir", "/no/such/folder")
 
     Certificate(TlsOptions(server.key, server.cert))
+
+
+def test_an_idle_connection_does_not_hold_up_the_stop(old, server):
+    """Its client never closes its side of TLS, as one with a pool does not look at it."""
+    certificate = Certificate(TlsOptions(server.key, server.cert))
+    http_server = HttpServer(HttpOptions("127.0.0.1", 0), hello, certificate=certificate)
+    http_server.start()
+    with contextlib.closing(connection(http_server.port, old)) as client:
+        get(client)
+        stopping = threading.Thread(target=http_server.stop, args=(10 * WAIT_SECONDS,))
+        stopping.start()
+        stopping.join(WAIT_SECONDS)
+        assert not stopping.is_alive()
 
 
 def test_with_client_verify_only_clients_with_a_certificate_are_served(serving, old, server):
