@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     os.chdir(root)
     # The source tree is not to be written to.
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", f"{os.environ['TEST_TMPDIR']}/hypothesis")
-    plain = ["-p", "no:cacheprovider", "-m", "not slow", f"--rootdir={root}"]
+    plain = ["-p", "no:cacheprovider", "-m", "not slow and not ray", f"--rootdir={root}"]
     status = pytest.main([*plain, f"--config-file={root / 'pyproject.toml'}", str(path), *others])
     # Every test of the file is slow.
     return 0 if status == pytest.ExitCode.NO_TESTS_COLLECTED else status
