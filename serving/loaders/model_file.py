@@ -38,10 +38,13 @@ def model_file(path: str, suffixes: Sequence[str], ignored: Sequence[str] = ()) 
     )
 
 
-def ram_of_file(file: Path, factor: float) -> ResourceAllocation:
-    """Main memory of ``factor`` times a file's size. Raises InvalidArgument as above."""
+def ram_of_file(file: Path, factor: float, more: int = 0) -> ResourceAllocation:
+    """Main memory of ``factor`` times a file's size and ``more`` bytes.
+
+    Raises InvalidArgument as above.
+    """
     try:
-        return ResourceAllocation.ram(int(factor * file.stat().st_size))
+        return ResourceAllocation.ram(int(factor * file.stat().st_size) + more)
     except OSError as error:
         raise unreadable(error) from error
 
@@ -55,6 +58,15 @@ def read_model(file: Path) -> bytes:
     if not content:
         raise InvalidArgument(f"{file.name} is empty")
     return content
+
+
+def read_start(file: Path, size: int) -> bytes:
+    """The first bytes of a model's file, ``size`` at most. Raises InvalidArgument as above."""
+    try:
+        with file.open("rb") as content:
+            return content.read(size)
+    except OSError as error:
+        raise unreadable(error) from error
 
 
 def unreadable(error: OSError) -> InvalidArgument:

@@ -68,6 +68,22 @@ def is_binary(content: bytes) -> bool:
         return False
 
 
+def num_trees(start: bytes) -> int | None:
+    """How many trees a model in the binary format says it has, 0 of a linear one; None where these
+    are not the first bytes of a model, or end before that.
+    """
+    try:
+        reader = _after_magic(start)
+        _learner(reader)
+        _objective_name, booster = reader.text(), reader.text()
+        count = max(0, reader.number("i"))
+    except InvalidArgument:
+        return None
+    if booster not in _BOOSTERS:
+        return None
+    return 0 if booster == "gblinear" else count
+
+
 def document_of(content: bytes) -> Mapping[str, object]:
     """The model as XGBoost's JSON has it, with numpy's arrays where that has typed ones.
 

@@ -17,18 +17,22 @@ from serving.core.servable import Outputs
 from serving.core.servable_id import ServableId
 from serving.loaders.device import Device
 from serving.loaders.function_servable import FunctionServable
-from serving.loaders.model_file import model_file, ram_of_file, read_model
+from serving.loaders.model_file import model_file, ram_of_file, read_model, read_start
 from serving.loaders.native_options import NativeOptions
 from serving.loaders.native_probe import NativeProbe
 from serving.loaders.signature_file import SIGNATURE_FILE, read_signature_file
 from serving.loaders.tabular import PREDICT, check_device, matrix_input, tabular_servable
-from serving.loaders.xgboost_binary import document_of, is_binary
+from serving.loaders.xgboost_binary import document_of, is_binary, num_trees
 from serving.loaders.xgboost_json import MOST_LEVELS, is_shallow
 from serving.loaders.xgboost_ubjson import is_whole
 from serving.loaders.xgboost_ubjson_writer import encoded
 
 _SUFFIXES = (".json", ".ubj", ".bst", ".model", ".bin", ".deprecated")
 _RAM_PER_BYTE_ON_DISK = 3
+_RAM_PER_BYTE_OF_BINARY, _RAM_PER_TREE_OF_BINARY = 5, 5000
+"""Measured with trees of 1 to 255 nodes."""
+
+_BYTES_WITH_NUMBER_OF_TREES = 4096
 _ORIGIN = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 _JSON = re.compile(rb'\s*\{\s*["}]')  # UBJSON has the kind of a length after its brace
 _TREE_BOOSTERS = {"gbtree", "dart"}
@@ -45,8 +49,14 @@ class XGBoostPlatform:
         self._probe = NativeProbe("xgboost", options)
 
     def estimate(self, path: str) -> ResourceAllocation:
-        """Three times the file's size."""
-        return ram_of_file(_file(path), _RAM_PER_BYTE_ON_DISK)
+        """Three times the file's size; five times, and 5,000 bytes for each tree, where the format
+        is the binary one, of which another has to be made.
+        """
+        file = _file(path)
+        count = num_trees(read_start(file, _BYTES_WITH_NUMBER_OF_TREES))
+        if count is None:
+            return ram_of_file(file, _RAM_PER_BYTE_ON_DISK)
+        return ram_of_file(file, _RAM_PER_BYTE_OF_BINARY, count * _RAM_PER_TREE_OF_BINARY)
 
     def load(
         self, servable_id: ServableId, path: str, device: Device | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,24 +14,37 @@ _TYPES = {"f4": b"d", "u1": b"U", "i4": b"l", "i8": b"L"}
 def encoded(value: object) -> bytes:
     """The form of texts, numbers, numpy's arrays, and mappings and sequences of these.
 
-    Floats are written in 32 bits, whole numbers in 64. Raises ValueError for numbers that need
-    more, for texts that UTF-8 has no bytes for, and for anything else.
+    Floats are written in 32 bits, whole numbers in 64. Bytes are what was encoded before, so that
+    a large document need not be whole in memory. Raises ValueError for numbers that need more, for
+    texts that UTF-8 has no bytes for, and for anything else.
     """
-    if isinstance(value, str):
-        return b"S" + _text(value)
-    if isinstance(value, int):
-        return b"L" + _number(">q", value)
-    if isinstance(value, float):
-        return b"d" + _number(">f", value)
-    if isinstance(value, np.ndarray):
+    return b"".join(_pieces(value))
+
+
+def _pieces(value: object) -> Iterator[bytes]:
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, str):
+        yield b"S" + _text(value)
+    elif isinstance(value, int):
+        yield b"L" + _number(">q", value)
+    elif isinstance(value, float):
+        yield b"d" + _number(">f", value)
+    elif isinstance(value, np.ndarray):
         kind = value.dtype.str[1:]
-        return b"[$" + _TYPES[kind] + b"#" + _size(value) + value.astype(f">{kind}").tobytes()
-    if isinstance(value, Mapping):
-        members = (_text(key) + encoded(member) for key, member in value.items())
-        return b"{" + b"".join(members) + b"}"
-    if isinstance(value, Sequence):
-        return b"[#" + _size(value) + b"".join(map(encoded, value))
-    raise ValueError(f"no UBJSON for {type(value)}")
+        yield b"[$" + _TYPES[kind] + b"#" + _size(value) + value.astype(f">{kind}").tobytes()
+    elif isinstance(value, Mapping):
+        yield b"{"
+        for key, member in value.items():
+            yield _text(key)
+            yield from _pieces(member)
+        yield b"}"
+    elif isinstance(value, Sequence):
+        yield b"[#" + _size(value)
+        for member in value:
+            yield from _pieces(member)
+    else:
+        raise ValueError(f"no UBJSON for {type(value)}")
 
 
 def _number(form: str, value: float) -> bytes:

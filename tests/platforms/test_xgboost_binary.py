@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from platform_tests import PlatformCase, PlatformTests, served
 from xgboost_old_models import NUM_FEATURES, ROUNDS, OldModel, old_models
 
 from serving.core.errors import InvalidArgument, NotFound
+from serving.core.resources import ResourceAllocation
 from serving.core.servable import DEFAULT_SIGNATURE, run_and_wait
 from serving.core.servable_id import ServableId
 from serving.loaders.native_options import NativeOptions
@@ -20,7 +22,9 @@ from serving.loaders.platform_detection import platform_of
 
 pytest.importorskip("xgboost", reason="xgboost is not installed")
 
+from serving.loaders.xgboost_binary import document_of
 from serving.loaders.xgboost_loader import XGBoostPlatform, read_booster
+from serving.loaders.xgboost_ubjson_writer import encoded
 
 __all__ = ["served"]
 
@@ -96,6 +100,52 @@ def test_the_signature_and_the_attributes_are_the_models(tmp_path: Path):
         "best_ntree_limit": str(ROUNDS),
         "written": "by hand",
     }
+
+
+def of_leaves(num_trees: int) -> bytes:
+    """A model whose trees have one node each."""
+    model = SQUARED.index(TREE) + len(TREE)
+    trees = model + 160
+    counts = [1, 1, 0, 0, NUM_FEATURES, 0]  # roots, nodes, deleted ones, depth, features, a flag
+    leaf = np.array([0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0], "<u4").tobytes() + bytes(4)
+    tree = np.array(counts, "<i4").tobytes() + bytes(31 * 4) + leaf + bytes(16)
+    number = num_trees.to_bytes(4, "little")
+    head = SQUARED[:model] + number + SQUARED[model + 4 : trees]
+    return head + tree * num_trees + bytes(4 * num_trees) + bytes(8)
+
+
+def test_small_trees_take_a_few_times_the_memory_of_their_file():
+    content = of_leaves(2000)
+    tracemalloc.start()
+    try:
+        encoded(document_of(content))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 12 * len(content)
+
+
+def test_each_tree_adds_to_the_estimate(tmp_path: Path):
+    """XGBoost takes thousands of bytes for one, however small it is."""
+    content = of_leaves(2000)
+    (tmp_path / "model.bin").write_bytes(content)
+    found = XGBoostPlatform(UNTRIED).estimate(str(tmp_path))
+    assert found == ResourceAllocation.ram(5 * len(content) + 5000 * 2000)
+    assert read_booster(str(tmp_path)).num_boosted_rounds() == 2000
+
+
+def test_the_estimate_of_a_linear_model_is_by_its_size(tmp_path: Path):
+    write("3.0.5 linear", "model.bin", tmp_path)
+    size = (tmp_path / "model.bin").stat().st_size
+    assert XGBoostPlatform(UNTRIED).estimate(str(tmp_path)) == ResourceAllocation.ram(5 * size)
+
+
+def test_the_estimate_of_a_file_that_is_cut_short_is_by_its_size(tmp_path: Path):
+    """What is wrong with it, its load says."""
+    end = SQUARED.index(TREE) + len(TREE)
+    (tmp_path / "model.bin").write_bytes(SQUARED[:end])
+    found = XGBoostPlatform(UNTRIED).estimate(str(tmp_path))
+    assert found == ResourceAllocation.ram(3 * end)
 
 
 @pytest.mark.parametrize("name", ["0.90 poisson", "1.7.6 dart", "3.0.5 linear"])
