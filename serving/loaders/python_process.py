@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 _MODULE = "serving.loaders.python_worker"
 _MOST_LINE_BYTES = 10_000
+_UNREADABLE = "answered what can not be read and was ended"
+_SECONDS_TO_END, _SECONDS_BETWEEN_LOOKS = 5.0, 0.01
+"""The system takes a process's connection from it shortly before the process has ended."""
 
 
 class PythonProcess:
@@ -127,8 +130,10 @@ class PythonProcess:
             error = DeadlineExceeded(
                 f"model.py took longer than load_timeout_seconds, {seconds:g}, to load"
             )
-        except (EOFError, OSError, MalformedFrame):
-            pass  # how the process ends says more
+        except MalformedFrame:
+            self._why = _UNREADABLE
+        except (EOFError, OSError):
+            self._why = self._let_end()
         self.kill()
         how = self.wait()
         self.release()
@@ -167,12 +172,12 @@ class PythonProcess:
                 "process is started again"
             ) from None
         except MalformedFrame as error:
-            self._end("answered what can not be read and was ended")
+            self._end(_UNREADABLE)
             raise Internal(
                 f"the process of {self._id} answered {error}; it is started again"
             ) from error
         except (EOFError, OSError):
-            how = self._end()
+            how = self._end(self._let_end())
             raise Unavailable(
                 f"the process of {self._id} {how} during the run; it is started again"
             ) from None
@@ -221,7 +226,25 @@ class PythonProcess:
         with suppress(ProcessLookupError, PermissionError):  # macOS's word for one that has ended
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _end(self, why: str = "") -> str:
+    def _let_end(self) -> str:
+        """Nothing once a process without a connection has ended by itself, for how it did says
+        more; else, after a moment, why it is made to end.
+        """
+        until = time.monotonic() + _SECONDS_TO_END
+        while not self._has_ended():
+            if time.monotonic() > until:
+                return "closed its connection and was ended"
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        return ""
+
+    def _has_ended(self) -> bool:
+        with self._lock:
+            if self._process.returncode is not None:
+                return True
+            look = os.WEXITED | os.WNOWAIT | os.WNOHANG
+            return os.waitid(os.P_PID, self._process.pid, look) is not None
+
+    def _end(self, why: str) -> str:
         """For threads other than the one that waits: make sure that it ends; returns how it did,
         which is ``why`` where there is one.
         """

@@ -37,6 +37,7 @@ from serving.core.errors import (
 )
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_id import ServableId
+from serving.loaders import python_process
 from serving.loaders.python_loader import PythonPlatform
 
 __all__ = ["closing"]
@@ -64,6 +65,48 @@ def test_a_crash_fails_the_run_and_the_next_one_is_served(
         f"the process of {M1} {how} during the run; it is started again"
     )
     assert ask_again(servable, 1) == [1]
+
+
+CLOSES = "import os, time; os.closerange(3, 64); time.sleep(1000)"
+WRITES = (
+    "import os, stat, time\n"
+    "for number in map(int, os.listdir('/proc/self/fd')):\n"
+    "    try:\n"
+    "        if number > 2 and stat.S_ISSOCK(os.fstat(number).st_mode):\n"
+    "            os.write(number, b'?' * 1000)\n"
+    "    except OSError: pass\n"
+    "time.sleep(1000)"
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "how"),
+    [
+        (CLOSES, "closed its connection and was ended"),
+        (WRITES, "answered what can not be read and was ended"),
+    ],
+)
+def test_a_process_that_the_server_ends_before_it_has_loaded_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, how: str
+):
+    monkeypatch.setattr(python_process, "_SECONDS_TO_END", 0)
+    assert refusal(version(tmp_path, program)).message == (
+        f"the process of {M1} {how} before model.py was loaded; the log shows what it said"
+    )
+
+
+def test_a_process_that_the_server_ends_in_a_run_is_told_as_such(
+    tmp_path: Path, closing: ExitStack, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(python_process, "_SECONDS_TO_END", 0)
+    program = predicting("os.closerange(3, 64)\ntime.sleep(1000)")
+    servable = serve(closing, version(tmp_path, program))
+    with pytest.raises(Unavailable) as raised:
+        ask(servable, 1)
+    assert raised.value.message == (
+        f"the process of {M1} closed its connection and was ended during the run; it is started "
+        "again"
+    )
 
 
 def test_a_process_without_a_thread_for_its_log_is_ended(
