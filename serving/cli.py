@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
 from serving.config.command_line import CommandLine, help_text, parse_command_line, warnings
-from serving.core.errors import FailedPrecondition, InvalidArgument, ServingError
+from serving.core.errors import InvalidArgument, ServingError
 from serving.observability.log_lines import set_up_logging
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
 
 
 def _run(flags: CommandLine) -> int:
-    _check_temporary_directory()
+    _warn_without_temporary_directory()
     # gRPC and numpy take their time to import, which --help and a mistyped flag need not wait for.
     from serving.config.options import server_options  # noqa: PLC0415
 
@@ -105,12 +105,12 @@ def _run(flags: CommandLine) -> int:
     return run(options)
 
 
-def _check_temporary_directory() -> None:
-    """TensorFlow asks for it as early as its import, which ends in a trace where there is none."""
+def _warn_without_temporary_directory() -> None:
+    """Some platforms need one, TensorFlow for its import; others serve without."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError as error:
-        raise FailedPrecondition(f"{error.strerror}; TMPDIR can name another") from None
+        log.warning("%s, which some models need; TMPDIR can name another", error.strerror)
 
 
 def _leave_on_signals() -> None:

@@ -186,20 +186,20 @@ def test_an_error_of_the_start_is_one_line_on_stdout(capsys, monkeypatch, error,
     assert capsys.readouterr().out == f"Failed to start server. Error: {text}\n"
 
 
-def test_a_machine_without_room_for_temporary_files_is_one_line(capsys, monkeypatch, started):
-    """Before what would fail with a trace is imported."""
+def test_a_machine_without_room_for_temporary_files_is_a_warning(caplog, monkeypatch, started):
+    """What serves without TensorFlow may need none."""
 
     def nowhere():
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
 
     monkeypatch.setattr(tempfile, "gettempdir", nowhere)
 
-    assert cli.main(["--model_base_path=/m"]) == 255
-    assert capsys.readouterr().out == (
-        "Failed to start server. Error: FAILED_PRECONDITION: "
-        "No usable temporary directory found in ['/tmp']; TMPDIR can name another\n"
-    )
-    assert started == []
+    assert cli.main(["--model_base_path=/m"]) == 0
+    assert (
+        "No usable temporary directory found in ['/tmp'], which some models need; TMPDIR can name "
+        "another"
+    ) in [record.getMessage() for record in caplog.records]
+    assert len(started) == 1
 
 
 def test_without_arguments_those_of_the_process_count(monkeypatch, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from serving.loaders.platform_table import PLATFORMS
 from serving.loaders.tflite_preferred import TfLitePreferred
 
 log = logging.getLogger(__name__)
+
+_ON_TENSORFLOW = {"keras", "tensorflow"}
+"""Platforms that import all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,8 @@ class Platforms:
 
     def _built_in(self, name: str) -> Platform:
         row = PLATFORMS[name]
+        if name in _ON_TENSORFLOW:
+            _check_temporary_directory(name)
         try:
             make = _imported(row.target)
             return _made(make, self._options.get(name))
@@ -113,6 +119,17 @@ class Platforms:
                 f"platform {name!r} has libraries that can not be used here "
                 f"({type(error).__name__}, which the log shows): {remedy(row.extra)}"
             ) from error
+
+
+def _check_temporary_directory(name: str) -> None:
+    """TensorFlow asks for it in the midst of its import, which can not be tried again then."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise FailedPrecondition(
+            f"platform {name!r} needs a temporary directory: {error.strerror}; TMPDIR can name "
+            "another"
+        ) from None
 
 
 def _added_platform(name: str, added: AddedPlatform) -> Platform:

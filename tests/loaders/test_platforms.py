@@ -1,7 +1,9 @@
 """Platforms are named in one table and imported when first needed."""
 
+import errno
 import subprocess
 import sys
+import tempfile
 import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from waiting import WAIT_SECONDS
 
-from serving.core.errors import InvalidArgument, NotFound
+from serving.core.errors import FailedPrecondition, InvalidArgument, NotFound
 from serving.core.resources import ResourceAllocation
 from serving.core.servable_id import ServableId
 from serving.loaders.platform_table import PLATFORMS, PlatformRow
@@ -74,6 +76,24 @@ def test_no_framework_is_imported_before_its_platform_is_asked_for() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("platform", ["tensorflow", "keras"])
+def test_without_room_for_temporary_files_tensorflow_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    platforms = Platforms({})
+    with pytest.raises(FailedPrecondition) as raised:
+        platforms.get(platform)
+    assert raised.value.message == (
+        f"platform '{platform}' needs a temporary directory: No usable temporary directory found "
+        "in ['/tmp']; TMPDIR can name another"
+    )
+    platforms.get("hashmap")
 
 
 def test_every_row_of_the_table_names_a_class() -> None:
