@@ -123,11 +123,12 @@ class ModelCalls:
         before its answer.
         """
         is_stopped = False
+        call.read(read)
         try:
             await _turn_of_others()
         except asyncio.CancelledError:
             return False
-        call.begin_but_rest(read)
+        call.begin_but_rest()
         try:
             await _turn_of_others()
         except asyncio.CancelledError:
@@ -157,6 +158,7 @@ class _ModelCall:
         "_keeps_rest",
         "_num_bytes",
         "_pending",
+        "_request",
         "_rest",
         "_route",
         "_starter",
@@ -195,23 +197,27 @@ class _ModelCall:
             rest()
 
     def begin(self, read: Callable[[], tuple[Call, Priority]]) -> None:
-        """On the event loop, or on a thread of the executor."""
-        self.begin_but_rest(read)
+        """All of it, on a thread of the executor."""
+        self.read(read)
+        self.begin_but_rest()
         self.do_rest()
 
-    def begin_but_rest(self, read: Callable[[], tuple[Call, Priority]]) -> None:
-        """The same, without what this thread has to do after the run: :meth:`do_rest` does that."""
+    def read(self, read: Callable[[], tuple[Call, Priority]]) -> None:
+        """The first stage."""
+        self._request = attempt(read)
+
+    def begin_but_rest(self) -> None:
+        """The next one: without what this thread has to do after the run, see :meth:`do_rest`."""
         self._starter = threading.get_ident()
         self._keeps_rest = True
-        self._begin(read)
+        self._begin()
         self._keeps_rest = False
 
-    def _begin(self, read: Callable[[], tuple[Call, Priority]]) -> None:
-        request = attempt(read)
-        if isinstance(request, ServingError):
-            self._pending.give(request)
+    def _begin(self) -> None:
+        if isinstance(self._request, ServingError):
+            self._pending.give(self._request)
             return
-        call, priority = request
+        call, priority = self._request
         options = RunOptions(
             self._calls.deadline(),
             self._client,
