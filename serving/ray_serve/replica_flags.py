@@ -11,6 +11,7 @@ OF_RAY = frozenset(
     {
         "enable_channelz",
         "enable_grpc_healthcheck_service",
+        "enable_profiler",
         "enable_session_service",
         "grpc_bind_address",
         "grpc_channel_arguments",
@@ -40,6 +41,9 @@ OF_RAY = frozenset(
 _HAS_REST = "--rest_bind_address=localhost:0"
 """Nothing is bound there, but what is served over REST is only where there is a port for it."""
 
+_HAS_NO_PROFILER = "--enable_profiler=false"
+"""Ray's proxies pass no calls to it on."""
+
 
 def replica_command_line(flags: Mapping[str, object]) -> CommandLine:
     """The flags by name, without dashes, as if they stood on the program's command line.
@@ -56,7 +60,7 @@ def replica_command_line(flags: Mapping[str, object]) -> CommandLine:
             f"--{refused[0]} cannot be given to a replica: clients come through Ray's proxies, "
             "and Ray says how many processes there are"
         )
-    return parse_command_line([*arguments, _HAS_REST])
+    return parse_command_line([*arguments, _HAS_REST, _HAS_NO_PROFILER])
 
 
 def _text(name: str, value: object) -> str:

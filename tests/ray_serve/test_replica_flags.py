@@ -17,6 +17,7 @@ def test_flags_read_as_on_a_command_line():
     assert line["enable_batching"] is True
     assert line["num_load_threads"] == 2
     assert line["access_log"] == "a=b"
+    assert line["enable_profiler"] is False
 
 
 @pytest.mark.parametrize("name", sorted(OF_RAY))
