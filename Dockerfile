@@ -27,6 +27,8 @@ LABEL org.opencontainers.image.title="Model Server" \
       org.opencontainers.image.description="A prediction server with TensorFlow Serving's API (${VARIANT})" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/model_server /opt/model_server
+# Some packages are under the same licence and bring no copy of it.
+COPY LICENSE /opt/model_server/LICENSE
 COPY deploy/docker/entrypoint.sh /usr/bin/model_server_entrypoint.sh
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin model_server \
     && mkdir /models \

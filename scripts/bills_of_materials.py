@@ -19,8 +19,11 @@ NOT_STATED = "not stated"
 HEAD = """# Licences of what the images hold
 
 Written by `scripts/sbom`, from what the packages say of themselves. Their texts are in the images,
-below `/opt/model_server/lib/python3*/site-packages/*.dist-info`; those of what the base image has
-are below `/usr/share/doc`.
+mostly below `/opt/model_server/lib/python3.11/site-packages/*.dist-info`. Of the variant `cpu`,
+onnxruntime has its own in `onnxruntime/LICENSE` there; flatbuffers and tensorflow-serving-api bring
+none, and theirs is that of the server, `/opt/model_server/LICENSE`, as it is for catboost and
+xgboost-cpu in `tables`. Of the base image, Python's is `/usr/local/lib/python3.11/LICENSE.txt`, the
+others are below `/usr/share/doc`.
 
 | package | version | licence | variants |
 | --- | --- | --- | --- |

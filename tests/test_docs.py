@@ -18,8 +18,9 @@ from serving.loaders.platform_table import PLATFORMS
 from serving.request_logging.log_collectors import LOG_COLLECTORS
 
 ROOT = Path(__file__).parent.parent
+FOLDERS = ("docs", "examples", "deploy", "clients")
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")],
+    [*ROOT.glob("*.md"), *(page for each in FOLDERS for page in ROOT.glob(f"{each}/**/*.md"))],
 )
 STATES = {
     Support.FULL: "works",

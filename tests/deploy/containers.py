@@ -88,10 +88,10 @@ class Container:
 
 @contextmanager
 def running(
-    *arguments: str, flags: tuple[str, ...] = (), network: str = "none"
+    *arguments: str, flags: tuple[str, ...] = (), network: str = "none", image: str = IMAGE
 ) -> Iterator[Container]:
     """A container with a network of its own, with nobody else, where no other is named."""
-    started = docker("run", "--detach", f"--network={network}", *arguments, IMAGE, *flags)
+    started = docker("run", "--detach", f"--network={network}", *arguments, image, *flags)
     container = Container(started.stdout.strip())
     try:
         yield container

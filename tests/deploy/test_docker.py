@@ -1,18 +1,21 @@
 """What a container of the image does; every one of them has a network of its own, with nobody else.
 
 For a machine with a Docker engine and the image: `docker build -t model-server .`, then
-`scripts/test --slow tests/deploy`. MODEL_SERVER_IMAGE names another image.
+`scripts/test --slow tests/deploy`. MODEL_SERVER_IMAGE names another image. With
+MODEL_SERVER_BUILD_GPU=1 the one with CUDA is built, too, of 6.5 GB.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from containers import IMAGE, docker, running
 from waiting import START_SECONDS, await_
 
+ROOT = Path(__file__).parents[2]
 LOCKED_DOWN = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges")
 REST = """
 import json, urllib.request
@@ -29,6 +32,7 @@ request.inputs["x"].CopyFrom(tensorflow.make_tensor_proto([1.0, 2.0]))
 stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel("localhost:8500"))
 print(tensorflow.make_ndarray(stub.Predict(request, timeout=60).outputs["y"]).tolist())
 """
+HAS_CUDA = "import tensorflow; print(tensorflow.test.is_built_with_cuda())"
 
 pytestmark = [
     pytest.mark.slow,
@@ -80,3 +84,21 @@ def test_what_the_image_says_of_itself() -> None:
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert config["Config"]["Entrypoint"][0].startswith("/")
     assert set(config["Config"]["ExposedPorts"]) == {"8500/tcp", "8501/tcp"}
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not os.environ.get("MODEL_SERVER_BUILD_GPU"), reason="builds 6.5 GB")
+def test_the_image_with_cuda_is_built_and_serves_without_a_gpu(model: tuple[str, ...]) -> None:
+    name = "model-server:latest-gpu"
+    docker("build", f"--tag={name}", "--build-arg=VARIANT=gpu", str(ROOT))
+    with running(*model, image=name) as container:
+        container.await_ready()
+        assert container.python(HAS_CUDA) == "True"
+        assert container.python(REST) == "[2.5, 3.0]"
+        assert container.python(GRPC) == "[2.5, 3.0]"
+        assert container.stop() == 0
+
+
+def test_the_licence_that_packages_bring_no_copy_of_is_in_it() -> None:
+    command = ("--rm", "--network=none", "--entrypoint=cat", IMAGE, "/opt/model_server/LICENSE")
+    assert docker("run", *command).stdout == (ROOT / "LICENSE").read_text()

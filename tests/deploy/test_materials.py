@@ -5,21 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import pytest
+from locked_versions import DOCKER, VARIANTS, locked
 
-DOCKER = Path(__file__).parents[2] / "deploy" / "docker"
-VARIANTS = ["cpu", "gpu", "tables"]
 WEAK_COPYLEFT = {"certifi", "orjson", "tqdm"}
 STRONG_COPYLEFT = re.compile(r"\bA?GPL|(?<!Lesser )General Public", re.IGNORECASE)
-
-
-def locked(variant: str) -> dict[str, str]:
-    lines = (DOCKER / f"requirements-{variant}.txt").read_text().splitlines()
-    pairs = (line.split("==") for line in lines if not line.startswith("#"))
-    return {re.sub(r"[-_.]+", "-", name): version for name, version in pairs}
 
 
 def listed() -> list[tuple[str, str, str, str]]:
@@ -44,6 +36,14 @@ def test_every_package_is_listed_with_its_variants() -> None:
             expected[pinned].append(variant)
     found = {(name, version): variants.split(", ") for name, version, _, variants in listed()}
     assert found == expected
+
+
+def test_the_licence_that_packages_bring_no_copy_of_is_in_the_image() -> None:
+    page = (DOCKER / "THIRD_PARTY_LICENSES.md").read_text()
+    recipe = (DOCKER.parents[1] / "Dockerfile").read_text()
+    image = recipe.rpartition("\nFROM ")[2]
+    assert "`/opt/model_server/LICENSE`" in page
+    assert "\nCOPY LICENSE /opt/model_server/LICENSE\n" in image
 
 
 def test_no_package_is_under_a_strong_copyleft_and_the_weak_ones_are_named() -> None:
