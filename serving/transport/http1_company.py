@@ -66,7 +66,7 @@ class Company:
         return False
 
 
-class _Rest(Coroutine[Any, Any, None]):
+class _Rest(Coroutine[Any, Any, None], Generator[Any, Any, None]):
     """What is left of work that has begun and awaits something, for a task to do."""
 
     def __init__(self, work: Work, awaited: object) -> None:
@@ -85,7 +85,7 @@ class _Rest(Coroutine[Any, Any, None]):
         self._work.close()
 
     def __await__(self) -> Generator[Any, Any, None]:
-        raise NotImplementedError  # a task does not ask for it
+        return self
 
 
 def _raised(task: asyncio.Task[None]) -> BaseException | None:

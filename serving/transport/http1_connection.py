@@ -77,7 +77,6 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._awaits_continue = False
-        self._is_in_head = True
         self._is_deaf = False  # what comes is not for this connection
         self._coming: Exchange | None = None  # whose body comes
         self._answering: Exchange | None = None
@@ -151,7 +150,7 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_in_head:  # else it is a trailer
+        if self._coming is None:  # else it is a trailer
             name = name.lower()
             if name == b"expect":
                 self._awaits_continue = value.lower() == b"100-continue"
@@ -170,7 +169,6 @@ class Connection(asyncio.Protocol):
         is_last = is_old or not parser.should_keep_alive()
         awaits_continue = self._awaits_continue and not is_old
         exchange = Exchange(self, scope, is_last=is_last, awaits_continue=awaits_continue)
-        self._is_in_head = False
         self._url, self._headers, self._num_hosts, self._awaits_continue = b"", [], 0, False
         self._patience.begin_anew()
         self._coming = exchange
@@ -191,7 +189,6 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._parser.should_upgrade():
             return
-        self._is_in_head = True
         self._has_begun = False
         self._held_bytes = 0
         assert self._coming is not None

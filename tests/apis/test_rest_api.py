@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 
 import pytest
 from rest_models import (
     REQUEST,
-    SIGNATURES,
     Elsewhere,
     Failing,
     FakeModels,
     ask,
-    compute,
     error_body,
 )
 
@@ -27,20 +24,7 @@ from serving.core.errors import (
 from serving.core.models import ModelSpec
 from serving.metrics.registry import Metrics
 from serving.metrics.request_metrics import request_count
-from serving.testing import FakeClock, FakeServable, InlineExecutor
-
-
-@pytest.fixture
-def models() -> Iterator[FakeModels]:
-    """The models of the tests; what they lend must have been given back in the end."""
-    models = FakeModels(m=FakeServable(compute, SIGNATURES))
-    yield models
-    assert models.lent == 0
-
-
-@pytest.fixture
-def api(models) -> RestApi:
-    return RestApi(models, executor=InlineExecutor())
+from serving.testing import FakeClock, InlineExecutor
 
 
 @pytest.mark.parametrize(

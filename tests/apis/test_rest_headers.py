@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
 
 import pytest
-from rest_models import REQUEST, SIGNATURES, FakeModels, ask, compute, error_body
+from rest_models import REQUEST, ask, error_body
 
 from serving.apis.tensorflow_serving.rest.rest_api import RestApi, RestOptions
-from serving.testing import FakeServable, InlineExecutor
-
-
-@pytest.fixture
-def models() -> Iterator[FakeModels]:
-    """The models of the tests; what they lend must have been given back in the end."""
-    models = FakeModels(m=FakeServable(compute, SIGNATURES))
-    yield models
-    assert models.lent == 0
-
-
-@pytest.fixture
-def api(models) -> RestApi:
-    return RestApi(models, executor=InlineExecutor())
+from serving.testing import InlineExecutor
 
 
 @pytest.mark.parametrize(

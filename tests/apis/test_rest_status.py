@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
-from rest_models import SIGNATURES, FakeModels, ask, compute, error_body, signature
+from rest_models import FakeModels, ask, error_body, signature
 
 from serving.apis.tensorflow_serving.rest.rest_api import RestApi
 from serving.core.dtypes import DType
@@ -14,20 +13,6 @@ from serving.core.errors import (
     NotFound,
 )
 from serving.testing import FakeServable, InlineExecutor
-
-
-@pytest.fixture
-def models() -> Iterator[FakeModels]:
-    """The models of the tests; what they lend must have been given back in the end."""
-    models = FakeModels(m=FakeServable(compute, SIGNATURES))
-    yield models
-    assert models.lent == 0
-
-
-@pytest.fixture
-def api(models) -> RestApi:
-    return RestApi(models, executor=InlineExecutor())
-
 
 STATUS = """{
  "model_version_status": [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -28,19 +27,6 @@ from serving.apis.tensorflow_serving.rest.rest_api import RestApi
 from serving.batching.direct_servable import DirectServable
 from serving.core.clock import SystemClock
 from serving.testing import FakeClock, FakeServable, InlineExecutor
-
-
-@pytest.fixture
-def models() -> Iterator[FakeModels]:
-    """The models of the tests; what they lend must have been given back in the end."""
-    models = FakeModels(m=FakeServable(compute, SIGNATURES))
-    yield models
-    assert models.lent == 0
-
-
-@pytest.fixture
-def api(models) -> RestApi:
-    return RestApi(models, executor=InlineExecutor())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import threading
 import weakref
 
 import pytest
+from http1_client import everything
 from waiting import WAIT_SECONDS, await_
 
 from serving.transport import http1_connection
@@ -49,15 +50,6 @@ def connected(app):
             yield connection
     finally:
         server.stop(0)
-
-
-def everything(connection):
-    """What comes until the server closes the connection."""
-    got = b""
-    with contextlib.suppress(ConnectionResetError):
-        while part := connection.recv(65536):
-            got += part
-    return got
 
 
 def answers(app, *requests):

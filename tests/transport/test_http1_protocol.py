@@ -7,6 +7,7 @@ import contextlib
 import socket
 
 import pytest
+from http1_client import everything
 from waiting import WAIT_SECONDS
 
 from serving.transport.http_options import ENGINES, HTTPTOOLS, HttpOptions
@@ -43,15 +44,6 @@ def connected(engine=HTTPTOOLS):
             yield connection
     finally:
         server.stop(0)
-
-
-def everything(connection):
-    """What comes until the server closes the connection."""
-    got = b""
-    with contextlib.suppress(ConnectionResetError):
-        while part := connection.recv(65536):
-            got += part
-    return got
 
 
 def told(answers):

@@ -11,6 +11,7 @@ from functools import partial
 
 import h2.events
 import pytest
+from http1_client import everything
 from http2_client import raw_client
 from waiting import WAIT_SECONDS, await_
 
@@ -79,15 +80,6 @@ def serving(app, engine=HTTPTOOLS, seconds=SHORT_SECONDS, certificate=None, rate
 
 def connected(port):
     return socket.create_connection(("127.0.0.1", port), WAIT_SECONDS)
-
-
-def everything(connection):
-    """What comes until the server closes the connection."""
-    got = b""
-    with contextlib.suppress(ConnectionResetError):
-        while part := connection.recv(65536):
-            got += part
-    return got
 
 
 @pytest.mark.parametrize("engine", ENGINES)
